@@ -1,0 +1,157 @@
+"""The kernels: everything that takes time, below one line.
+
+Each function checks its arguments and hands them to the compiled kernel or to its twin in
+`npstyle._kernels.reference`. Which of the two is decided once, at import:
+``NPSTYLE_KERNELS=compiled`` (default) or ``reference``. There is no silent fallback; without the
+compiled modules the import fails and says how to build them.
+
+Conventions: arrays are C-contiguous, all of one dtype, float32 or float64; the caller allocates the
+outputs; dimensions are H (height), W (width), C (channels in), K (channels out), M = H W.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npstyle._kernels import reference
+from npstyle._threads import one_blas_thread, resolve
+from npstyle.errors import UserError
+
+Array = NDArray[np.floating]
+Bytes = NDArray[np.uint8]
+
+COMPILED = ("_convolution", "_relu", "_pooling", "_gram", "_openmp")
+NAMES = (
+    "conv3x3",
+    "relu",
+    "relu_backward",
+    "average_pool",
+    "average_pool_backward",
+    "max_pool",
+    "max_pool_backward",
+    "gram",
+    "gram_backward",
+)
+
+
+def _load(which: str) -> tuple[Any, bool]:
+    """Functions of the kernels asked for, and whether they use OpenMP."""
+    if which == "reference":
+        return reference, False
+    if which != "compiled":
+        raise UserError(
+            "NPSTYLE_KERNELS", repr(which), "'compiled' or 'reference'", "unset it for the compiled kernels"
+        )
+    try:
+        modules = {name: import_module(f"npstyle._kernels.{name}") for name in COMPILED}
+    except ImportError as error:
+        raise ImportError(
+            f"npstyle's kernels: found no compiled modules ({error}); expected them beside "
+            f"{__file__}; build them with `pip install -e .`, or set NPSTYLE_KERNELS=reference to "
+            "run on plain NumPy, many times slower"
+        ) from error
+    functions = {
+        name: getattr(module, name) for module in modules.values() for name in NAMES if hasattr(module, name)
+    }
+    return SimpleNamespace(**functions), modules["_openmp"].has_openmp()
+
+
+IMPLEMENTATION = os.environ.get("NPSTYLE_KERNELS", "compiled")
+_kernels, OPENMP = _load(IMPLEMENTATION)
+
+
+def _check(kernel: str, like: Array, **arrays: tuple[NDArray[Any], tuple[int, ...]]) -> None:
+    """Hold each array against its shape, and against the dtype of `like` where it holds numbers."""
+    if like.dtype not in (np.float32, np.float64):
+        raise UserError(kernel, f"{like.dtype} input", "float32 or float64", "convert it with astype")
+    if min(like.shape, default=0) < 1:
+        raise UserError(kernel, f"an input of shape {like.shape}", "no empty dimension", "give it data")
+    for name, (array, shape) in arrays.items():
+        if array.shape != shape:
+            raise UserError(
+                f"{kernel}: {name}", f"shape {array.shape}", f"{shape}", "check the layer's sizes"
+            )
+        dtype = {"mask": np.uint8, "winner": np.uint8, "g": np.float64, "dg": np.float64}.get(
+            name, like.dtype
+        )
+        if array.dtype != dtype:
+            raise UserError(f"{kernel}: {name}", f"{array.dtype}", f"{dtype}", "convert it with astype")
+        if not array.flags.c_contiguous:
+            raise UserError(
+                f"{kernel}: {name}", "an array with gaps", "C order", "use numpy.ascontiguousarray"
+            )
+
+
+def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int | None = None) -> None:
+    """3x3 convolution with zero padding: x (H, W, C), w (9C, K), b (K,) to y (H, W, K)."""
+    H, W, C = x.shape
+    K = w.shape[1]
+    _check("conv3x3", x, x=(x, (H, W, C)), w=(w, (9 * C, K)), b=(b, (K,)), y=(y, (H, W, K)))
+    with one_blas_thread():
+        _kernels.conv3x3(x, w, b, y, resolve(threads))
+
+
+def relu(x: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:
+    """y = max(x, 0) and a bit per element, x > 0; y may be x. x, y (N,), mask (ceil(N / 8),)."""
+    N = x.size
+    _check("relu", x, x=(x, (N,)), y=(y, (N,)), mask=(mask, ((N + 7) // 8,)))
+    _kernels.relu(x, y, mask, resolve(threads))
+
+
+def relu_backward(dy: Array, mask: Bytes, dx: Array, threads: int | None = None) -> None:
+    """dx = dy where the bit is set, else 0; dx may be dy. dy, dx (N,), mask (ceil(N / 8),)."""
+    N = dy.size
+    _check("relu_backward", dy, dy=(dy, (N,)), mask=(mask, ((N + 7) // 8,)), dx=(dx, (N,)))
+    _kernels.relu_backward(dy, mask, dx, resolve(threads))
+
+
+def average_pool(x: Array, y: Array, threads: int | None = None) -> None:
+    """Mean of each 2x2 cell: x (H, W, C) to y (H // 2, W // 2, C)."""
+    H, W, C = x.shape
+    _check("average_pool", y, x=(x, (H, W, C)), y=(y, (H // 2, W // 2, C)))
+    _kernels.average_pool(x, y, resolve(threads))
+
+
+def average_pool_backward(dy: Array, dx: Array, threads: int | None = None) -> None:
+    """A quarter of dy in each pixel of its cell: dy (H // 2, W // 2, C) to dx (H, W, C)."""
+    H, W, C = dx.shape
+    _check("average_pool_backward", dy, dy=(dy, (H // 2, W // 2, C)), dx=(dx, (H, W, C)))
+    _kernels.average_pool_backward(dy, dx, resolve(threads))
+
+
+def max_pool(x: Array, y: Array, winner: Bytes, threads: int | None = None) -> None:
+    """Largest of each 2x2 cell and which it was: x (H, W, C) to y, winner (H // 2, W // 2, C)."""
+    H, W, C = x.shape
+    small = (H // 2, W // 2, C)
+    _check("max_pool", y, x=(x, (H, W, C)), y=(y, small), winner=(winner, small))
+    _kernels.max_pool(x, y, winner, resolve(threads))
+
+
+def max_pool_backward(dy: Array, winner: Bytes, dx: Array, threads: int | None = None) -> None:
+    """dy at the winner of each cell: dy, winner (H // 2, W // 2, C) to dx (H, W, C)."""
+    H, W, C = dx.shape
+    small = (H // 2, W // 2, C)
+    _check("max_pool_backward", dy, dy=(dy, small), winner=(winner, small), dx=(dx, (H, W, C)))
+    _kernels.max_pool_backward(dy, winner, dx, resolve(threads))
+
+
+def gram(f: Array, g: NDArray[np.float64], threads: int | None = None) -> None:
+    """g = f'f, summed in double: f (M, C) to g (C, C)."""
+    M, C = f.shape
+    _check("gram", f, f=(f, (M, C)), g=(g, (C, C)))
+    with one_blas_thread():
+        _kernels.gram(f, g, resolve(threads))
+
+
+def gram_backward(f: Array, dg: NDArray[np.float64], df: Array, threads: int | None = None) -> None:
+    """df = f (dg + dg'): f (M, C), dg (C, C) to df (M, C)."""
+    M, C = f.shape
+    _check("gram_backward", f, f=(f, (M, C)), dg=(dg, (C, C)), df=(df, (M, C)))
+    with one_blas_thread():
+        _kernels.gram_backward(f, dg, df, resolve(threads))

@@ -1,0 +1,27 @@
+"""Matrix products on C-ordered arrays, through the BLAS that SciPy brings.
+
+BLAS thinks in columns: an (M, N) array in C order is to it an (N, M) matrix, so each product is asked
+for with its factors exchanged, (A B)' = B' A'. Only this file knows.
+"""
+from cython cimport floating
+from scipy.linalg.cython_blas cimport dgemm, dsyrk, sgemm, ssyrk
+
+
+cdef inline void matmul(
+    int M, int N, int K, const floating* a, const floating* b, floating beta, floating* c
+) noexcept nogil:
+    """c (M, N) = a (M, K) b (K, N) + beta c."""
+    cdef floating one = 1
+    if floating is float:
+        sgemm("N", "N", &N, &M, &K, &one, <float*>b, &N, <float*>a, &K, &beta, c, &N)
+    else:
+        dgemm("N", "N", &N, &M, &K, &one, <double*>b, &N, <double*>a, &K, &beta, c, &N)
+
+
+cdef inline void lower_gram(int M, int C, const floating* f, floating* g) noexcept nogil:
+    """Lower triangle of g (C, C) = f'f with f (M, C); the upper triangle is left as it was."""
+    cdef floating one = 1, zero = 0
+    if floating is float:
+        ssyrk("U", "N", &C, &M, &one, <float*>f, &C, &zero, g, &C)
+    else:
+        dsyrk("U", "N", &C, &M, &one, <double*>f, &C, &zero, g, &C)

@@ -1,0 +1,15 @@
+"""OpenMP where the build has it, one thread where it has not."""
+
+cdef extern from *:
+    """
+    #ifdef _OPENMP
+    #include <omp.h>
+    #define NPSTYLE_OPENMP 1
+    static int npstyle_thread(void) { return omp_get_thread_num(); }
+    #else
+    #define NPSTYLE_OPENMP 0
+    static int npstyle_thread(void) { return 0; }
+    #endif
+    """
+    const bint NPSTYLE_OPENMP
+    int npstyle_thread() noexcept nogil

@@ -1,0 +1,112 @@
+"""2x2 pooling with stride 2; an odd last row or column is left out (and gets no gradient)."""
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.stdint cimport uint8_t
+from libc.string cimport memset
+
+
+def average_pool(
+    const floating[:, :, ::1] x,  # IN (H, W, C)
+    floating[:, :, ::1] y,        # OUT (H // 2, W // 2, C)
+    int threads,
+):
+    cdef Py_ssize_t h, w, c
+    cdef Py_ssize_t W = y.shape[1], C = y.shape[2]
+    cdef const floating* upper
+    cdef const floating* lower
+    cdef floating* out
+    for h in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        for w in range(W):
+            upper = &x[2 * h, 2 * w, 0]
+            lower = &x[2 * h + 1, 2 * w, 0]
+            out = &y[h, w, 0]
+            for c in range(C):
+                out[c] = <floating>0.25 * ((upper[c] + upper[C + c]) + (lower[c] + lower[C + c]))
+
+
+def average_pool_backward(
+    const floating[:, :, ::1] dy,  # IN (H // 2, W // 2, C)
+    floating[:, :, ::1] dx,        # OUT (H, W, C)
+    int threads,
+):
+    cdef Py_ssize_t h, w, c
+    cdef Py_ssize_t H = dx.shape[0], W = dx.shape[1], C = dx.shape[2]
+    cdef Py_ssize_t rows = dy.shape[0], columns = dy.shape[1]
+    cdef const floating* d
+    cdef floating* out
+    for h in prange(H, nogil=True, num_threads=threads, schedule="static"):
+        if h // 2 == rows:
+            memset(&dx[h, 0, 0], 0, W * C * sizeof(floating))
+        else:
+            for w in range(2 * columns):
+                d = &dy[h // 2, w // 2, 0]
+                out = &dx[h, w, 0]
+                for c in range(C):
+                    out[c] = <floating>0.25 * d[c]
+            if W > 2 * columns:
+                memset(&dx[h, W - 1, 0], 0, C * sizeof(floating))
+
+
+cdef inline bint beats(floating challenger, floating champion) noexcept nogil:
+    """Whether it is larger. The first NaN beats all and is not beaten, so that it is seen."""
+    return not challenger <= champion and champion == champion
+
+
+def max_pool(
+    const floating[:, :, ::1] x,  # IN (H, W, C)
+    floating[:, :, ::1] y,        # OUT (H // 2, W // 2, C)
+    uint8_t[:, :, ::1] winner,    # OUT (H // 2, W // 2, C), 2 i + j of the first largest x[2h + i, 2w + j]
+    int threads,
+):
+    cdef Py_ssize_t h, w, c
+    cdef Py_ssize_t W = y.shape[1], C = y.shape[2]
+    cdef const floating* upper
+    cdef const floating* lower
+    cdef floating largest
+    cdef uint8_t where
+    for h in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        for w in range(W):
+            upper = &x[2 * h, 2 * w, 0]
+            lower = &x[2 * h + 1, 2 * w, 0]
+            for c in range(C):
+                largest = upper[c]
+                where = 0
+                if beats(upper[C + c], largest):
+                    largest = upper[C + c]
+                    where = 1
+                if beats(lower[c], largest):
+                    largest = lower[c]
+                    where = 2
+                if beats(lower[C + c], largest):
+                    largest = lower[C + c]
+                    where = 3
+                y[h, w, c] = largest
+                winner[h, w, c] = where
+
+
+def max_pool_backward(
+    const floating[:, :, ::1] dy,       # IN (H // 2, W // 2, C)
+    const uint8_t[:, :, ::1] winner,    # IN (H // 2, W // 2, C)
+    floating[:, :, ::1] dx,             # OUT (H, W, C)
+    int threads,
+):
+    cdef Py_ssize_t h, w, c
+    cdef Py_ssize_t H = dx.shape[0], W = dx.shape[1], C = dx.shape[2]
+    cdef Py_ssize_t rows = dy.shape[0], columns = dy.shape[1]
+    cdef const floating* d
+    cdef const uint8_t* won
+    cdef floating* out
+    cdef uint8_t here
+    for h in prange(H, nogil=True, num_threads=threads, schedule="static"):
+        if h // 2 == rows:
+            memset(&dx[h, 0, 0], 0, W * C * sizeof(floating))
+        else:
+            for w in range(2 * columns):
+                d = &dy[h // 2, w // 2, 0]
+                won = &winner[h // 2, w // 2, 0]
+                out = &dx[h, w, 0]
+                here = 2 * (h % 2) + w % 2
+                for c in range(C):
+                    out[c] = d[c] if won[c] == here else 0
+            if W > 2 * columns:
+                memset(&dx[h, W - 1, 0], 0, C * sizeof(floating))

@@ -1,0 +1,28 @@
+"""The exception for whatever a user can put right, and the one form its message takes."""
+
+from __future__ import annotations
+
+
+class UserError(ValueError):
+    """Something the caller gave can't be used: one line with name, found, expected and cure.
+
+    Parameters
+    ----------
+    name : str
+        What it is about: a parameter, an option, a file.
+    found, expected, cure : str
+        What was there, what would have been right, what to do about it.
+
+    Examples
+    --------
+    >>> print(UserError("size", "8", "16 or more", "give --size 16"))
+    size: found 8; expected 16 or more; give --size 16
+    """
+
+    def __init__(self, name: str, found: str, expected: str, cure: str) -> None:
+        super().__init__(name, found, expected, cure)
+        self.name, self.found, self.expected, self.cure = name, found, expected, cure
+
+    def __str__(self) -> str:
+        line = f"{self.name}: found {self.found}; expected {self.expected}; {self.cure}"
+        return " ".join(line.split())

@@ -1,0 +1,85 @@
+"""Build of the compiled kernels; everything else about the package stands in pyproject.toml.
+
+OpenMP is used where the compiler has it. ``NPSTYLE_OPENMP=0`` builds without it, ``NPSTYLE_OPENMP=1``
+makes its absence an error. ``NPSTYLE_DEBUG=1`` builds with bounds checks and without optimisation.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from Cython.Build import cythonize  # type: ignore[import-untyped, unused-ignore]
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = ["_convolution", "_relu", "_pooling", "_gram", "_openmp"]
+DEBUG = os.environ.get("NPSTYLE_DEBUG", "0") == "1"
+
+# (compile flags, link flags) by compiler: tried in turn until one of them builds and links.
+OPENMP_FLAGS: dict[str, list[tuple[list[str], list[str]]]] = {
+    "msvc": [(["/openmp"], [])],
+    "unix": [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])],
+}
+OPTIMISE = {"msvc": ["/O2"], "unix": ["-O3"]}
+DEBUG_FLAGS = {"msvc": ["/Od", "/Zi"], "unix": ["-O0", "-g"]}
+
+OPENMP_PROGRAM = """
+#include <omp.h>
+int main(void) { return omp_get_max_threads() > 0 ? 0 : 1; }
+"""
+
+
+class BuildKernels(build_ext):
+    """Choose the flags once the compiler is known."""
+
+    def build_extensions(self) -> None:
+        family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
+        compile_flags = list((DEBUG_FLAGS if DEBUG else OPTIMISE)[family])
+        link_flags: list[str] = []
+        wanted = os.environ.get("NPSTYLE_OPENMP", "auto")
+        if wanted != "0":
+            for extra_compile, extra_link in OPENMP_FLAGS[family]:
+                if self._builds(OPENMP_PROGRAM, extra_compile, extra_link):
+                    compile_flags += extra_compile
+                    link_flags += extra_link
+                    break
+            else:
+                note = "npstyle: OpenMP: not found in this compiler; the kernels run on one thread"
+                if wanted == "1":
+                    raise SystemExit(note + " (NPSTYLE_OPENMP=1 asked for it)")
+                print(note, file=sys.stderr)
+        for extension in self.extensions:
+            extension.extra_compile_args += compile_flags
+            extension.extra_link_args += link_flags
+        super().build_extensions()
+
+    def _builds(self, program: str, compile_flags: list[str], link_flags: list[str]) -> bool:
+        with tempfile.TemporaryDirectory() as folder:
+            source = Path(folder, "probe.c")
+            source.write_text(program)
+            try:
+                objects = self.compiler.compile(
+                    [str(source)], output_dir=folder, extra_postargs=compile_flags
+                )
+                self.compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=link_flags)
+            except Exception:  # each compiler class has exceptions of its own
+                return False
+        return True
+
+
+setup(
+    cmdclass={"build_ext": BuildKernels},
+    ext_modules=cythonize(  # type: ignore[no-untyped-call]
+        [Extension(f"npstyle._kernels.{name}", [f"npstyle/_kernels/{name}.pyx"]) for name in KERNELS],
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+        },
+    ),
+)
