@@ -1,0 +1,183 @@
+"""The layers VGG19 is made of, backward directly under forward.
+
+A layer keeps nothing between calls. `forward` returns its output and a memory, which is whatever
+`backward` needs; so one layer serves any number of pictures at once. As the weights are never
+trained there is no gradient with respect to them.
+
+Notation: x, y are a layer's input and output, dx, dy the derivatives of a loss with respect to them;
+arrays are (height, width, channels) = (H, W, C) in, (H, W, K) out, float32 or float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npstyle import _kernels
+
+Array = NDArray[np.floating]
+Bytes = NDArray[np.uint8]
+Shape = tuple[int, ...]
+Allocator = Callable[[Shape, Any], Any]  # shape, dtype -> uninitialised array
+
+
+class Layer(Protocol):
+    """What every layer can do; `memory` is the layer's own business."""
+
+    def forward(self, x: Array) -> tuple[Array, Any]:
+        """Output y and the memory that `backward` needs."""
+
+    def backward(self, dy: Array, memory: Any) -> Array:
+        """Derivative dx for the derivative dy of the output."""
+
+
+class Conv2D:
+    """3x3 convolution, stride 1, zero padding: a picture in, a picture of the same size out.
+
+    y[h, w, k] = b[k] + sum over i, j, c of x[h + i - 1, w + j - 1, c] kernel[i, j, c, k]
+
+    Parameters
+    ----------
+    kernel : (3, 3, C, K) array
+        In the order height, width, in, out; its dtype is the dtype computed in.
+    bias : (K,) array
+    threads : int, optional
+        Every available core, if left out.
+    empty : callable, optional
+        Where outputs get their memory from.
+
+    See Also
+    --------
+    docs/convolution.md : from this sum to one matrix product, and its adjoint.
+    """
+
+    def __init__(
+        self, kernel: Array, bias: Array, threads: int | None = None, empty: Allocator = np.empty
+    ) -> None:
+        self.kernel = np.ascontiguousarray(kernel)
+        self.bias = np.ascontiguousarray(bias)
+        self.threads = threads
+        self.empty = empty
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        """Responses y (H, W, K) to x (H, W, C). Nothing needs to be remembered."""
+        return self._convolve(x, self.kernel, self.bias), None
+
+    def backward(self, dy: Array, memory: None = None) -> Array:
+        """Derivative dx (H, W, C) for dy (H, W, K).
+
+        x[h, w, c] went into y[h - i + 1, w - j + 1, k] with the factor kernel[i, j, c, k], so
+
+            dx[h, w, c] = sum over i, j, k of dy[h - i + 1, w - j + 1, k] kernel[i, j, c, k].
+
+        Renaming i to 2 - i and j to 2 - j makes this a convolution again, of dy, with the kernel
+        turned by 180 degrees and its channels exchanged. The bias has no part in it.
+        """
+        no_bias = np.zeros(self.kernel.shape[2], self.kernel.dtype)
+        return self._convolve(dy, self.flipped, no_bias)
+
+    @cached_property
+    def flipped(self) -> Array:
+        """The kernel that goes backward, (3, 3, K, C): flipped[i, j, k, c] = kernel[2 - i, 2 - j, c, k]."""
+        return np.ascontiguousarray(self.kernel[::-1, ::-1].swapaxes(2, 3))
+
+    def _convolve(self, x: Array, kernel: Array, bias: Array) -> Array:
+        H, W, _ = x.shape
+        _, _, C, K = kernel.shape
+        y: Array = self.empty((H, W, K), x.dtype)
+        _kernels.conv3x3(x, kernel.reshape(9 * C, K), bias, y, self.threads)
+        return y
+
+
+class ReLU:
+    """y = max(x, 0), element by element.
+
+    Parameters
+    ----------
+    in_place : bool
+        Write y over x, and dx over dy; for a network, whose arrays nobody else holds.
+    threads : int, optional
+        Every available core, if left out.
+    """
+
+    def __init__(self, in_place: bool = False, threads: int | None = None) -> None:
+        self.in_place = in_place
+        self.threads = threads
+
+    def forward(self, x: Array) -> tuple[Array, Bytes]:
+        """Rectified y, and the mask x > 0 packed into bits."""
+        y = x if self.in_place else np.empty_like(x)
+        mask = np.empty((x.size + 7) // 8, np.uint8)
+        _kernels.relu(x.reshape(-1), y.reshape(-1), mask, self.threads)
+        return y, mask
+
+    def backward(self, dy: Array, memory: Bytes) -> Array:
+        """dx = dy where x > 0, else 0 (also at x = 0, where there is no derivative)."""
+        dx = dy if self.in_place else np.empty_like(dy)
+        _kernels.relu_backward(dy.reshape(-1), memory, dx.reshape(-1), self.threads)
+        return dx
+
+
+class AveragePool:
+    """y[h, w] = mean of the cell x[2h : 2h + 2, 2w : 2w + 2]; an odd last row or column is left out."""
+
+    def __init__(self, threads: int | None = None, empty: Allocator = np.empty) -> None:
+        self.threads = threads
+        self.empty = empty
+
+    def forward(self, x: Array) -> tuple[Array, Shape]:
+        """Means y (H // 2, W // 2, C), and the shape of x."""
+        H, W, C = x.shape
+        y: Array = self.empty((H // 2, W // 2, C), x.dtype)
+        _kernels.average_pool(x, y, self.threads)
+        return y, x.shape
+
+    def backward(self, dy: Array, memory: Shape) -> Array:
+        """dx = dy / 4 in all four pixels of the cell, 0 in what was left out."""
+        dx: Array = self.empty(memory, dy.dtype)
+        _kernels.average_pool_backward(dy, dx, self.threads)
+        return dx
+
+
+class MaxPool:
+    """y[h, w] = largest of the cell x[2h : 2h + 2, 2w : 2w + 2]; an odd last row or column is left out."""
+
+    def __init__(self, threads: int | None = None, empty: Allocator = np.empty) -> None:
+        self.threads = threads
+        self.empty = empty
+
+    def forward(self, x: Array) -> tuple[Array, tuple[Bytes, Shape]]:
+        """Largest y (H // 2, W // 2, C), and which of the four it was (the first of equals)."""
+        H, W, C = x.shape
+        y: Array = self.empty((H // 2, W // 2, C), x.dtype)
+        winner = np.empty(y.shape, np.uint8)
+        _kernels.max_pool(x, y, winner, self.threads)
+        return y, (winner, x.shape)
+
+    def backward(self, dy: Array, memory: tuple[Bytes, Shape]) -> Array:
+        """dx = dy at the winner of the cell, 0 elsewhere."""
+        winner, shape = memory
+        dx: Array = self.empty(shape, dy.dtype)
+        _kernels.max_pool_backward(dy, winner, dx, self.threads)
+        return dx
+
+
+class CaffeInput:
+    """From pixels to what the published filters were trained on: BGR with the mean colour taken off.
+
+    y[..., c] = x[..., 2 - c] - mean[c], for x (H, W, 3) in RGB, 0..255, and no scaling.
+    """
+
+    MEAN_BGR = (103.939, 116.779, 123.68)  # of the ImageNet training pictures
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        """Centred BGR y (H, W, 3)."""
+        return np.ascontiguousarray(x[:, :, ::-1] - np.array(self.MEAN_BGR, x.dtype)), None
+
+    def backward(self, dy: Array, memory: None = None) -> Array:
+        """dx[..., c] = dy[..., 2 - c]."""
+        return np.ascontiguousarray(dy[:, :, ::-1])

@@ -1,0 +1,230 @@
+"""VGG19 as a function with a derivative: forward to named layers, backward from named gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from npstyle import _threads
+from npstyle._buffers import Buffers
+from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, canonical, deepest
+from npstyle.errors import UserError
+from npstyle.layers import AveragePool, CaffeInput, Conv2D, Layer, MaxPool, ReLU
+
+Array = NDArray[np.floating]
+
+SMALLEST = 16  # pixels on a side: below, block 5 would have nothing left to look at
+POOLINGS: dict[str, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
+CONVOLUTION_METHODS = ("auto", "im2col")
+
+
+class Filters(Protocol):
+    """Filters of one convolution: kernel (3, 3, C, K) in the order height, width, in, out; bias (K,)."""
+
+    @property
+    def kernel(self) -> Array: ...
+
+    @property
+    def bias(self) -> Array: ...
+
+
+class Step(NamedTuple):
+    """One layer in the chain, and the name of the response it completes, if it completes one."""
+
+    layer: Layer
+    response: str | None
+
+
+# What a forward pass leaves for the backward pass: each step with what its layer remembers.
+Tape = list[tuple[Step, Any]]
+
+
+class VGG19:
+    """The convolutional part of VGG19 with frozen filters.
+
+    A response named `conv4_2` is that layer's output after its ReLU. Nothing above the deepest layer
+    asked for is computed, nor are its filters looked at.
+
+    Parameters
+    ----------
+    weights : mapping of str to Filters
+        By the paper's names; it may stop anywhere.
+    pooling : {"average", "max"}
+        The paper takes averages (section 2), the network was trained with maxima.
+    convolution : {"auto", "im2col"}
+        How convolutions are computed.
+    threads : int, optional
+        Every available core, if left out. The result does not depend on it.
+
+    Examples
+    --------
+    >>> import npstyle
+    >>> network = npstyle.VGG19(npstyle.load_weights("random", seed=0))
+    >>> network.forward(np.zeros((32, 48, 3)), layers=["conv2_1"])["conv2_1"].shape
+    (16, 24, 128)
+    """
+
+    def __init__(
+        self,
+        weights: Mapping[str, Filters],
+        pooling: str = "average",
+        convolution: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        if pooling not in POOLINGS:
+            raise UserError("pooling", repr(pooling), "'average' or 'max'", "take one of these")
+        if convolution not in CONVOLUTION_METHODS:
+            raise UserError("convolution", repr(convolution), "'auto' or 'im2col'", "take one of these")
+        self.weights = weights
+        self.pooling = pooling
+        self.convolution = convolution
+        self.threads = _threads.resolve(threads)
+        self.buffers = Buffers()
+        self._steps: dict[np.dtype[Any], dict[str, list[Step]]] = {}
+
+    def walk(
+        self, pixels: ArrayLike, layers: Iterable[str], tape: Tape | None = None
+    ) -> Iterator[tuple[str, Array]]:
+        """Yield each response asked for as soon as it is there, from the pixels up.
+
+        Parameters
+        ----------
+        pixels : (H, W, 3) array
+            RGB, 0..255. float64 is computed in float64, everything else in float32.
+        layers : iterable of str
+            Their order does not matter.
+        tape : list, optional
+            Filled with what `backward` needs.
+
+        Yields
+        ------
+        name : str
+        response : (h, w, K) array
+            To be read, and only until the next one is asked for: then its memory is used again.
+
+        Raises
+        ------
+        UserError
+            Unknown layer, no filters for it, or a picture too small for it.
+        """
+        wanted = {canonical(name) for name in layers}
+        x = self._as_pixels(pixels, wanted)
+        for step in self._chain(deepest(wanted), x.dtype):
+            with _threads.one_blas_thread():
+                y, memory = step.layer.forward(x)
+            if y is not x:
+                self.buffers.give(x)
+            x = y
+            if tape is not None:
+                tape.append((step, memory))
+            if step.response in wanted:
+                yield step.response, x
+        self.buffers.give(x)
+
+    def forward(self, pixels: ArrayLike, layers: Iterable[str]) -> dict[str, Array]:
+        """Responses {name: (h, w, K)} to pixels (H, W, 3), RGB, 0..255; names as they were asked for."""
+        layers = [layers] if isinstance(layers, str) else list(layers)
+        responses = {name: F.copy() for name, F in self.walk(pixels, layers)} if layers else {}
+        return {name: responses[canonical(name)] for name in layers}
+
+    def record(self, pixels: ArrayLike, layers: Iterable[str]) -> tuple[dict[str, Array], Tape]:
+        """As `forward`, and the tape that `backward` needs; names are the paper's."""
+        tape: Tape = []
+        return {name: F.copy() for name, F in self.walk(pixels, layers, tape)}, tape
+
+    def backward(self, tape: Tape, gradients: Mapping[str, Array]) -> Array:
+        """Derivative of a loss with respect to the pixels, from those with respect to responses.
+
+        The chain rule from the top down: what comes from above and what is named here add up, and
+        each layer carries the sum one step further.
+
+        Parameters
+        ----------
+        tape : list
+            From `record` or `walk`. It can be used again.
+        gradients : {name: (h, w, K) array}
+            dLoss / dresponse for some of the layers recorded.
+
+        Returns
+        -------
+        (H, W, 3) array
+        """
+        left = {canonical(name): gradient for name, gradient in gradients.items()}
+        dx: Array | None = None
+        with _threads.one_blas_thread():
+            for step, memory in reversed(tape):
+                if step.response in left:
+                    named = left.pop(step.response)
+                    # A copy of the first, as layers write in place and the caller keeps his array.
+                    dx = named.copy() if dx is None else np.add(dx, named, out=dx)
+                if dx is not None:
+                    dy, dx = dx, step.layer.backward(dx, memory)
+                    if dy is not dx:
+                        self.buffers.give(dy)
+        if left or dx is None:
+            raise UserError("gradients", ", ".join(left) or "none", "layers on the tape", "record them")
+        return dx
+
+    def _chain(self, top: str, dtype: DTypeLike) -> Iterator[Step]:
+        """The layers from the pixels to a response, made when first asked for and kept by dtype."""
+        made = self._steps.setdefault(np.dtype(dtype), {"input": [Step(CaffeInput(), None)]})
+        yield from made["input"]
+        for name in LAYERS[: LAYERS.index(top) + 1]:
+            if name not in made:
+                made[name] = list(self._make(name, np.dtype(dtype)))
+            yield from made[name]
+
+    def _make(self, name: str, dtype: np.dtype[Any]) -> Iterator[Step]:
+        if name not in CONVOLUTIONS:
+            yield Step(POOLINGS[self.pooling](threads=self.threads, empty=self.buffers.empty), name)
+            return
+        kernel, bias = self._filters(name)
+        kernel, bias = kernel.astype(dtype, copy=False), bias.astype(dtype, copy=False)
+        yield Step(Conv2D(kernel, bias, threads=self.threads, empty=self.buffers.empty), None)
+        yield Step(ReLU(in_place=True, threads=self.threads), name)
+
+    def _filters(self, name: str) -> tuple[Array, Array]:
+        if name not in self.weights:
+            held = [layer for layer in CONVOLUTIONS if layer in self.weights]
+            raise UserError(
+                "weights",
+                f"no {name} (the file has {held[0]} ... {held[-1]})" if held else f"no {name}",
+                "filters for every layer up to the deepest one asked for",
+                "choose lower content and style layers, or weights that have it",
+            )
+        kernel, bias = self.weights[name].kernel, self.weights[name].bias
+        C, K = CONVOLUTIONS[name]
+        if kernel.shape != (3, 3, C, K) or bias.shape != (K,):
+            raise UserError(
+                f"weights: {name}",
+                f"kernel {kernel.shape} and bias {bias.shape}",
+                f"(3, 3, {C}, {K}) and ({K},)",
+                "order a kernel as height, width, in, out",
+            )
+        return kernel, bias
+
+    @staticmethod
+    def _as_pixels(pixels: ArrayLike, layers: Iterable[str]) -> Array:
+        x = np.asarray(pixels)
+        if x.ndim != 3 or x.shape[2] != 3 or x.dtype.kind not in "uif":
+            raise UserError(
+                "pixels",
+                f"{x.dtype} array of shape {x.shape}",
+                "numbers of shape (H, W, 3)",
+                "give RGB, 0..255",
+            )
+        H, W, _ = x.shape
+        for name in sorted(layers, key=LAYERS.index):
+            halvings = block_of(name) - (name in CONVOLUTIONS)
+            smallest = max(SMALLEST, 2**halvings)
+            if min(H, W) < smallest:
+                raise UserError(
+                    "picture",
+                    f"{W} x {H} pixels",
+                    f"at least {smallest} x {smallest} for layer {name}",
+                    "take a larger picture" + ("" if min(H, W) < SMALLEST else " or a lower layer"),
+                )
+        return np.ascontiguousarray(x, np.float64 if x.dtype == np.float64 else np.float32)
