@@ -1,0 +1,76 @@
+"""Filters that were never trained, scaled by the pictures they are to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from npstyle.architecture import LAYERS, deepest
+from npstyle.layers import CaffeInput, Conv2D, ReLU
+from npstyle.vgg import POOLINGS, Filters
+from npstyle.weights import ConvWeights
+
+Array = NDArray[np.floating]
+
+
+def calibrated(
+    weights: Mapping[str, Filters],
+    pictures: Sequence[ArrayLike],
+    layers: Iterable[str],
+    pooling: str = "average",
+    threads: int | None = None,
+) -> dict[str, ConvWeights]:
+    """Give every filter the same say: zero mean, unit deviation and mean activation 1 over some pictures.
+
+    Layer by layer from the pixels up, with z = a filter's output before its ReLU, over all positions
+    of all pictures: kernel / sd(z) and (bias - mean(z)) / sd(z); then both divided by the mean of
+    max(z, 0), which sets the paper's mean activation of 1 (section 2). Random filters need it: left
+    alone, a third of them would hardly ever fire, or always, and carry nothing.
+
+    Parameters
+    ----------
+    weights : mapping of str to filters
+        Left as they are.
+    pictures : sequence of (H, W, 3) arrays
+        RGB, 0..255.
+    layers : iterable of str
+        Calibrated are the convolutions up to the deepest of them.
+
+    Returns
+    -------
+    dict of str to ConvWeights
+        A new function of the pixels; not the old one in other units.
+    """
+    responses = [CaffeInput().forward(np.asarray(picture, np.float32))[0] for picture in pictures]
+    pool, relu = POOLINGS[pooling](threads=threads), ReLU(in_place=True, threads=threads)
+    result: dict[str, ConvWeights] = {}
+    for name in LAYERS[: LAYERS.index(deepest(layers)) + 1]:
+        if name.startswith("pool"):
+            responses = [pool.forward(x)[0] for x in responses]
+            continue
+        raw = weights[name]
+        convolution = Conv2D(raw.kernel, raw.bias, threads=threads)
+        responses = [convolution.forward(x)[0] for x in responses]
+        mean, deviation = _moments(responses)
+        responses = [relu.forward((x - mean) / deviation)[0] for x in responses]
+        activation = _not_zero(_moments(responses)[0])
+        responses = [x / activation for x in responses]
+        gain = 1 / (deviation * activation)
+        result[name] = ConvWeights(raw.kernel * gain, (raw.bias - mean) * gain)
+    return result
+
+
+def _moments(responses: Sequence[Array]) -> tuple[Array, Array]:
+    """Mean and standard deviation of every channel, over all positions of all pictures."""
+    count = sum(x.shape[0] * x.shape[1] for x in responses)
+    mean = sum(x.sum(axis=(0, 1), dtype=np.float64) for x in responses) / count
+    mean = np.asarray(mean, np.float32)
+    squares = sum(np.square(x - mean).sum(axis=(0, 1), dtype=np.float64) for x in responses)
+    return mean, _not_zero(np.sqrt(np.asarray(squares) / count).astype(np.float32))
+
+
+def _not_zero(x: Array) -> Array:
+    """A channel that never varies (a picture of one colour) is left as it is."""
+    return np.where(x > 1e-6, x, np.float32(1))
