@@ -1,0 +1,58 @@
+"""Neural style transfer from scratch: VGG19 forward and backward by hand, in NumPy and Cython.
+
+The public names are below; each is imported when it is first used, so that `import npstyle` is instant.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from npstyle._version import __version__
+
+if TYPE_CHECKING:
+    from npstyle.errors import UserError
+    from npstyle.objective import Objective
+    from npstyle.run import Progress, StyleResult, stylize
+    from npstyle.settings import Settings, preset
+    from npstyle.vgg import VGG19
+    from npstyle.weights import RandomFiltersWarning, load_weights
+
+_HOME = {
+    "Objective": "objective",
+    "Progress": "run",
+    "RandomFiltersWarning": "weights",
+    "Settings": "settings",
+    "StyleResult": "run",
+    "UserError": "errors",
+    "VGG19": "vgg",
+    "load_weights": "weights",
+    "preset": "settings",
+    "stylize": "run",
+}
+
+__all__ = [
+    "VGG19",
+    "Objective",
+    "Progress",
+    "RandomFiltersWarning",
+    "Settings",
+    "StyleResult",
+    "UserError",
+    "__version__",
+    "load_weights",
+    "preset",
+    "stylize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'npstyle' has no attribute {name!r}")
+    value = getattr(import_module(f"npstyle.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

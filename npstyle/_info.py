@@ -1,0 +1,34 @@
+"""What `npstyle info` prints."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from threadpoolctl import threadpool_info
+
+from npstyle import _download, _kernels, _threads
+from npstyle._version import __version__
+from npstyle.weights import find
+
+
+def lines() -> Iterator[tuple[str, str]]:
+    """Name and value of each line."""
+    yield "npstyle", __version__
+    yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    for package in ("numpy", "scipy", "pillow", "h5py"):
+        yield package, version(package)
+    slow = ", plain NumPy and slow (NPSTYLE_KERNELS)" if _kernels.IMPLEMENTATION == "reference" else ""
+    yield "kernels", _kernels.IMPLEMENTATION + slow
+    yield "OpenMP", "yes" if _kernels.OPENMP else "no: one thread, whatever --threads says"
+    yield "threads", f"{_threads.available()} available"
+    for pool in threadpool_info():
+        if pool["user_api"] == "blas":
+            kind = f"{pool['internal_api']} {pool.get('version')} for {pool.get('architecture')}"
+            yield "BLAS", f"{kind}, {pool['filepath']}"
+    named = os.environ.get("NPSTYLE_WEIGHTS")
+    found, tried = find()
+    yield "weights", f"{named} (NPSTYLE_WEIGHTS)" if named else str(found or "none here: " + "; ".join(tried))
+    yield "cache", str(_download.cache_folder())

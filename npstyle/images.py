@@ -1,0 +1,240 @@
+"""Pictures in and out: whatever Pillow reads becomes RGB; a file is written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from npstyle.errors import UserError
+
+Picture = NDArray[np.uint8]
+
+# How each kind of file is written: Pillow's format name and its options.
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".png": ("PNG", {}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),  # 4:4:4, colours at full resolution
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".webp": ("WEBP", {"quality": 95, "method": 5}),
+    ".tif": ("TIFF", {"compression": "tiff_deflate"}),
+    ".tiff": ("TIFF", {"compression": "tiff_deflate"}),
+}
+
+
+def read(path: str | os.PathLike[str]) -> Picture:
+    """Picture of a file as (H, W, 3) uint8 RGB: upright, on white where it is transparent.
+
+    Grey, palette, CMYK, 16-bit and floating-point pictures are converted; 16 bits are rounded to 8.
+    Of an animation the first frame is taken.
+
+    Raises
+    ------
+    UserError
+        Missing, not a picture, damaged, or too large to be believed (Pillow's limit).
+    """
+    path = Path(path)
+    if not os.path.isfile(path):  # Path.is_file may raise
+        what = "a folder" if os.path.isdir(path) else "no such file"
+        raise UserError(f"picture: {path}", what, "a picture file", "check the name")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at half its limit; only the limit itself is an error here.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return np.array(_as_rgb(ImageOps.exif_transpose(image)))
+    except UnidentifiedImageError as error:
+        found = "an empty file" if path.stat().st_size == 0 else "something that is no picture"
+        raise UserError(f"picture: {path}", found, "a format Pillow reads", "convert it to PNG") from error
+    except Image.DecompressionBombError as error:
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        raise UserError(
+            f"picture: {path}", "too many pixels", f"at most {limit} million", "make it smaller first"
+        ) from error
+    except PermissionError as error:
+        raise UserError(
+            f"picture: {path}", f"{error.strerror}", "a readable file", "check its permissions"
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file can make Pillow raise anything
+        raise UserError(
+            f"picture: {path}", f"a damaged file ({error})", "a whole one", "copy it again"
+        ) from error
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _to_8_bits(image)
+    if image.mode in ("LA", "La", "PA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode == "RGBA":
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """One channel of more than 8 bits to grey; Pillow's own conversion would cut off at 255."""
+    values = np.nan_to_num(np.asarray(image, np.float64))
+    # Whole numbers are 16-bit; floats are 0..1 by custom, or else 0..255 or 0..65535 already.
+    full = 65535.0
+    if image.mode == "F":
+        full = next((top for top in (1.0, 255.0, 65535.0) if values.max() <= top), values.max())
+    return Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))
+
+
+def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
+    """Check an array that is to be a picture: (H, W, 3), numbers, finite."""
+    try:
+        array = np.asarray(picture)
+    except ValueError as error:
+        raise UserError(
+            name, "rows of unequal length", "an array (H, W, 3)", "npstyle.images.read makes one from a file"
+        ) from error
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or array.dtype.kind not in "uif":
+        raise UserError(
+            name,
+            f"{array.dtype} array of shape {array.shape}",
+            "numbers of shape (H, W, 3), RGB, 0..255",
+            "npstyle.images.read makes one from a file",
+        )
+    if not np.isfinite(array).all():
+        raise UserError(
+            name, "NaN or infinity", "finite numbers from 0 to 255", "look at where it comes from"
+        )
+    return array
+
+
+def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:
+    """Width and height with the longer side `size`, in proportion; never larger than they are.
+
+    Examples
+    --------
+    >>> fitted_size(1024, 768, 512)
+    (512, 384)
+    >>> fitted_size(300, 200, 512)
+    (300, 200)
+    """
+    longer = max(width, height)
+    if longer <= size:
+        return width, height
+    return max(1, round(width * size / longer)), max(1, round(height * size / longer))
+
+
+def fit(picture: NDArray[Any], size: int) -> NDArray[Any]:
+    """Reduce a picture (H, W, 3) so that its longer side is `size`; see `fitted_size`."""
+    H, W, _ = picture.shape
+    return resize(picture, *fitted_size(W, H, size))
+
+
+def resize(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """Resample a picture (H, W, 3) with Lanczos' filter, wide enough to take in every pixel when reducing.
+
+    uint8 stays uint8; anything else becomes float32.
+    """
+    H, W, _ = picture.shape
+    if (width, height) == (W, H):
+        return picture if picture.dtype == np.uint8 else np.asarray(picture, np.float32)
+    if picture.dtype == np.uint8:
+        return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+    channels = [
+        Image.fromarray(np.ascontiguousarray(picture[:, :, c], np.float32)).resize(
+            (width, height), Image.Resampling.LANCZOS
+        )
+        for c in range(3)
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=2)
+
+
+def to_uint8(pixels: NDArray[Any]) -> Picture:
+    """Round to whole numbers and clip to 0..255."""
+    return np.asarray(np.clip(np.rint(pixels), 0, 255), np.uint8)
+
+
+def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """Make sure, before a long run, that its picture can be written: extension, folder, permission, name.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    UserError
+        It can't be written, or it exists and `overwrite` is False.
+    """
+    path = Path(path)
+    if os.path.isdir(path):  # Path.is_dir and Path.exists may raise
+        raise UserError(f"output: {path}", "a folder", "a file name", "add a name to it")
+    _format_of(path)
+    if os.path.exists(path) and not overwrite:
+        raise UserError(
+            f"output: {path}", "a file of that name", "a new name", "choose another or add --overwrite"
+        )
+    probe = _temporary_name(path)
+    try:
+        probe.write_bytes(b"npstyle")
+    except OSError as error:
+        raise UserError(
+            f"output: {path}",
+            f"{error.strerror} on writing there",
+            "a folder that can be written to",
+            "choose another",
+        ) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    return path
+
+
+def write(path: str | os.PathLike[str], picture: Picture) -> None:
+    """Write a picture in the format of its extension: to a temporary file beside it, then renamed.
+
+    Whoever looks at `path` finds the old file or the new one, never half of one.
+
+    Raises
+    ------
+    UserError
+        The disk is full, the folder is gone, the format can't hold so large a picture, ...
+    """
+    path = Path(path)
+    form, options = _format_of(path)
+    temporary = _temporary_name(path)
+    try:
+        with temporary.open("wb") as file:
+            Image.fromarray(picture).save(file, format=form, **options)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"output: {path}",
+            f"{getattr(error, 'strerror', None) or error} on writing",
+            "a folder with room and a format for this size",
+            "choose another",
+        ) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _format_of(path: Path) -> tuple[str, dict[str, Any]]:
+    if path.suffix.lower() not in FORMATS:
+        raise UserError(
+            f"output: {path}",
+            f"the extension {path.suffix!r}" if path.suffix else "no extension",
+            "one of " + " ".join(FORMATS),
+            "take for example " + str(path.with_suffix(".png")),
+        )
+    return FORMATS[path.suffix.lower()]
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

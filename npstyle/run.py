@@ -1,0 +1,290 @@
+"""The run: from pictures, settings and weights to a painted picture, by SciPy's L-BFGS over the pixels.
+
+This is the only border between float64, which the optimiser works in, and float32, which the network
+works in.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+
+from npstyle import images
+from npstyle.architecture import deepest
+from npstyle.calibration import calibrated
+from npstyle.errors import UserError
+from npstyle.objective import Objective
+from npstyle.settings import Settings, preset
+from npstyle.vgg import VGG19, Filters
+from npstyle.weights import Weights, load_weights
+
+Double = NDArray[np.float64]
+
+HISTORY = 10  # pairs of steps and gradient changes that L-BFGS remembers
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a callback is given after each iteration."""
+
+    iteration: int
+    loss: float
+    terms: Mapping[str, float]
+    pixels: NDArray[np.float32]
+
+    @property
+    def image(self) -> images.Picture:
+        """The picture so far, (H, W, 3) uint8."""
+        return images.to_uint8(self.pixels)
+
+
+@dataclass(frozen=True)
+class StyleResult:
+    """What a run ends with.
+
+    Attributes
+    ----------
+    image : (H, W, 3) uint8 array
+    loss : float
+        Of the picture before it was rounded to whole numbers.
+    history : list of float
+        The loss at the start and after each iteration.
+    message : str
+        Why the run stopped, in plain words.
+    interrupted : bool
+        By Ctrl-C; the picture is the best up to then.
+    pixels : (H, W, 3) float32 array
+        The picture before rounding and clipping.
+    """
+
+    image: images.Picture
+    loss: float
+    history: list[float]
+    message: str
+    interrupted: bool
+    pixels: NDArray[np.float32] = field(repr=False)
+
+
+def stylize(
+    content: ArrayLike,
+    styles: Sequence[ArrayLike] | ArrayLike,
+    *,
+    settings: Settings | None = None,
+    weights: Mapping[str, Filters] | str | os.PathLike[str] = "auto",
+    size: int = 512,
+    iterations: int = 300,
+    seed: int = 0,
+    init: ArrayLike | None = None,
+    convolution: str = "auto",
+    threads: int | None = None,
+    callback: Callable[[Progress], None] | None = None,
+) -> StyleResult:
+    """Paint the content picture in the manner of the style pictures.
+
+    Parameters
+    ----------
+    content : (H, W, 3) array
+        RGB, 0..255.
+    styles : (h, w, 3) array, or a sequence of them
+        RGB, 0..255, of any sizes.
+    settings : Settings, optional
+        If left out, `preset("default")`, or `preset("random")` with random filters.
+    weights : mapping, str or path
+        Filters, or what `load_weights` is to load.
+    size : int
+        Longer side of the result and of the style pictures, in pixels; smaller pictures stay as they are.
+    iterations : int
+        Of L-BFGS; one takes slightly more than one loss and gradient.
+    seed : int
+        Of noise in the start, and of random filters.
+    init : (h, w, 3) array, optional
+        A picture to start from, in place of `settings.init`; resized to the content picture's size.
+    convolution, threads
+        See `VGG19`.
+    callback : callable, optional
+        Called with a `Progress` after each iteration. It may raise StopIteration to end the run.
+
+    Returns
+    -------
+    StyleResult
+        Also on Ctrl-C (KeyboardInterrupt), which ends the run with the picture so far.
+
+    Raises
+    ------
+    UserError
+        Something given can't be used; the message says what, and what would do.
+    """
+    for name, value, least in (("size", size, 1), ("iterations", iterations, 0), ("seed", seed, 0)):
+        if isinstance(value, bool) or int(value) != value or value < least:
+            raise UserError(name, repr(value), f"a whole number from {least}", "give one")
+    photo = images.fit(images.as_picture(content, "content"), size)
+    paintings = [images.fit(images.as_picture(style, "style"), size) for style in _several(styles)]
+    settings, filters = prepare(settings, weights, [photo, *paintings], seed, threads)
+    network = VGG19(filters, pooling=settings.pooling, convolution=convolution, threads=threads)
+    objective = Objective(network, photo, paintings, settings)
+    start = starting_picture(photo, settings.init, init, seed)
+    return _Run(objective, start, iterations, callback).result()
+
+
+def prepare(
+    settings: Settings | None,
+    weights: Mapping[str, Filters] | str | os.PathLike[str],
+    pictures: Sequence[ArrayLike],
+    seed: int = 0,
+    threads: int | None = None,
+) -> tuple[Settings, Mapping[str, Filters]]:
+    """Settings and filters of a run: loaded where they are named, calibrated where they are random."""
+    if isinstance(weights, (str, os.PathLike)):
+        top = deepest((settings or preset("default")).layers)
+        weights = load_weights(weights, seed=seed, deepest=top)
+    random = isinstance(weights, Weights) and weights.random
+    settings = settings or preset("random" if random else "default")
+    if random:
+        weights = calibrated(weights, pictures, settings.layers, settings.pooling, threads)
+    return settings, weights
+
+
+def starting_picture(content: ArrayLike, kind: str, init: ArrayLike | None, seed: int) -> Double:
+    """The picture a run starts from, (H, W, 3).
+
+    "content": the content picture. "noise": every channel of every pixel uniform in 0..255, as the
+    paper's white noise. "blend": half of each. Or `init`, resized to the content picture.
+    """
+    picture = np.asarray(content, np.float64)
+    H, W, _ = picture.shape
+    if init is not None:
+        return images.resize(images.as_picture(init, "init"), W, H).astype(np.float64)
+    if kind == "content":
+        return picture.copy()
+    noise = np.random.default_rng(seed).uniform(0, 255, picture.shape)
+    return noise if kind == "noise" else (picture + noise) / 2
+
+
+def _several(styles: Sequence[ArrayLike] | ArrayLike) -> Sequence[ArrayLike]:
+    if isinstance(styles, np.ndarray) and styles.ndim == 3:
+        return [styles]
+    return list(styles)  # type: ignore[arg-type]
+
+
+class _DivergedError(Exception):
+    """Loss or gradient is no longer a finite number."""
+
+
+class _StoppedError(Exception):
+    """The callback has seen enough."""
+
+
+class _Run:
+    """One continuous run of L-BFGS.
+
+    The optimiser sees the loss divided by its value at the start, so that its tolerances and the
+    length of its first step mean the same for every network, size and weight. Its own tests for
+    convergence are switched off (ftol = gtol = 0): it stops after the iterations asked for, or when no
+    step along its direction lowers the loss any more.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        start: Double,
+        iterations: int,
+        callback: Callable[[Progress], None] | None,
+    ) -> None:
+        self.objective = objective
+        self.iterations = iterations
+        self.callback = callback
+        self.shape = start.shape
+        self.pixels = start
+        self.history: list[float] = []
+        self.unit = 1.0
+        self.terms: dict[str, float] = {}
+        self.at_start: tuple[float, NDArray[np.float32]] | None = None
+
+    def result(self) -> StyleResult:
+        """Run to the end, or to Ctrl-C, and tell how it went."""
+        interrupted = False
+        try:
+            message = self._minimize()
+        except KeyboardInterrupt:
+            interrupted = True
+            message = f"interrupted after {self._done} iterations"
+        except _DivergedError as error:
+            message = f"stopped after {self._done} iterations: {error}; the picture is the last good one"
+        except _StoppedError:
+            message = f"stopped by the callback after {self._done} iterations"
+        pixels = self.pixels.astype(np.float32)
+        loss = self.history[-1] if self.history else math.nan
+        return StyleResult(images.to_uint8(pixels), loss, self.history, message, interrupted, pixels)
+
+    @property
+    def _done(self) -> int:
+        return max(0, len(self.history) - 1)
+
+    def _minimize(self) -> str:
+        loss, gradient = self._evaluate(self.pixels)
+        self.history.append(loss)
+        if loss == 0:
+            return "nothing to do: the start has no loss at all"
+        if self.iterations == 0:
+            return "no iterations were asked for: the picture is the start"
+        self.unit = loss
+        self.at_start = loss, gradient
+        outcome = minimize(
+            self._scaled,
+            self.pixels.reshape(-1),
+            jac=True,
+            method="L-BFGS-B",
+            callback=self._after_iteration,
+            options={
+                "maxiter": self.iterations,
+                "maxfun": 25 * self.iterations,
+                "maxcor": HISTORY,
+                "ftol": 0.0,
+                "gtol": 0.0,
+            },
+        )
+        return _in_plain_words(outcome, self._done)
+
+    def _evaluate(self, pixels: Double) -> tuple[float, NDArray[np.float32]]:
+        loss, gradient = self.objective(pixels.astype(np.float32))
+        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
+            raise _DivergedError("loss or gradient is not a finite number")
+        self.terms = self.objective.terms
+        return loss, gradient
+
+    def _scaled(self, x: Double) -> tuple[float, Double]:
+        # SciPy begins at the start, where the loss is known already.
+        loss, gradient = self.at_start or self._evaluate(x.reshape(self.shape))
+        self.at_start = None
+        return loss / self.unit, gradient.reshape(-1).astype(np.float64) / self.unit
+
+    def _after_iteration(self, intermediate_result: Any) -> None:
+        self.pixels = intermediate_result.x.reshape(self.shape).copy()
+        self.history.append(float(intermediate_result.fun) * self.unit)
+        if self.callback is not None:
+            progress = Progress(self._done, self.history[-1], self.terms, self.pixels.astype(np.float32))
+            try:
+                self.callback(progress)
+            except StopIteration:
+                raise _StoppedError from None
+
+
+def _in_plain_words(outcome: Any, done: int) -> str:
+    """Why SciPy's L-BFGS stopped."""
+    text = str(outcome.message).upper()
+    if "ITERATIONS" in text:
+        return f"did the {done} iterations asked for"
+    if "ABNORMAL" in text:
+        return (
+            f"stopped after {done} iterations: no step lowers the loss any more, as far as float32 can tell"
+        )
+    if "EVALUATIONS" in text:
+        return f"stopped after {done} iterations: too many evaluations"
+    return f"converged after {done} iterations ({outcome.message})"
