@@ -1,0 +1,47 @@
+"""Paint the two example pictures of the project: a content photograph and a style painting.
+
+Style transfer needs a picture whose drawing is kept and one whose manner is borrowed.  Both are made
+here from nothing but numbers, so they carry no one's copyright and anybody can make them again:
+
+* ``content.jpg``: a lighthouse on a mountain lake in late afternoon light.  It is a small renderer:
+  a height map seen in perspective, a distance-field lighthouse, point-cloud conifers, a reflecting lake.
+  ``photograph.py`` puts it together.
+* ``style.jpg``: an abstract in oil, thousands of shaded brush strokes laid along a whirling flow field.
+  ``painting.py`` is all of it.
+
+Run it with::
+
+    python examples/make_examples.py [FOLDER]
+
+The pictures go to FOLDER, or beside this file.  Every run gives the same ones.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from painting import paint_style
+from photograph import paint_content
+from shared import Array
+
+
+def save(picture: Array, path: Path) -> None:
+    """Write a picture with values from 0 to 1 as JPEG."""
+    pixels = (np.clip(picture, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)
+    Image.fromarray(pixels).save(path, quality=90, optimize=True)
+
+
+def main() -> None:
+    """Paint both pictures and save them."""
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    save(paint_content(), folder / "content.jpg")
+    save(paint_style(), folder / "style.jpg")
+
+
+if __name__ == "__main__":
+    main()
