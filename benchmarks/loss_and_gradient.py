@@ -1,0 +1,226 @@
+"""One loss and gradient: VGG19 to conv5_1, the paper's six layers, average pooling, float32.
+
+    python benchmarks/loss_and_gradient.py [--size 512] [--repeats 7] [--threads N]
+
+Every program runs in a process of its own, so that peak memory is its own, and they take turns, so
+that each repeat compares them under the same load: read the ratios, not the seconds. PyTorch takes part
+where it is installed. The multiplication peak is that of NumPy's sgemm, measured in the same turns.
+
+For asv: `Evaluation` has time_ and peakmem_ methods.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from npstyle.architecture import CONVOLUTIONS, block_of
+
+CONTENT_LAYER = "conv4_2"
+STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+LAYERS = list(CONVOLUTIONS)[: list(CONVOLUTIONS).index("conv5_1") + 1]
+MATRIX = 2048
+
+
+def gflop(size: int) -> float:
+    """Multiplications and additions of direct convolution, forward and backward to the pixels, in 1e9."""
+    total = 0
+    for name in LAYERS:
+        C, K = CONVOLUTIONS[name]
+        side = size // 2 ** (block_of(name) - 1)
+        total += 2 * 2 * 9 * C * K * side**2
+    return total / 1e9
+
+
+def pictures(size: int) -> tuple[Any, Any, Any]:
+    """Content, style, and a picture between them."""
+    rng = np.random.default_rng(0)
+    content, style = (rng.uniform(0, 255, (size, size, 3)).astype(np.float32) for _ in range(2))
+    return content, style, (content + style) / 2
+
+
+def npstyle_evaluation(size: int, threads: int | None) -> Callable[[], Any]:
+    """A function that makes one evaluation with npstyle."""
+    import npstyle
+
+    content, style, x = pictures(size)
+    network = npstyle.VGG19(npstyle.load_weights("random", deepest="conv5_1"), threads=threads)
+    objective = npstyle.Objective(network, content, [style], npstyle.preset("paper"))
+    return lambda: objective(x)
+
+
+def torch_evaluation(size: int, threads: int | None, channels_last: bool) -> Callable[[], Any]:
+    """The same work as PyTorch's users write it."""
+    import torch
+    from torch.nn import functional
+
+    import npstyle
+
+    if threads:
+        torch.set_num_threads(threads)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    weights = npstyle.load_weights("random", deepest="conv5_1")
+    filters = {
+        name: (
+            torch.tensor(weights[name].kernel.transpose(3, 2, 0, 1).copy()).to(memory_format=layout),
+            torch.tensor(weights[name].bias),
+        )
+        for name in LAYERS
+    }
+    mean = torch.tensor([103.939, 116.779, 123.68])
+
+    def responses(x: Any) -> dict[str, Any]:
+        x = (x.flip(-1) - mean).permute(2, 0, 1)[None].contiguous(memory_format=layout)
+        found = {}
+        for name in LAYERS:
+            if name.endswith("_1") and block_of(name) > 1:
+                x = functional.avg_pool2d(x, 2)
+            x = functional.relu(functional.conv2d(x, *filters[name], padding=1))
+            if name in STYLE_LAYERS or name == CONTENT_LAYER:
+                found[name] = x
+        return found
+
+    def mean_gram(x: Any) -> Any:
+        flat = x.flatten(2)[0]
+        return flat @ flat.T / flat.shape[1]
+
+    content, style, start = (torch.tensor(picture) for picture in pictures(size))
+    with torch.no_grad():
+        P = responses(content)[CONTENT_LAYER]
+        A = {name: mean_gram(x) for name, x in responses(style).items() if name in STYLE_LAYERS}
+
+    def evaluate() -> Any:
+        x = start.clone().requires_grad_()
+        found = responses(x)
+        loss = 1e-3 * 0.5 * (found[CONTENT_LAYER] - P).square().sum()
+        for name in STYLE_LAYERS:
+            scale = 1 / 5 / (4 * A[name].shape[0] ** 2)
+            loss = loss + scale * (mean_gram(found[name]) - A[name]).square().sum()
+        loss.backward()
+        return loss.item(), x.grad
+
+    return evaluate
+
+
+def sgemm(size: int, threads: int | None) -> Callable[[], Any]:
+    """One product of two square matrices, with NumPy's BLAS."""
+    from threadpoolctl import threadpool_limits
+
+    threadpool_limits(threads)
+    a, b = (np.random.default_rng(0).random((MATRIX, MATRIX), np.float32) for _ in range(2))
+    return lambda: [a @ b for _ in range(8)]
+
+
+PROGRAMS: dict[str, Callable[[int, int | None], Callable[[], Any]]] = {
+    "sgemm": sgemm,
+    "npstyle": npstyle_evaluation,
+    "PyTorch NCHW": lambda size, threads: torch_evaluation(size, threads, channels_last=False),
+    "PyTorch channels_last": lambda size, threads: torch_evaluation(size, threads, channels_last=True),
+}
+
+
+class Worker:
+    """A program in a process of its own, which makes one evaluation each time it is told to."""
+
+    def __init__(self, program: str, size: int, threads: int | None) -> None:
+        command = [sys.executable, __file__, "--size", str(size), "--worker", program]
+        if threads:
+            command += ["--threads", str(threads)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.seconds: list[float] = []
+        self.megabytes = 0.0
+
+    def evaluate(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        answer = json.loads(self.process.stdout.readline())
+        self.seconds.append(answer["seconds"])
+        self.megabytes = answer["megabytes"]
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+def work(program: str, size: int, threads: int | None) -> None:
+    """Be a worker: evaluate at each line that comes in, until there are no more."""
+    evaluate = PROGRAMS[program](size, threads)
+    for _ in sys.stdin:
+        began = time.perf_counter()
+        evaluate()
+        seconds = time.perf_counter() - began
+        kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(json.dumps({"seconds": seconds, "megabytes": kilobytes / 1024}), flush=True)
+
+
+def compare(size: int, repeats: int, threads: int | None) -> None:
+    """Print a table of all programs that are installed."""
+    torch = importlib.util.find_spec("torch") is not None
+    workers = {
+        name: Worker(name, size, threads) for name in PROGRAMS if torch or not name.startswith("PyTorch")
+    }
+    for turn in range(repeats + 1):
+        for worker in workers.values():
+            worker.evaluate()
+            if turn == 0:  # to warm up
+                worker.seconds.clear()
+    for worker in workers.values():
+        worker.close()
+    peak = 8 * 2 * MATRIX**3 / 1e9 / statistics.median(workers.pop("sgemm").seconds)
+    ours = workers["npstyle"].seconds
+    print(f"{size} x {size} pixels, {gflop(size):.0f} GFLOP; sgemm peak {peak:.0f} GFLOP/s")
+    columns = f"{'seconds':>8}{'GFLOP/s':>9}{'of peak':>9}{'peak MB':>9}"
+    print(f"{'':<22}{columns}   time / npstyle: min, median, max")
+    for name, worker in workers.items():
+        seconds = statistics.median(worker.seconds)
+        rate = gflop(size) / seconds
+        ratios = sorted(theirs / mine for theirs, mine in zip(worker.seconds, ours, strict=True))
+        low, middle, high = ratios[0], statistics.median(ratios), ratios[-1]
+        print(
+            f"{name:<22}{seconds:>8.2f}{rate:>9.0f}{rate / peak:>9.0%}{worker.megabytes:>9.0f}"
+            f"{low:>16.2f}{middle:>9.2f}{high:>9.2f}"
+        )
+
+
+class Evaluation:
+    """The same for asv."""
+
+    params = (256, 512)
+    param_names = ("size",)
+
+    def setup(self, size: int) -> None:
+        self.evaluate = npstyle_evaluation(size, None)
+
+    def time_evaluation(self, size: int) -> None:
+        self.evaluate()
+
+    def peakmem_evaluation(self, size: int) -> None:
+        self.evaluate()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--worker", choices=PROGRAMS, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        work(options.worker, options.size, options.threads)
+    else:
+        compare(options.size, options.repeats, options.threads)
+
+
+if __name__ == "__main__":
+    main()
