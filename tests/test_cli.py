@@ -1,0 +1,302 @@
+"""The command line as its users meet it: in a process of its own, with good and with bad input."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import npstyle
+from npstyle import cli
+
+FAST = [
+    "--weights",
+    "random",
+    "--iterations",
+    "2",
+    "--style-layers",
+    "conv1_1",
+    "--content-layers",
+    "conv1_2",
+]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a photograph and a painting."""
+    rng = np.random.default_rng(0)
+    for name, shape in (("photo.png", (32, 48, 3)), ("painting.png", (40, 40, 3))):
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / name)
+    return tmp_path
+
+
+def npstyle_in(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "npstyle", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def test_a_picture_from_two_pictures(folder: Path) -> None:
+    done = npstyle_in(folder, "photo.png", "painting.png", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert done.stdout.startswith("photo-painting.png: 48 x 32 pixels, did the 2 iterations asked for")
+    with Image.open(folder / "photo-painting.png") as image:
+        assert (image.size, image.mode) == ((48, 32), "RGB")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "painting.png",
+        "photo-painting.png",
+        "photo.png",
+    ]
+
+
+def test_options_reach_the_run(folder: Path) -> None:
+    arguments = ["photo.png", "painting.png", "painting.png", "-o", "out.jpg", "--size", "24", "--quiet"]
+    more = [
+        "--tv-weight",
+        "0.1",
+        "--pooling",
+        "max",
+        "--init",
+        "painting.png",
+        "--seed",
+        "3",
+        "--threads",
+        "1",
+    ]
+    done = npstyle_in(folder, *arguments, *FAST, *more, "--preset", "paper", "--convolution", "im2col")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    with Image.open(folder / "out.jpg") as image:
+        assert (image.size, image.format) == ((24, 16), "JPEG")
+
+
+def test_the_same_command_makes_the_same_bytes_whatever_the_threads(folder: Path) -> None:
+    for name, threads in (("one.png", "1"), ("two.png", "2")):
+        npstyle_in(
+            folder, "photo.png", "painting.png", "-o", name, *FAST, "--init", "noise", "--threads", threads
+        )
+    assert (folder / "one.png").read_bytes() == (folder / "two.png").read_bytes()
+
+
+def test_without_weights_and_network_it_warns_and_goes_on(folder: Path) -> None:
+    done = npstyle_in(folder, "photo.png", "painting.png", "--iterations", "1", "--quiet")
+    assert done.returncode == 0
+    assert "WARNING" in done.stderr
+    assert "RANDOM FILTERS" in done.stderr
+    assert "Tried:" in done.stderr
+    assert "--weights FILE" in done.stderr
+    assert (folder / "photo-painting.png").is_file()
+
+
+def test_imagenet_fails_where_auto_warns(folder: Path) -> None:
+    done = npstyle_in(folder, "photo.png", "painting.png", "--weights", "imagenet")
+    assert done.returncode == 1
+    assert done.stderr.startswith("npstyle: weights: found no ImageNet filters")
+    assert not (folder / "photo-painting.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "words"),
+    [
+        (["photo.png"], 2, ["STYLE"]),
+        (["photo.png", "painting.png", "--colour"], 2, ["--colour"]),
+        (["photo.png", "painting.png", "--size", "8"], 2, ["--size", "'8'", "from 16"]),
+        (["photo.png", "painting.png", "--size", "big"], 2, ["--size", "'big'"]),
+        (["photo.png", "painting.png", "--iterations", "-3"], 2, ["--iterations"]),
+        (["photo.png", "painting.png", "--threads", "0"], 2, ["--threads", "from 1"]),
+        (["photo.png", "painting.png", "--style-weight", "-1"], 2, ["style_weight", "-1"]),
+        (
+            ["photo.png", "painting.png", "--style-layers", "conv1_1,cnv2_1"],
+            2,
+            ["'cnv2_1'", "did you mean conv2_1"],
+        ),
+        (["photo.png", "painting.png", "--pooling", "median"], 2, ["--pooling", "'median'"]),
+        (["photo.png", "painting.png", "--preset", "monet"], 2, ["--preset", "'monet'"]),
+        (["nothing.png", "painting.png"], 1, ["nothing.png", "no such file"]),
+        (["photo.png", "."], 1, ["a folder"]),
+        (["text.jpg", "painting.png"], 1, ["text.jpg", "no picture"]),
+        (["photo.png", "painting.png", "-o", "out.jgp"], 1, ["'.jgp'", ".png", "out.png"]),
+        (["photo.png", "painting.png", "-o", "nowhere/out.png"], 1, ["nowhere", "No such file"]),
+        (["photo.png", "painting.png", "-o", "photo.png"], 1, ["a file of that name", "--overwrite"]),
+        (["photo.png", "painting.png", "--weights", "text.jpg"], 1, ["text.jpg", "unknown format"]),
+        (["photo.png", "painting.png", "--init", "sunrise"], 1, ["sunrise", "no such file"]),
+        (["tiny.png", "painting.png", "--weights", "random"], 1, ["8 x 8", "at least 16 x 16"]),
+        (["info", "extra"], 2, ["extra"]),
+    ],
+)
+def test_wrong_input_ends_in_one_line(
+    folder: Path, arguments: list[str], status: int, words: list[str]
+) -> None:
+    (folder / "text.jpg").write_text("no picture at all")
+    Image.new("RGB", (8, 8)).save(folder / "tiny.png")
+    before = sorted(folder.iterdir())
+    done = npstyle_in(folder, *arguments)
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert done.stderr.startswith("npstyle: ")
+    assert done.stderr.count("\n") == 1
+    for word in words:
+        assert word in done.stderr
+    assert sorted(folder.iterdir()) == before
+
+
+def test_layers_that_the_weights_do_not_have(folder: Path) -> None:
+    weights = npstyle.load_weights("random", deepest="conv1_2")
+    arrays = {
+        f"{name}/{part}": getattr(weights[name], part) for name in weights for part in ("kernel", "bias")
+    }
+    np.savez(folder / "lower.npz", **arrays)
+    done = npstyle_in(folder, "photo.png", "painting.png", "--weights", "lower.npz")
+    assert done.returncode == 1
+    assert "no conv2_1 (the file has conv1_1 ... conv1_2)" in done.stderr
+    fitting = npstyle_in(folder, "photo.png", "painting.png", *FAST[2:], "--weights", "lower.npz")
+    assert fitting.returncode == 0, fitting.stderr
+
+
+def test_overwrite(folder: Path) -> None:
+    (folder / "out.png").write_bytes(b"old")
+    done = npstyle_in(folder, "photo.png", "painting.png", "-o", "out.png", "--overwrite", *FAST)
+    assert done.returncode == 0
+    assert (folder / "out.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_the_output_is_checked_before_anything_else(folder: Path) -> None:
+    began = time.monotonic()
+    done = npstyle_in(folder, "photo.png", "painting.png", "-o", "nowhere/out.png", "--iterations", "100000")
+    assert done.returncode == 1
+    assert time.monotonic() - began < 20
+
+
+def wait_for_progress(terminal: int, words: bytes, seconds: float = 60) -> None:
+    """Read what a program writes to its terminal until the words appear."""
+    seen, deadline = b"", time.monotonic() + seconds
+    while words not in seen and time.monotonic() < deadline:
+        seen += os.read(terminal, 10000)
+    assert words in seen, seen
+
+
+def start_in_terminal(folder: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "npstyle", "photo.png", "painting.png", *FAST, *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    return process, ours
+
+
+def test_ctrl_c_saves_the_picture_so_far_and_the_bar_shows_the_loss(folder: Path) -> None:
+    process, terminal = start_in_terminal(folder, "--iterations", "100000")
+    try:
+        wait_for_progress(terminal, b"/100000 ")
+        wait_for_progress(terminal, b"loss ")
+        process.send_signal(signal.SIGINT)
+        told, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        os.close(terminal)
+    assert process.returncode == 130
+    assert b"interrupted after" in told
+    with Image.open(folder / "photo-painting.png") as image:
+        assert image.size == (48, 32)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "painting.png",
+        "photo-painting.png",
+        "photo.png",
+    ]
+
+
+def test_quiet_shows_no_bar_in_a_terminal(folder: Path) -> None:
+    process, terminal = start_in_terminal(folder, "--quiet")
+    told, _ = process.communicate(timeout=60)
+    os.set_blocking(terminal, False)
+    try:
+        seen = os.read(terminal, 1000)
+    except OSError:  # the other end is closed and nothing was left
+        seen = b""
+    os.close(terminal)
+    assert (process.returncode, told, seen) == (0, b"", b"")
+
+
+def test_ctrl_c_before_there_is_a_picture(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("npstyle.weights.load_weights", interrupted)
+    assert cli.main(["photo.png", "painting.png"]) == 130
+    assert "nothing was written" in capsys.readouterr().err
+
+
+def test_too_little_memory_is_one_line(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+    def too_much(*_: Any, **__: Any) -> None:
+        raise MemoryError("Unable to allocate 1 TiB")
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("npstyle.run.stylize", too_much)
+    assert cli.main(["photo.png", "painting.png", *FAST]) == 1
+    assert "try a smaller --size" in capsys.readouterr().err
+
+
+def test_info(folder: Path) -> None:
+    done = npstyle_in(folder, "info")
+    assert done.returncode == 0
+    for word in (
+        "npstyle:",
+        "numpy:",
+        "scipy:",
+        "kernels:    compiled",
+        "OpenMP:",
+        "threads:",
+        "BLAS:",
+        "weights:",
+    ):
+        assert word in done.stdout
+    assert "none here" in done.stdout
+    assert str(folder / "w.h5") in npstyle_in(folder, "info", NPSTYLE_WEIGHTS=str(folder / "w.h5")).stdout
+    slow = npstyle_in(folder, "info", NPSTYLE_KERNELS="reference").stdout
+    assert "reference, plain NumPy and slow" in slow
+
+
+def test_a_slow_choice_says_so(folder: Path) -> None:
+    done = npstyle_in(folder, "photo.png", "painting.png", *FAST, NPSTYLE_KERNELS="reference")
+    assert done.returncode == 0
+    assert "NPSTYLE_KERNELS=reference" in done.stderr
+
+
+def test_help_needs_nothing_that_is_slow_to_import() -> None:
+    code = (
+        "import sys\nfrom npstyle.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'numpy', 'scipy', 'PIL', 'h5py', 'pooch', 'tqdm'} & set(sys.modules)))"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines()[-1] == "[]"
+    assert "CONTENT" in told
+    for option in ("--size", "--iterations", "--style-weight", "--weights", "--init", "--seed", "--threads"):
+        assert option in told
+
+
+def test_version(folder: Path) -> None:
+    assert npstyle_in(folder, "--version").stdout == f"npstyle {npstyle.__version__}\n"

@@ -1,0 +1,246 @@
+"""Each compiled kernel against its NumPy twin, over dtypes, odd sizes and thread counts."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from npstyle import _kernels
+from npstyle._kernels import reference
+from npstyle.errors import UserError
+from tolerances import SAME
+
+Array = NDArray[Any]
+
+DTYPES = [np.float32, np.float64]
+THREADS = [1, 2, 3, 8]
+# Height and width: single pixels and rows, odd and even, and more pixels than one strip or block has.
+SIZES = [(1, 1), (1, 6), (5, 1), (2, 2), (3, 4), (17, 23), (33, 20), (64, 64), (97, 131)]
+POOL_SIZES = [(2, 2), (3, 2), (2, 5), (17, 23), (64, 48)]
+COMPILED, _ = _kernels._load("compiled")
+
+
+def normal(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def both(name: str, inputs: tuple[Array, ...], outputs: tuple[Array, ...], threads: int) -> Any:
+    """Run the compiled kernel and its twin on outputs filled with rubbish; return both sets of outputs."""
+    results = []
+    for functions in (COMPILED, reference):
+        filled = [np.full_like(output, 77) for output in outputs]
+        getattr(functions, name)(*inputs, *filled, threads)
+        results.append(filled)
+    return zip(*results, strict=True)
+
+
+def assert_close(found: Array, expected: Array) -> None:
+    scale = max(1.0, float(np.abs(expected).max()))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=SAME[expected.dtype] * scale)
+
+
+def test_every_kernel_has_a_twin_with_the_same_arguments() -> None:
+    for name in _kernels.NAMES:
+        compiled = list(inspect.signature(getattr(COMPILED, name)).parameters)
+        twin = list(inspect.signature(getattr(reference, name)).parameters)
+        checked = list(inspect.signature(getattr(_kernels, name)).parameters)
+        assert compiled == twin == checked, name
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("C", "K"), [(3, 5), (1, 1), (8, 3)])
+def test_conv3x3(size: tuple[int, int], C: int, K: int, dtype: Any) -> None:
+    inputs = normal((*size, C), dtype), normal((9 * C, K), dtype, 1), normal((K,), dtype, 2)
+    for found, expected in both("conv3x3", inputs, (np.empty((*size, K), dtype),), threads=2):
+        assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("C", [64, 512])
+def test_conv3x3_with_the_channels_of_vgg19(C: int, dtype: Any) -> None:
+    inputs = normal((9, 11, C), dtype), normal((9 * C, 64), dtype, 1), normal((64,), dtype, 2)
+    for found, expected in both("conv3x3", inputs, (np.empty((9, 11, 64), dtype),), threads=2):
+        assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("N", [1, 7, 8, 9, 1000, 32768 * 2 + 3])
+def test_relu(N: int, dtype: Any) -> None:
+    x = normal((N,), dtype)
+    x[:: max(1, N // 5)] = 0
+    mask = np.empty((N + 7) // 8, np.uint8)
+    for found, expected in both("relu", (x,), (np.empty_like(x), mask), threads=3):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("N", [1, 7, 8, 9, 1000, 32768 * 2 + 3])
+def test_relu_backward(N: int, dtype: Any) -> None:
+    dy = normal((N,), dtype)
+    mask = np.random.default_rng(1).integers(0, 256, (N + 7) // 8).astype(np.uint8)
+    for found, expected in both("relu_backward", (dy, mask), (np.empty_like(dy),), threads=3):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_relu_in_place(dtype: Any) -> None:
+    x = normal((1001,), dtype)
+    y, mask = x.copy(), np.empty(126, np.uint8)
+    _kernels.relu(y, y, mask)
+    np.testing.assert_array_equal(y, np.maximum(x, 0))
+    dy = normal((1001,), dtype, 1)
+    dx = dy.copy()
+    _kernels.relu_backward(dx, mask, dx)
+    np.testing.assert_array_equal(dx, np.where(x > 0, dy, 0))
+
+
+def test_nan_is_not_swallowed() -> None:
+    x = np.full((2, 2, 1), np.nan)
+    y, mask = np.zeros(4), np.zeros(1, np.uint8)
+    _kernels.relu(x.reshape(-1), y, mask)
+    assert np.isnan(y).all()
+    for position in range(4):
+        cell = np.arange(4.0)
+        cell[position] = np.nan
+        small, winner = np.zeros((1, 1, 1)), np.zeros((1, 1, 1), np.uint8)
+        _kernels.max_pool(cell.reshape(2, 2, 1), small, winner)
+        assert np.isnan(small).all()
+        assert winner.item() == position
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", POOL_SIZES)
+@pytest.mark.parametrize("C", [1, 3, 64])
+def test_pooling(size: tuple[int, int], C: int, dtype: Any) -> None:
+    x = np.rint(2 * normal((*size, C), dtype))  # whole numbers, so that there are equals
+    small = np.empty((size[0] // 2, size[1] // 2, C), dtype)
+    winner = np.empty(small.shape, np.uint8)
+    for found, expected in both("average_pool", (x,), (small,), threads=2):
+        assert_close(found, expected)
+    for found, expected in both("max_pool", (x,), (small, winner), threads=2):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", POOL_SIZES)
+@pytest.mark.parametrize("C", [1, 3, 64])
+def test_pooling_backward(size: tuple[int, int], C: int, dtype: Any) -> None:
+    dy = normal((size[0] // 2, size[1] // 2, C), dtype)
+    winner = np.random.default_rng(1).integers(0, 4, dy.shape).astype(np.uint8)
+    dx = np.empty((*size, C), dtype)
+    for found, expected in both("average_pool_backward", (dy,), (dx,), threads=2):
+        np.testing.assert_array_equal(found, expected)
+    for found, expected in both("max_pool_backward", (dy, winner), (dx,), threads=2):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("M", "C"), [(1, 1), (5, 3), (4099, 16), (2048, 65)])
+def test_gram(M: int, C: int, dtype: Any) -> None:
+    f = normal((M, C), dtype)
+    for found, expected in both("gram", (f,), (np.empty((C, C)),), threads=2):
+        np.testing.assert_allclose(found, expected, atol=SAME[f.dtype] * M)
+        np.testing.assert_array_equal(found, found.T)
+    dg = normal((C, C), np.float64, 1)
+    for found, expected in both("gram_backward", (f, dg), (np.empty_like(f),), threads=2):
+        assert_close(found, expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_results_do_not_depend_on_the_number_of_threads(dtype: Any) -> None:
+    x, w, b = normal((97, 131, 3), dtype), normal((27, 16), dtype), normal((16,), dtype)
+    F = normal((97 * 131, 16), dtype)
+    runs = []
+    for threads in THREADS:
+        y, g, df = np.empty((97, 131, 16), dtype), np.empty((16, 16)), np.empty_like(F)
+        _kernels.conv3x3(x, w, b, y, threads)
+        _kernels.gram(F, g, threads)
+        _kernels.gram_backward(F, g, df, threads)
+        pooled, spread = np.empty((48, 65, 16), dtype), np.empty_like(y)
+        _kernels.average_pool(y, pooled, threads)
+        _kernels.average_pool_backward(pooled, spread, threads)
+        mask = np.empty((y.size + 7) // 8, np.uint8)
+        _kernels.relu(y.reshape(-1), y.reshape(-1), mask, threads)
+        runs.append((y, g, df, pooled, spread, mask))
+    for run in runs[1:]:
+        for one, other in zip(runs[0], run, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_inputs_may_be_read_only() -> None:
+    x, w, b, y = np.ones((4, 4, 3)), np.ones((27, 2)), np.ones(2), np.empty((4, 4, 2))
+    for array in (x, w, b):
+        array.flags.writeable = False
+    _kernels.conv3x3(x, w, b, y)
+    assert y[1, 1, 0] == 28  # 27 products of ones and the bias
+    assert y[0, 0, 0] == 13  # a corner sees four pixels of three channels
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"w": np.ones((26, 2))}, ["w", "(26, 2)", "(27, 2)"]),
+        ({"b": np.ones(3)}, ["b", "(3,)", "(2,)"]),
+        ({"y": np.ones((4, 5, 2))}, ["y", "(4, 5, 2)", "(4, 4, 2)"]),
+        ({"w": np.ones((27, 2), np.float32)}, ["w", "float32", "float64"]),
+        ({"x": np.ones((4, 4, 3), np.int64)}, ["int64", "float32 or float64"]),
+        ({"x": np.ones((4, 4, 6))[:, :, ::2]}, ["x", "gaps", "ascontiguousarray"]),
+        ({"x": np.ones((0, 4, 3)), "y": np.ones((0, 4, 2))}, ["(0, 4, 3)", "no empty dimension"]),
+        ({"threads": 0}, ["threads", "0", "from 1"]),
+    ],
+)
+def test_arguments_are_checked_before_the_kernel_is_entered(change: dict[str, Any], words: list[str]) -> None:
+    arguments: dict[str, Any] = {
+        "x": np.ones((4, 4, 3)),
+        "w": np.ones((27, 2)),
+        "b": np.ones(2),
+        "y": np.ones((4, 4, 2)),
+        "threads": 1,
+    }
+    with pytest.raises(UserError) as caught:
+        _kernels.conv3x3(**{**arguments, **change})
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message
+
+
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_reference_is_chosen_by_environment_variable_only() -> None:
+    code = (
+        "from npstyle import _kernels; print(_kernels.IMPLEMENTATION, _kernels._kernels.conv3x3.__module__)"
+    )
+    assert python(code).stdout.split() == ["compiled", "npstyle._kernels._convolution"]
+    chosen = python(code, NPSTYLE_KERNELS="reference").stdout.split()
+    assert chosen == ["reference", "npstyle._kernels.reference"]
+    wrong = python(code, NPSTYLE_KERNELS="fast")
+    assert wrong.returncode == 1
+    assert "'compiled' or 'reference'" in wrong.stderr
+
+
+def test_missing_compiled_kernels_are_an_error_and_no_fallback() -> None:
+    code = (
+        "import sys; sys.modules['npstyle._kernels._gram'] = None\n"
+        "try:\n    import npstyle._kernels\n"
+        "except ImportError as error:\n    print(error)"
+    )
+    told = python(code).stdout
+    assert "pip install -e ." in told
+    assert "NPSTYLE_KERNELS=reference" in told

@@ -1,0 +1,138 @@
+"""Each layer: values by hand, the exact adjoint, a directional derivative, the formula of the docstring."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gradcheck import adjoint_error, directional_error
+from npstyle._kernels import reference
+from npstyle.layers import AveragePool, CaffeInput, Conv2D, MaxPool, ReLU
+from tolerances import ADJOINT, DIRECTIONAL, SAME
+
+Array = NDArray[Any]
+
+DTYPES = [np.float32, np.float64]
+SIZES = [(2, 2), (3, 5), (8, 8), (17, 13)]
+
+
+def normal(*shape: int, dtype: Any = np.float64, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def conv(C: int = 3, K: int = 4, dtype: Any = np.float64) -> Conv2D:
+    return Conv2D(normal(3, 3, C, K, dtype=dtype, seed=1), normal(K, dtype=dtype, seed=2))
+
+
+def test_convolution_is_the_sum_of_the_docstring() -> None:
+    layer, x = conv(), normal(4, 5, 3)
+    y, _ = layer.forward(x)
+    for h, w, k in [(0, 0, 0), (3, 4, 3), (2, 1, 2), (0, 3, 1)]:
+        total = layer.bias[k]
+        for i in range(3):
+            for j in range(3):
+                if 0 <= h + i - 1 < 4 and 0 <= w + j - 1 < 5:
+                    total += x[h + i - 1, w + j - 1] @ layer.kernel[i, j, :, k]
+        assert y[h, w, k] == pytest.approx(total, rel=1e-12)
+
+
+def test_convolution_by_hand() -> None:
+    kernel = np.arange(9.0).reshape(3, 3, 1, 1)
+    x = np.zeros((3, 3, 1))
+    x[1, 1] = 1  # one point: out comes the kernel, turned by 180 degrees
+    y, _ = Conv2D(kernel, np.array([10.0])).forward(x)
+    np.testing.assert_array_equal(y[:, :, 0], 10 + np.arange(9.0)[::-1].reshape(3, 3))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", SIZES)
+def test_convolution_goes_backward_by_its_adjoint(size: tuple[int, int], dtype: Any) -> None:
+    layer = conv(dtype=dtype)
+    x = normal(*size, 3, dtype=dtype)
+    assert adjoint_error(lambda x: layer.forward(x)[0], layer.backward, x) < ADJOINT[x.dtype]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", SIZES)
+def test_the_flipped_kernel_and_col2im_are_the_same_adjoint(size: tuple[int, int], dtype: Any) -> None:
+    layer, dy = conv(dtype=dtype), normal(*size, 4, dtype=dtype)
+    expected = np.empty((*size, 3), dtype)
+    reference.conv3x3_backward(dy, layer.kernel.reshape(27, 4), expected)
+    np.testing.assert_allclose(layer.backward(dy), expected, atol=SAME[dy.dtype] * np.abs(expected).max())
+
+
+def test_im2col_and_col2im_are_adjoint() -> None:
+    x = normal(5, 7, 3)
+    assert adjoint_error(reference.im2col, lambda p: reference.col2im(p, (5, 7, 3)), x) < ADJOINT[x.dtype]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_convolution_directional(size: tuple[int, int]) -> None:
+    layer = conv()
+    assert directional_error(lambda x: layer.forward(x)[0], layer.backward, normal(*size, 3)) < DIRECTIONAL
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_relu_by_hand(in_place: bool) -> None:
+    layer = ReLU(in_place=in_place)
+    x = np.array([-1.0, 0.0, 2.0]).reshape(1, 1, 3)
+    y, mask = layer.forward(x)
+    np.testing.assert_array_equal(y.ravel(), [0, 0, 2])
+    assert (y is x) == in_place
+    dy = np.array([5.0, 6.0, 7.0]).reshape(1, 1, 3)
+    np.testing.assert_array_equal(layer.backward(dy, mask).ravel(), [0, 0, 7])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_relu_directional_away_from_the_kink(size: tuple[int, int]) -> None:
+    layer, x = ReLU(), normal(*size, 3)
+    x = np.where(np.abs(x) < 0.01, 0.5, x)
+    _, mask = layer.forward(x)
+    assert (
+        directional_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, mask), x) < DIRECTIONAL
+    )
+
+
+def test_average_pool_by_hand() -> None:
+    x = np.arange(12.0).reshape(3, 4, 1)
+    y, shape = AveragePool().forward(x)
+    np.testing.assert_array_equal(y[:, :, 0], [[2.5, 4.5]])
+    dx = AveragePool().backward(np.array([4.0, 8.0]).reshape(1, 2, 1), shape)
+    np.testing.assert_array_equal(dx[:, :, 0], [[1, 1, 2, 2], [1, 1, 2, 2], [0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", SIZES)
+def test_average_pool_goes_backward_by_its_adjoint(size: tuple[int, int], dtype: Any) -> None:
+    layer, x = AveragePool(), normal(*size, 3, dtype=dtype)
+    backward = adjoint_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, x.shape), x)
+    assert backward < ADJOINT[x.dtype]
+
+
+def test_max_pool_by_hand() -> None:
+    x = np.array([[1.0, 7, 3, 3], [5, 2, 3, 3], [9, 9, 9, 9]]).reshape(3, 4, 1)
+    y, memory = MaxPool().forward(x)
+    np.testing.assert_array_equal(y[:, :, 0], [[7, 3]])
+    dx = MaxPool().backward(np.array([4.0, 8.0]).reshape(1, 2, 1), memory)
+    np.testing.assert_array_equal(dx[:, :, 0], [[0, 4, 8, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_max_pool_directional(size: tuple[int, int]) -> None:
+    layer = MaxPool()
+    # All values a distance apart, so that no step changes a winner.
+    x = np.random.default_rng(0).permutation(size[0] * size[1] * 3).reshape(*size, 3).astype(np.float64)
+    _, memory = layer.forward(x)
+    error = directional_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, memory), x)
+    assert error < DIRECTIONAL
+
+
+def test_input_turns_rgb_into_centred_bgr() -> None:
+    x = np.array([123.68 + 3, 116.779 + 2, 103.939 + 1]).reshape(1, 1, 3)
+    np.testing.assert_allclose(CaffeInput().forward(x)[0].ravel(), [1, 2, 3])
+    x = normal(4, 5, 3)
+    layer = CaffeInput()
+    assert adjoint_error(lambda x: layer.forward(x)[0], layer.backward, x) < ADJOINT[x.dtype]

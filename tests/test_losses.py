@@ -1,0 +1,123 @@
+"""Each loss: values by hand, zero at the minimum, its derivative, several dtypes and layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gradcheck import directional_error
+from npstyle.losses import content_loss, gram_matrix, style_loss, total_variation
+from tolerances import DIRECTIONAL, SAME
+
+Array = NDArray[Any]
+Loss = Callable[[Array], tuple[float, Array]]
+
+
+def normal(*shape: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal(shape)
+
+
+P = normal(5, 7, 6, seed=1)
+A_MEAN = gram_matrix(normal(9, 4, 6, seed=2)) / 36
+
+LOSSES: dict[str, Loss] = {
+    "content": lambda F: content_loss(F, P, 0.3),
+    "style": lambda F: style_loss(F, A_MEAN, 0.7),
+    "total variation": lambda F: total_variation(F, 1.7),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_derivative(name: str) -> None:
+    loss, F = LOSSES[name], normal(5, 7, 6)
+    assert directional_error(lambda F: loss(F)[0], lambda v: v * loss(F)[1], F) < DIRECTIONAL
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_float32_agrees_with_float64_and_keeps_its_dtype(name: str) -> None:
+    loss, F = LOSSES[name], normal(5, 7, 6)
+    value, gradient = loss(F)
+    P32 = P.astype(np.float32)
+    single = F.astype(np.float32)
+    value32, gradient32 = content_loss(single, P32, 0.3) if name == "content" else loss(single)
+    assert isinstance(value32, float)
+    assert gradient32.dtype == np.float32
+    tolerance = SAME[gradient32.dtype]
+    assert value32 == pytest.approx(value, rel=tolerance)
+    np.testing.assert_allclose(gradient32, gradient, atol=tolerance * np.abs(gradient).max())
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_the_argument_is_left_alone(name: str) -> None:
+    F = normal(5, 7, 6)
+    F.flags.writeable = False
+    LOSSES[name](F)
+
+
+def test_content_loss_by_hand() -> None:
+    F, target = np.array([[[1.0, 2.0]]]), np.array([[[0.0, 4.0]]])
+    value, dF = content_loss(F, target)
+    assert value == 2.5  # (1 + 4) / 2
+    np.testing.assert_array_equal(dF, [[[1, -2]]])
+
+
+def test_gram_matrix_by_hand() -> None:
+    F = np.array([[[1.0, 2.0], [3.0, 4.0]]])  # two positions, two channels
+    np.testing.assert_array_equal(gram_matrix(F), [[10, 14], [14, 20]])
+
+
+def test_style_loss_by_hand() -> None:
+    F = np.array([[[1.0, 2.0], [3.0, 4.0]]])
+    value, dF = style_loss(F, np.array([[5.0, 7.0], [7.0, 9.0]]))
+    assert value == 1  # G / 2 is [[5, 7], [7, 10]]
+    np.testing.assert_array_equal(dF, [[[0, 4], [0, 8]]])  # 4 / 2 . F [[0, 0], [0, 1]]
+
+
+def test_style_loss_is_equation_4_for_pictures_of_one_size() -> None:
+    F, Fa = normal(6, 5, 4), normal(6, 5, 4, seed=3)
+    M, C = 30, 4
+    G, A = gram_matrix(F), gram_matrix(Fa)
+    value, dF = style_loss(F, A / M, 1 / (4 * C**2))
+    assert value == pytest.approx(np.square(G - A).sum() / (4 * C**2 * M**2), rel=1e-12)
+    expected = (F.reshape(M, C) @ (G - A)).reshape(F.shape) / (C**2 * M**2)
+    np.testing.assert_allclose(dF, expected, rtol=1e-10)
+
+
+def test_total_variation_by_hand() -> None:
+    x = np.array([[0.0, 1.0], [0.0, 3.0]]).reshape(2, 2, 1)
+    value, dx = total_variation(x)
+    assert value == (0 + 4) / 2 + (1 + 9) / 2
+    np.testing.assert_array_equal(dx[:, :, 0], [[-1, 1 - 2], [-3, 3 + 2]])
+
+
+def test_no_loss_and_no_gradient_at_the_minimum() -> None:
+    for value, gradient in (
+        content_loss(P, P),
+        style_loss(P, gram_matrix(P) / 35),
+        total_variation(np.full((4, 4, 3), 9.0)),
+    ):
+        assert value == 0
+        assert not gradient.any()
+
+
+def test_out_is_written_to() -> None:
+    F, out = normal(5, 7, 6), np.empty((5, 7, 6))
+    for loss, target in ((content_loss, P), (style_loss, A_MEAN)):
+        value, gradient = loss(F, target, 2.0, out=out)
+        again, expected = loss(F, target, 2.0)
+        assert gradient is out
+        assert value == again
+        np.testing.assert_array_equal(gradient, expected)
+
+
+def test_sums_are_made_in_double() -> None:
+    """In float32, adding 1 to 2^24 changes nothing."""
+    F = np.zeros((2, 1000, 1000), np.float32)
+    F[0, 0, 0] = 2**12
+    F[1] = 1
+    value, _ = content_loss(F, np.zeros_like(F), scale=2)
+    assert value == 2**24 + 1e6

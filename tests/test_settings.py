@@ -1,0 +1,66 @@
+"""Settings: canonical names, presets to the last constant, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+
+from npstyle import Settings, UserError, preset
+from npstyle.settings import PRESETS
+
+
+def test_the_paper_to_the_last_constant() -> None:
+    paper = preset("paper")
+    assert paper.content_layers == ("conv4_2",)
+    assert paper.style_layers == ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+    assert paper.content_weight / paper.style_weight == 1e-3
+    assert paper.style_weight == 1
+    assert paper.tv_weight == 0
+    assert (paper.scaling, paper.pooling, paper.init) == ("paper", "average", "noise")
+
+
+def test_every_preset_can_be_named() -> None:
+    assert {"default", "paper", "random"} == set(PRESETS)
+    assert all(isinstance(preset(name), Settings) for name in PRESETS)
+    assert preset("default") == Settings()
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        preset("paper").style_weight = 2.0  # type: ignore[misc]
+
+
+def test_layers_are_named_as_in_the_paper() -> None:
+    settings = Settings(content_layers="relu3_3", style_layers=["block1_conv1", "conv2_1", "relu2_1"])  # type: ignore[arg-type]
+    assert settings.content_layers == ("conv3_3",)
+    assert settings.style_layers == ("conv1_1", "conv2_1")
+    assert settings.layers == ("conv3_3", "conv1_1", "conv2_1")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"content_weight": -1}, "content_weight: found -1"),
+        ({"style_weight": float("nan")}, "style_weight: found nan"),
+        ({"style_weight": float("inf")}, "style_weight: found inf"),
+        ({"tv_weight": "much"}, "tv_weight: found 'much'"),
+        ({"style_layers": ["conv9_1"]}, "layer: found 'conv9_1'"),
+        ({"pooling": "median"}, "pooling: found 'median'"),
+        ({"init": "black"}, "init: found 'black'"),
+        ({"scaling": "none"}, "scaling: found 'none'"),
+        ({"content_weight": 0, "style_weight": 0}, "neither a content nor a style loss"),
+        ({"content_layers": (), "style_layers": ()}, "neither a content nor a style loss"),
+        ({"content_layers": (), "style_weight": 0}, "neither a content nor a style loss"),
+    ],
+)
+def test_what_is_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError) as caught:
+        replace(preset("paper"), **change)
+    assert words in str(caught.value)
+
+
+def test_an_unknown_preset_is_named() -> None:
+    with pytest.raises(UserError, match="did you mean paper"):
+        preset("papper")
