@@ -16,7 +16,7 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
-from npstyle.errors import UserError
+from npstyle.errors import whole_number
 
 
 def available() -> int:
@@ -30,9 +30,7 @@ def resolve(threads: int | None) -> int:
     """Thread count to use for what a caller asked: None means every core available."""
     if threads is None:
         return available()
-    if isinstance(threads, bool) or int(threads) != threads or threads < 1:
-        raise UserError("threads", repr(threads), "a whole number from 1", "leave it out to use every core")
-    return int(threads)
+    return whole_number("threads", threads, 1)
 
 
 _lock = threading.Lock()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class UserError(ValueError):
     """Something the caller gave can't be used: one line with name, found, expected and cure.
@@ -26,3 +28,20 @@ class UserError(ValueError):
     def __str__(self) -> str:
         line = f"{self.name}: found {self.found}; expected {self.expected}; {self.cure}"
         return " ".join(line.split())
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """The value as an int, if it is a whole number from `least`; 2.0 is one, True and "2" are none.
+
+    Examples
+    --------
+    >>> whole_number("seed", 2.0, 0)
+    2
+    """
+    try:
+        good = not isinstance(value, (bool, str)) and int(value) == value and value >= least
+    except (TypeError, ValueError, OverflowError):  # no number, NaN, infinity
+        good = False
+    if not good:
+        raise UserError(name, repr(value), f"a whole number from {least}", f"give one such as {least}")
+    return int(value)

@@ -31,7 +31,7 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 def read(path: str | os.PathLike[str]) -> Picture:
     """Picture of a file as (H, W, 3) uint8 RGB: upright, on white where it is transparent.
 
-    Grey, palette, CMYK, 16-bit and floating-point pictures are converted; 16 bits are rounded to 8.
+    Grey, palette, CMYK, 16-bit and floating-point pictures are converted; 16 bits become 8.
     Of an animation the first frame is taken.
 
     Raises
@@ -91,7 +91,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
-    """Check an array that is to be a picture: (H, W, 3), numbers, finite."""
+    """Check an array that is to be a picture: (H, W, 3), finite numbers, and not in the range 0..1."""
     try:
         array = np.asarray(picture)
     except ValueError as error:
@@ -109,6 +109,8 @@ def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
         raise UserError(
             name, "NaN or infinity", "finite numbers from 0 to 255", "look at where it comes from"
         )
+    if array.dtype.kind == "f" and 0 < array.max() <= 1:
+        raise UserError(name, "numbers from 0 to 1", "numbers from 0 to 255", "multiply them by 255")
     return array
 
 

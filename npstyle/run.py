@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from npstyle import images
 from npstyle.architecture import deepest
 from npstyle.calibration import calibrated
-from npstyle.errors import UserError
+from npstyle.errors import whole_number
 from npstyle.objective import Objective
 from npstyle.settings import Settings, preset
 from npstyle.vgg import VGG19, Filters
@@ -121,9 +121,8 @@ def stylize(
     UserError
         Something given can't be used; the message says what, and what would do.
     """
-    for name, value, least in (("size", size, 1), ("iterations", iterations, 0), ("seed", seed, 0)):
-        if isinstance(value, bool) or int(value) != value or value < least:
-            raise UserError(name, repr(value), f"a whole number from {least}", "give one")
+    size, seed = whole_number("size", size, 1), whole_number("seed", seed, 0)
+    iterations = whole_number("iterations", iterations, 0)
     photo = images.fit(images.as_picture(content, "content"), size)
     paintings = [images.fit(images.as_picture(style, "style"), size) for style in _several(styles)]
     settings, filters = prepare(settings, weights, [photo, *paintings], seed, threads)

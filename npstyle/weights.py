@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from npstyle import _download
 from npstyle.architecture import CONVOLUTIONS, canonical, convolutions_up_to
-from npstyle.errors import UserError
+from npstyle.errors import UserError, whole_number
 
 Array = NDArray[np.floating]
 
@@ -54,7 +54,10 @@ class Weights(Mapping[str, ConvWeights]):
         return self._layers[canonical(name)]
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and canonical(name) in self._layers
+        try:
+            return canonical(str(name)) in self._layers
+        except UserError:
+            return False
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
@@ -123,10 +126,10 @@ def load_weights(
         tried += failures
     if found is not None:
         return read_weights(found, deepest)
+    names = " or ".join(entry.name for entry in _download.registry()) or "a file of VGG19"
     cure = (
-        f"fetch one of {', '.join(entry.name for entry in _download.registry())} on a machine with a network "
-        f"(addresses in weights/README.md) and put it into {_download.cache_folder()}, or name it with "
-        "--weights FILE or NPSTYLE_WEIGHTS=FILE"
+        f"fetch {names} on a machine with a network (addresses in weights/README.md) and put it into "
+        f"{_download.cache_folder()}, or name it with --weights FILE or NPSTYLE_WEIGHTS=FILE"
     )
     if source == "imagenet":
         raise UserError("weights", "no ImageNet filters: " + "; ".join(tried), "a file or a network", cure)
@@ -144,6 +147,7 @@ def find() -> tuple[Path | None, list[str]]:
     """A registered file that is already here, whole; and the places where none was."""
     tried: list[str] = []
     for folder in (_download.project_folder(), _download.cache_folder()):
+        before = len(tried)
         for entry in _download.registry():
             path = folder / entry.name
             if os.path.isfile(path):
@@ -153,7 +157,8 @@ def find() -> tuple[Path | None, list[str]]:
                     tried.append(f"{path} (damaged: its {entry.algorithm} is not the registered one)")
                 except OSError as error:
                     tried.append(f"{path} ({error.strerror})")
-        tried.append(f"{folder} (no registered file)")
+        if len(tried) == before:
+            tried.append(f"{folder} (no registered file)")
     return None, tried
 
 
@@ -164,19 +169,14 @@ def random_weights(seed: int = 0, deepest: str = TOP) -> Weights:
     Rectifiers", 2015, equation 10). Each layer has a stream of its own, so that a layer's filters do not
     depend on how many layers are made.
     """
-    try:
-        good = not isinstance(seed, bool) and int(seed) == seed and seed >= 0
-    except (TypeError, ValueError, OverflowError):  # no number, NaN, infinity
-        good = False
-    if not good:
-        raise UserError("seed", repr(seed), "a whole number from 0", "give one such as 0")
+    seed = whole_number("seed", seed, 0)
     layers = {}
     for name in convolutions_up_to(deepest):
         C, K = CONVOLUTIONS[name]
-        rng = np.random.default_rng([int(seed), list(CONVOLUTIONS).index(name)])
+        rng = np.random.default_rng([seed, list(CONVOLUTIONS).index(name)])
         kernel = rng.standard_normal((3, 3, C, K), np.float32) * np.float32(np.sqrt(2 / (9 * C)))
         layers[name] = ConvWeights(kernel, np.zeros(K, np.float32))
-    return Weights(layers, f"random filters (seed {int(seed)})", random=True)
+    return Weights(layers, f"random filters (seed {seed})", random=True)
 
 
 def read_weights(path: str | os.PathLike[str], deepest: str = TOP, origin: str = "weights") -> Weights:
@@ -192,7 +192,7 @@ def read_weights(path: str | os.PathLike[str], deepest: str = TOP, origin: str =
     wanted = convolutions_up_to(deepest)
     try:
         layers = dict(reader(path, wanted))
-    except UserError:
+    except (UserError, MemoryError):
         raise
     except Exception as error:  # a damaged file can make its library raise anything
         raise UserError(

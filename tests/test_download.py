@@ -1,0 +1,379 @@
+"""Downloads from a server on this machine that behaves well, badly or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import re
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pooch
+import pytest
+
+from npstyle import _download
+from npstyle.errors import UserError
+from npstyle.weights import RandomFiltersWarning, load_weights
+
+Page = Callable[[BaseHTTPRequestHandler], None]
+Register = Callable[..., None]
+Patch = pytest.MonkeyPatch
+Log = pytest.LogCaptureFixture
+Output = pytest.CaptureFixture[str]
+
+GOOD = bytes(range(256)) * 20
+NAME = "filters.npz"
+
+
+class Server(ThreadingHTTPServer):
+    """What it answers at each path is a function in `pages`; what was asked for is listed in `asked`."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.pages: dict[str, Page] = {}
+        self.asked: list[str] = []
+        self.closing = threading.Event()
+
+    def address(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server_port}{path}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        assert isinstance(self.server, Server)
+        self.server.asked.append(self.path)
+        page = self.server.pages.get(self.path)
+        if page is None:
+            self.send_error(404)
+        else:
+            page(self)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def sends(body: bytes, missing: int = 0) -> Page:
+    """An answer that promises `missing` bytes more than it has."""
+
+    def page(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(body) + missing))
+        handler.end_headers()
+        handler.wfile.write(body)
+
+    return page
+
+
+def fails(status: int) -> Page:
+    return lambda handler: handler.send_error(status)
+
+
+def stalls(handler: BaseHTTPRequestHandler) -> None:
+    """Half of the file, then silence."""
+    sends(GOOD[:2048], missing=2048)(handler)
+    assert isinstance(handler.server, Server)
+    handler.server.closing.wait(10)
+
+
+@pytest.fixture
+def server(monkeypatch: Patch) -> Iterator[Server]:
+    for variable in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("no_proxy", "*")
+    server = Server()
+    server.pages["/good"] = sends(GOOD)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.closing.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def deaf(server: Server, monkeypatch: Patch) -> Iterator[str]:
+    """Address where connections are taken and never answered; patience with it is short."""
+    monkeypatch.setattr(_download, "TIMEOUT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/deaf"
+
+
+@pytest.fixture
+def dead(server: Server) -> Iterator[str]:
+    """Address where nothing listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{unused.getsockname()[1]}/dead"
+
+
+@pytest.fixture
+def register(alone: Path) -> Register:
+    """Function that makes the registry of one file: its addresses, and what it should hold."""
+
+    def write(*addresses: str, content: bytes = GOOD, algorithm: str = "sha256") -> None:
+        checksum = f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+        entry = {"name": NAME, "checksum": checksum, "addresses": addresses}
+        (alone.parent / "registry.json").write_text(json.dumps({"files": [entry]}))
+
+    return write
+
+
+def left_in(cache: Path) -> list[str]:
+    return sorted(path.name for path in cache.iterdir())
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+def test_a_good_file_is_kept(algorithm: str, server: Server, register: Register, alone: Path) -> None:
+    register(server.address("/good"), algorithm=algorithm)
+    assert _download.fetch_any() == (alone / NAME, [])
+    assert left_in(alone) == [NAME]
+    assert (alone / NAME).read_bytes() == GOOD
+    assert server.asked == ["/good"]
+
+
+def test_a_cache_in_the_home_folder_may_be_written_with_a_tilde(
+    server: Server, register: Register, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    for variable in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    monkeypatch.setenv("NPSTYLE_CACHE", "~/kept")
+    register(server.address("/good"))
+    assert _download.cache_folder() == tmp_path / "kept"
+    assert _download.fetch_any() == (tmp_path / "kept" / NAME, [])
+
+
+BAD_PAGES = {
+    "other content": (sends(GOOD[::-1]), "wrong checksum"),
+    "a page to sign in": (sends(b"<html>"), "wrong checksum"),
+    "nothing": (sends(b""), "wrong checksum"),
+    "cut short": (sends(GOOD[:-100], missing=100), "connection cut"),
+    "cut at once": (sends(b"", missing=len(GOOD)), "connection cut"),
+    "not found": (fails(404), "HTTP 404"),
+    "forbidden": (fails(403), "HTTP 403"),
+    "broken server": (fails(500), "HTTP 500"),
+}
+
+
+bad_pages = pytest.mark.parametrize(("page", "reason"), BAD_PAGES.values(), ids=BAD_PAGES.keys())
+
+
+@bad_pages
+def test_a_bad_file_is_refused(
+    page: Page, reason: str, server: Server, register: Register, alone: Path
+) -> None:
+    server.pages["/hash/refused/404"] = page
+    bad = server.address("/hash/refused/404")
+    register(bad)
+    assert _download.fetch_any() == (None, [f"{bad} ({reason})"])
+    assert left_in(alone) == []
+
+
+@bad_pages
+def test_the_next_one_is_tried(
+    page: Page, reason: str, server: Server, register: Register, alone: Path
+) -> None:
+    server.pages["/bad"] = page
+    register(server.address("/bad"), server.address("/good"), server.address("/never"))
+    assert _download.fetch_any() == (alone / NAME, [f"{server.address('/bad')} ({reason})"])
+    assert (alone / NAME).read_bytes() == GOOD
+    assert left_in(alone) == [NAME]
+    assert server.asked == ["/bad", "/good"]
+
+
+def test_a_damaged_file_in_the_cache_is_replaced(server: Server, register: Register, alone: Path) -> None:
+    alone.mkdir()
+    (alone / NAME).write_bytes(b"damaged")
+    register(server.address("/good"))
+    assert _download.fetch_any() == (alone / NAME, [])
+    assert (alone / NAME).read_bytes() == GOOD
+
+
+def test_a_dead_server_is_passed_over(server: Server, dead: str, register: Register, alone: Path) -> None:
+    register(dead, server.address("/good"))
+    assert _download.fetch_any() == (alone / NAME, [f"{dead} (connection refused)"])
+
+
+def test_a_silent_server_is_passed_over(server: Server, deaf: str, register: Register, alone: Path) -> None:
+    server.pages["/stalls"] = stalls
+    stalled = server.address("/stalls")
+    register(deaf, stalled, server.address("/good"))
+    assert _download.fetch_any() == (alone / NAME, [f"{deaf} (timed out)", f"{stalled} (timed out)"])
+    assert left_in(alone) == [NAME]
+
+
+def test_patience_ends(deaf: str, register: Register, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(_download, "PATIENCE", 0.6)
+    register(*(f"{deaf}/{index}" for index in range(9)))
+    path, failures = _download.fetch_any()
+    assert path is None
+    assert failures[0] == f"{deaf}/0 (timed out)"
+    assert failures[-1] == "gave up after 1 s"
+    assert len(failures) <= 3
+
+
+@pytest.fixture
+def clock(monkeypatch: Patch) -> SimpleNamespace:
+    """The clock by which patience is measured, to be put forward by hand."""
+    clock = SimpleNamespace(now=100.0)
+    monkeypatch.setattr(_download, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_patience_is_fifteen_seconds(register: Register, clock: SimpleNamespace, monkeypatch: Patch) -> None:
+    def look_up(*_: object) -> None:
+        clock.now += 5
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(_download, "getproxies", dict)
+    register(*(f"https://{index}.example/x" for index in range(9)))
+    unknown = [f"https://{index}.example/x (no network, or the name is unknown)" for index in range(4)]
+    assert _download.fetch_any() == (None, [*unknown, "gave up after 15 s"])
+
+
+def test_patience_is_not_used_up_where_something_arrives(
+    server: Server, register: Register, clock: SimpleNamespace, alone: Path
+) -> None:
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        clock.now += 60
+        sends(b"wrong")(handler)
+
+    server.pages["/slow"] = slow
+    register(server.address("/slow"), server.address("/slow"), server.address("/good"))
+    assert _download.fetch_any()[0] == alone / NAME
+
+
+def test_a_name_that_does_not_exist(server: Server, register: Register, alone: Path) -> None:
+    register("http://npstyle.invalid/x", server.address("/good"))
+    path, (failure,) = _download.fetch_any()
+    assert path == alone / NAME
+    reasons = r"no network, or the name is unknown|no answer on the name npstyle.invalid within 5 s"
+    assert re.fullmatch(rf"http://npstyle\.invalid/x \(({reasons})\)", failure)
+
+
+def test_a_look_up_that_hangs_is_cut_short(register: Register, server: Server, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(_download, "TIMEOUT", 0.6)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: server.closing.wait(10))
+    register("http://slow.example/x")
+    expected = "http://slow.example/x (no answer on the name slow.example within 1 s)"
+    assert _download.fetch_any() == (None, [expected])
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("http://a..b/x", "label empty or too long"),
+        ("http://[::1/x", "Invalid IPv6 URL"),
+        ("gopher://127.0.0.1/x", "No connection adapters"),
+        ("x", "no network, or the name is unknown"),
+    ],
+)
+def test_an_impossible_address_is_passed_over(
+    address: str, reason: str, server: Server, register: Register, alone: Path
+) -> None:
+    register(address, server.address("/good"))
+    path, (failure,) = _download.fetch_any()
+    assert path == alone / NAME
+    assert failure.startswith(f"{address} (")
+    assert reason in failure
+
+
+def test_a_cache_that_cannot_be_written_is_told(server: Server, register: Register, alone: Path) -> None:
+    alone.write_text("a file in the place of the folder")
+    register(server.address("/good"))
+    path, (failure,) = _download.fetch_any()
+    assert path is None
+    assert failure.startswith(f"{server.address('/good')} (")
+    assert str(alone) in failure
+    assert server.asked == []
+
+
+def test_downloads_are_silent(server: Server, register: Register, caplog: Log, capfd: Output) -> None:
+    logger = pooch.get_logger()  # it stands alone: nothing it says reaches the other loggers
+    level = logger.level
+    register(server.address("/good"))
+    logger.addHandler(caplog.handler)
+    try:
+        assert _download.fetch_any()[1] == []
+    finally:
+        logger.removeHandler(caplog.handler)
+    assert caplog.messages == []
+    assert capfd.readouterr() == ("", "")
+    assert logger.level == level != logging.WARNING
+
+
+def test_a_bar_is_shown_if_wanted(server: Server, register: Register, capfd: Output) -> None:
+    register(server.address("/good"))
+    assert _download.fetch_any(progress=True)[1] == []
+    output, errors = capfd.readouterr()
+    assert output == ""
+    assert "5.12k/5.12k" in errors
+
+
+BAD_REGISTRIES = {
+    "empty": ("", "JSONDecodeError('Expecting value"),
+    "a list": ("[]", "TypeError("),
+    "no files": ("{}", "KeyError('files')"),
+    "no checksum": ('{"files": [{"name": "x"}]}', "KeyError('checksum')"),
+    "odd checksum": (
+        '{"files": [{"name": "x", "checksum": "md5:12", "addresses": []}]}',
+        "checksum 'md5:12'",
+    ),
+    "missing": (None, "FileNotFoundError("),
+}
+
+
+@pytest.mark.parametrize(("text", "found"), BAD_REGISTRIES.values(), ids=BAD_REGISTRIES.keys())
+def test_a_bad_registry_is_named_in_one_line(text: str | None, found: str, alone: Path) -> None:
+    path = alone.parent / "registry.json"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_weights("auto")
+    line = str(caught.value)
+    assert line.startswith(f"registry: {path}: found no list of weights files (")
+    assert found in line
+    assert line.endswith(
+        "expected a file such as weights/registry.json; correct it or unset NPSTYLE_REGISTRY"
+    )
+
+
+def npz() -> bytes:
+    arrays: dict[str, Any] = {"conv1_1/kernel": np.ones((3, 3, 3, 64), np.float32)}
+    arrays["conv1_1/bias"] = np.full(64, 3, np.float32)
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("source", ["auto", "imagenet"])
+def test_filters_are_downloaded_once(source: str, server: Server, register: Register, alone: Path) -> None:
+    server.pages["/npz"] = sends(npz())
+    register(server.address("/npz"), content=npz())
+    for _ in range(2):
+        weights = load_weights(source)
+        assert (weights.source, weights.random) == (str(alone / NAME), False)
+        assert weights["conv1_1"].bias.tolist() == [3.0] * 64
+    assert server.asked == ["/npz"]
+
+
+def test_what_was_tried_is_told(server: Server, dead: str, register: Register, alone: Path) -> None:
+    gone = server.address("/gone")
+    register(gone, dead)
+    tried = [f"{alone} (no registered file)", f"{gone} (HTTP 404)", f"{dead} (connection refused)"]
+    with pytest.warns(RandomFiltersWarning) as caught:
+        assert load_weights("auto", deepest="conv1_1").random
+    text = str(caught[0].message)
+    assert ";\n       ".join(tried) + f".\nFor the real ones: fetch {NAME} on a machine with" in text
+    with pytest.raises(UserError) as error:
+        load_weights("imagenet")
+    assert "; ".join(tried) + f"; expected a file or a network; fetch {NAME} on a" in str(error.value)
