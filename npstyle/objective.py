@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from npstyle._buffers import Buffers
 from npstyle.errors import UserError
 from npstyle.losses import content_loss, gram_matrix, style_loss, sum_of_squares, total_variation
 from npstyle.settings import Settings
@@ -71,6 +72,8 @@ class Objective:
         self.terms: dict[str, float] = {}
         if settings.style_layers and not self.styles:
             raise UserError("styles", "none", "at least one picture", "give one, or no style layers")
+        # Not the network's: these live through both passes, its own only from one layer to the next.
+        self._buffers = Buffers()
         # By dtype: a float64 gradient needs float64 targets.
         self._targets: dict[np.dtype[Any], tuple[dict[str, Target], dict[str, Target]]] = {}
         self._targets_in(np.dtype(np.float32))
@@ -95,9 +98,9 @@ class Objective:
         terms: dict[str, float] = {}
         gradients: dict[str, Array] = {}
         tape: Tape = []
-        buffers, threads = self.network.buffers, self.network.threads
+        threads = self.network.threads
         for name, F in self.network.walk(x, {**content, **style}, tape):
-            dF = buffers.empty(F.shape, F.dtype)
+            dF = self._buffers.empty(F.shape, F.dtype)
             if name in content:
                 terms[f"content/{name}"], gradients[name] = content_loss(F, *content[name], out=dF)
             if name in style:
@@ -107,7 +110,7 @@ class Objective:
                 gradients[name] = np.add(gradients[name], dF, out=dF) if name in content else dF
         gradient = self.network.backward(tape, gradients)
         for dF in gradients.values():
-            buffers.give(dF)
+            self._buffers.give(dF)
         terms["total_variation"] = 0.0
         if self.settings.tv_weight:
             terms["total_variation"], dx = total_variation(x, self.settings.tv_weight)

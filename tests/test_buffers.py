@@ -21,7 +21,8 @@ def test_what_is_given_back_is_lent_again() -> None:
     buffers.give(first)
     second = buffers.empty((3, 5), np.float32)
     assert np.shares_memory(first, second)
-    assert (second.shape, second.dtype) == ((3, 5), np.float32)
+    assert second.shape == (3, 5)
+    assert second.dtype == np.float32
     assert second.flags.c_contiguous
 
 

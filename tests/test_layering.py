@@ -26,7 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "layers": {"_kernels"},
     "losses": {"_kernels"},
     "vgg": {"errors", "architecture", "layers", "_threads", "_buffers"},
-    "objective": {"errors", "losses", "settings", "vgg"},
+    "objective": {"errors", "losses", "settings", "vgg", "_buffers"},
     "calibration": {"architecture", "layers", "vgg", "weights"},
     "run": {"errors", "architecture", "images", "settings", "weights", "vgg", "objective", "calibration"},
     "_info": {"_download", "_kernels", "_threads", "_version", "weights"},

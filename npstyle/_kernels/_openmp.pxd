@@ -5,10 +5,10 @@ cdef extern from *:
     #ifdef _OPENMP
     #include <omp.h>
     #define NPSTYLE_OPENMP 1
-    static int npstyle_thread(void) { return omp_get_thread_num(); }
+    #define npstyle_thread() omp_get_thread_num()
     #else
     #define NPSTYLE_OPENMP 0
-    static int npstyle_thread(void) { return 0; }
+    #define npstyle_thread() 0
     #endif
     """
     const bint NPSTYLE_OPENMP
