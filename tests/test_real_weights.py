@@ -1,0 +1,66 @@
+"""With the real filters, where NPSTYLE_WEIGHTS names a file that reaches conv3_4 at least."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from npstyle import VGG19, Settings, images, load_weights, stylize
+from npstyle.calibration import calibrated
+
+Array = NDArray[Any]
+
+LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv3_4")
+
+
+@pytest.fixture(scope="module")
+def network(real_weights: str) -> VGG19:
+    return VGG19(load_weights(real_weights, deepest="conv3_4"))
+
+
+def picture(name: str, size: int) -> Array:
+    return images.fit(images.read(Path(__file__).parent.parent / "examples" / name), size)
+
+
+def test_known_values(network: VGG19) -> None:
+    first = network.weights["conv1_1"]
+    assert first.kernel[0, 0, 0, 0] == np.float32(0.34119523)
+    assert first.bias[0] == np.float32(0.7301776)
+
+
+def test_responses_are_sparse(network: VGG19) -> None:
+    """Trained filters fire seldom and strongly. Measured by (mean F)^2 / mean F^2 (Treves and Rolls 1991).
+
+    Half a bell curve, which random filters give, has 1 / pi = 0.32.
+    """
+    layers = ["conv2_2", "conv3_1"]
+    responses = network.forward(picture("content.jpg", 160), layers)
+    for name in layers:
+        assert responses[name].mean() ** 2 / np.square(responses[name]).mean() < 0.28
+    random = load_weights("random", deepest="conv3_1")
+    pictures = [picture("content.jpg", 160)]
+    chance = VGG19(calibrated(random, pictures, layers)).forward(pictures[0], layers)
+    for name in layers:
+        assert chance[name].mean() ** 2 / np.square(chance[name]).mean() > 0.28
+
+
+def test_a_grey_picture_gives_the_same_everywhere_but_at_the_border(network: VGG19) -> None:
+    response = network.forward(np.full((64, 64, 3), 128.0), ["conv2_1"])["conv2_1"]
+    inner = response[6:-6, 6:-6]
+    np.testing.assert_allclose(inner, np.broadcast_to(inner[0, 0], inner.shape), rtol=1e-9)
+
+
+def test_thirty_iterations_lower_the_loss_tenfold(real_weights: str) -> None:
+    settings = Settings(content_layers=("conv3_3",), style_layers=LAYERS)
+    content, style = picture("content.jpg", 128), picture("style.jpg", 128)
+    result = stylize(content, [style], settings=settings, weights=real_weights, iterations=30)
+    assert result.loss < result.history[0] / 10
+    # The drawing is kept, and the palette moves from the photograph's to the painting's.
+    before, after = content.astype(float), result.image.astype(float)
+    assert np.corrcoef(before.mean(axis=2).ravel(), after.mean(axis=2).ravel())[0, 1] > 0.5
+    palette = [p.reshape(-1, 3).astype(float).mean(axis=0) for p in (content, style, result.image)]
+    assert np.linalg.norm(palette[2] - palette[1]) < np.linalg.norm(palette[0] - palette[1]) / 2
