@@ -33,7 +33,14 @@ int main(void) { return omp_get_max_threads() > 0 ? 0 : 1; }
 
 
 class BuildKernels(build_ext):
-    """Choose the flags once the compiler is known."""
+    """Choose the flags once the compiler is known, and build anew each time.
+
+    What an earlier build left may have been made with other flags, which time stamps don't tell.
+    """
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.force = True
 
     def build_extensions(self) -> None:
         family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
@@ -74,6 +81,7 @@ setup(
     cmdclass={"build_ext": BuildKernels},
     ext_modules=cythonize(  # type: ignore[no-untyped-call]
         [Extension(f"npstyle._kernels.{name}", [f"npstyle/_kernels/{name}.pyx"]) for name in KERNELS],
+        force=True,
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,

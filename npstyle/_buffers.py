@@ -58,5 +58,5 @@ class Buffers:
         """Take an array back; arrays from elsewhere are left alone."""
         with self._lock:  # an id is of one object as long as that lives
             ours = self._ours.get(id(array.base))
-            if ours is not None:
+            if ours is not None and all(block is not ours for block in self._free):
                 self._free.append(ours)

@@ -11,6 +11,7 @@ from threadpoolctl import threadpool_info
 
 from npstyle import _download, _kernels, _threads
 from npstyle._version import __version__
+from npstyle.errors import UserError
 from npstyle.weights import find
 
 
@@ -28,7 +29,18 @@ def lines() -> Iterator[tuple[str, str]]:
         if pool["user_api"] == "blas":
             kind = f"{pool['internal_api']} {pool.get('version')} for {pool.get('architecture')}"
             yield "BLAS", f"{kind}, {pool['filepath']}"
-    named = os.environ.get("NPSTYLE_WEIGHTS")
-    found, tried = find()
-    yield "weights", f"{named} (NPSTYLE_WEIGHTS)" if named else str(found or "none here: " + "; ".join(tried))
+    yield "weights", _weights()
     yield "cache", str(_download.cache_folder())
+
+
+def _weights() -> str:
+    """Where the next run would get its filters from, or what is in the way."""
+    named = os.environ.get("NPSTYLE_WEIGHTS")
+    if named:
+        missing = "" if os.path.isfile(os.path.expanduser(named)) else ": no such file"
+        return f"{named} (NPSTYLE_WEIGHTS){missing}"
+    try:
+        found, tried = find()
+    except UserError as error:
+        return str(error)
+    return str(found or "none here: " + "; ".join(tried))

@@ -18,6 +18,9 @@ from threadpoolctl import ThreadpoolController
 
 from npstyle.errors import whole_number
 
+# More than this has no use, and every thread of a kernel has a buffer of its own.
+MOST = 256
+
 
 def available() -> int:
     """Cores that this process may use: its affinity mask where the system has one, else all."""
@@ -30,7 +33,7 @@ def resolve(threads: int | None) -> int:
     """Thread count to use for what a caller asked: None means every core available."""
     if threads is None:
         return available()
-    return whole_number("threads", threads, 1)
+    return min(whole_number("threads", threads, 1), MOST)
 
 
 _lock = threading.Lock()

@@ -16,6 +16,10 @@ from npstyle.errors import UserError
 BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 
 
+POOLING_METHODS = ("average", "max")
+CONVOLUTION_METHODS = ("auto", "im2col")
+
+
 def _table() -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
     convolutions: dict[str, tuple[int, int]] = {}
     layers: list[str] = []

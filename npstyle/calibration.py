@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from npstyle.architecture import LAYERS, deepest
 from npstyle.layers import CaffeInput, Conv2D, ReLU
-from npstyle.vgg import POOLINGS, Filters
+from npstyle.vgg import POOLINGS, Filters, filters_of
 from npstyle.weights import ConvWeights
 
 Array = NDArray[np.floating]
@@ -22,12 +22,12 @@ def calibrated(
     pooling: str = "average",
     threads: int | None = None,
 ) -> dict[str, ConvWeights]:
-    """Give every filter the same say: zero mean, unit deviation and mean activation 1 over some pictures.
+    """Give every filter the same say over some pictures: mean zero before its ReLU, mean 1 after it.
 
     Layer by layer from the pixels up, with z = a filter's output before its ReLU, over all positions
-    of all pictures: kernel / sd(z) and (bias - mean(z)) / sd(z); then both divided by the mean of
-    max(z, 0), which sets the paper's mean activation of 1 (section 2). Random filters need it: left
-    alone, a third of them would hardly ever fire, or always, and carry nothing.
+    of all pictures: z becomes (z - mean(z)) / sd(z), and then a multiple of that for which the mean of
+    max(z, 0) is the paper's mean activation of 1 (section 2); kernel and bias are changed accordingly.
+    Random filters need it: left alone, many would hardly ever fire, or always, and carry nothing.
 
     Parameters
     ----------
@@ -50,15 +50,19 @@ def calibrated(
         if name.startswith("pool"):
             responses = [pool.forward(x)[0] for x in responses]
             continue
-        raw = weights[name]
-        convolution = Conv2D(raw.kernel, raw.bias, threads=threads)
+        kernel, bias = filters_of(weights, name)
+        convolution = Conv2D(kernel, bias, threads=threads)
         responses = [convolution.forward(x)[0] for x in responses]
         mean, deviation = _moments(responses)
-        responses = [relu.forward((x - mean) / deviation)[0] for x in responses]
+        for x in responses:
+            x -= mean
+            x /= deviation
+            relu.forward(x)
         activation = _not_zero(_moments(responses)[0])
-        responses = [x / activation for x in responses]
+        for x in responses:
+            x /= activation
         gain = 1 / (deviation * activation)
-        result[name] = ConvWeights(raw.kernel * gain, (raw.bias - mean) * gain)
+        result[name] = ConvWeights(kernel * gain, (bias - mean) * gain)
     return result
 
 

@@ -7,20 +7,28 @@ picture so far is saved). Everything slow to import is imported where it is used
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import signal
 import sys
+import tempfile
+import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from npstyle._version import __version__
+from npstyle.architecture import CONVOLUTION_METHODS, POOLING_METHODS
 from npstyle.errors import UserError
-from npstyle.settings import POOLINGS, PRESETS, STARTS, Settings, preset
+from npstyle.settings import PRESETS, STARTS, Settings, preset
 
 if TYPE_CHECKING:
     from npstyle.run import Progress, StyleResult
+    from npstyle.weights import Weights
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -28,7 +36,7 @@ EPILOG = """\
 examples:
   npstyle photo.jpg painting.jpg                     photo-painting.png, 512 pixels wide or high
   npstyle photo.jpg painting.jpg -o out.jpg --size 800 --iterations 500
-  npstyle photo.jpg painting.jpg --style-weight 100  more of the style
+  npstyle photo.jpg painting.jpg --style-weight 1000 more of the style
   npstyle photo.jpg painting.jpg --preset paper      the formula of the paper, starting from noise
   npstyle info                                       versions, processor, weights
 """
@@ -45,8 +53,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Callable[[list[str]], int] = paint
     if arguments and arguments[0] in SUBCOMMANDS:
         command = SUBCOMMANDS[arguments.pop(0)]
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file name may have letters the terminal has not
     try:
-        return command(arguments)
+        status = command(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever read our output, head for example, has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        return DONE
+    except OSError as error:
+        with suppress(OSError):
+            sys.stdout.close()
+        print(
+            f"npstyle: output: found {error.strerror}; expected room to write to; free some", file=sys.stderr
+        )
     except UserError as error:
         print(f"npstyle: {error}", file=sys.stderr)
     except ImportError as error:
@@ -69,29 +91,23 @@ def paint(argv: list[str]) -> int:
     try:
         settings = settings_from(options)
     except UserError as error:
-        parser.error(str(error))
-    from npstyle import _kernels, images
-    from npstyle.architecture import deepest
+        option = f"--{error.name.replace('_', '-')}: " if hasattr(options, error.name) else ""
+        parser.error(option + str(error))
+    from npstyle import images
     from npstyle.run import stylize
-    from npstyle.weights import load_weights
 
     output = images.check_output(options.output or default_output(options), options.overwrite)
     content = images.read(options.content)
     styles = [images.read(path) for path in options.style]
-    init = None if options.init in (None, *STARTS) else images.read(options.init)
-    with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
-        weights = load_weights(
-            options.weights, options.seed, deepest(settings.layers), progress=_may_show_bar(options)
-        )
+    init = _starting_file(options)
+    H, W, _ = content.shape
+    images.check_dimensions(output, *images.fitted_size(W, H, options.size))
+    weights = _weights(options, settings)
     if weights.random:
         settings = settings_from(options, otherwise="random")
-    if _kernels.IMPLEMENTATION == "reference":
-        print("npstyle: NPSTYLE_KERNELS=reference: plain NumPy, many times slower", file=sys.stderr)
-    if options.threads and options.threads > 1 and not _kernels.OPENMP:
-        print("npstyle: --threads: built without OpenMP, so it runs on one thread", file=sys.stderr)
+    _tell_what_is_slow(options)
     began = time.monotonic()
-    with _Bar(options) as bar:
+    with _Bar(options) as bar, _one_ctrl_c():
         result = stylize(
             content,
             styles,
@@ -105,10 +121,80 @@ def paint(argv: list[str]) -> int:
             threads=options.threads,
             callback=bar.step,
         )
-    images.write(output, result.image)
+        bar.close()
+        _save(output, result, options.overwrite)
+    if result.diverged:
+        print(f"npstyle: {output}: {result.message}", file=sys.stderr)
+        return FAILED
     if not options.quiet:
         _report(result, output, time.monotonic() - began)
     return INTERRUPTED if result.interrupted else DONE
+
+
+def _starting_file(options: argparse.Namespace) -> Any:
+    """The picture that --init names, or None where it names a kind of start."""
+    from npstyle import images
+
+    if options.init in (None, *STARTS):
+        return None
+    try:
+        return images.read(options.init)
+    except UserError as error:
+        kinds = ", ".join(STARTS)
+        raise UserError(
+            f"--init: {options.init}", error.found, f"{kinds} or a picture file", error.cure
+        ) from None
+
+
+def _weights(options: argparse.Namespace, settings: Settings) -> Weights:
+    """The filters asked for; that random ones take their place is shown whatever filters warnings have."""
+    from npstyle.architecture import deepest
+    from npstyle.weights import RandomFiltersWarning, load_weights
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RandomFiltersWarning)
+        warnings.showwarning = _show_warning
+        top = deepest(settings.layers)
+        return load_weights(options.weights, options.seed, top, progress=_may_show_bar(options))
+
+
+def _tell_what_is_slow(options: argparse.Namespace) -> None:
+    from npstyle import _kernels
+
+    if _kernels.IMPLEMENTATION == "reference":
+        print("npstyle: NPSTYLE_KERNELS=reference: plain NumPy, many times slower", file=sys.stderr)
+    if options.threads and options.threads > 1 and not _kernels.OPENMP:
+        print("npstyle: --threads: built without OpenMP, so it runs on one thread", file=sys.stderr)
+
+
+@contextmanager
+def _one_ctrl_c() -> Iterator[None]:
+    """Let the first Ctrl-C end the run, and no other keep its picture from being saved."""
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may choose, and only it gets Ctrl-C
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _save(output: Path, result: StyleResult, overwrite: bool) -> None:
+    """Write the picture; where that has become impossible during the run, write it somewhere else."""
+    from npstyle import images
+
+    try:
+        images.write(output, result.image, overwrite)
+    except UserError as error:
+        refuge = Path(tempfile.mkdtemp(prefix="npstyle-")) / f"{output.stem}.png"
+        images.write(refuge, result.image)
+        raise UserError(error.name, error.found, error.expected, f"the picture is in {refuge}") from error
 
 
 def painting_parser() -> argparse.ArgumentParser:
@@ -123,41 +209,56 @@ def painting_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("content", metavar="CONTENT", type=Path, help="the photograph")
     add("style", metavar="STYLE", type=Path, nargs="+", help="the painting; of several, the mean is taken")
-    add("-o", "--output", type=Path, metavar="OUT", help="picture to write (default: CONTENT-STYLE.png here)")
+    add(
+        "-o", "--output", type=Path, metavar="OUT", help="picture to write (CONTENT-STYLE.png in this folder)"
+    )
     add("--overwrite", action="store_true", help="replace OUT if it exists")
     add(
         "--size",
         type=_whole(16),
         default=512,
-        metavar="N",
         help="longer side in pixels, never enlarging (512)",
+        metavar="N",
     )
-    add("--iterations", type=_whole(0), default=300, metavar="N", help="steps of L-BFGS (300)")
-    add("--preset", choices=list(PRESETS), help="a recipe by name; the options below change it")
-    add("--content-weight", type=float, metavar="X", help="how much the drawing counts (1)")
-    add(
-        "--style-weight",
-        type=float,
-        metavar="X",
-        help=f"how much the manner counts ({Settings().style_weight:g})",
-    )
-    add("--tv-weight", type=float, metavar="X", help="how much smoothness counts (0)")
-    add("--content-layers", metavar="A,B", help="default conv4_2; with random filters conv3_1")
-    add("--style-layers", metavar="A,B", help="default conv1_1,conv2_1,conv3_1,conv4_1,conv5_1")
-    add("--pooling", choices=POOLINGS, help="(average)")
-    add("--init", metavar="START", help="content, noise, blend or a picture file (content)")
-    add("--seed", type=_whole(0), default=0, metavar="N", help="of noise and random filters (0)")
+    add("--iterations", type=_whole(0), default=300, help="steps of L-BFGS (300)", metavar="N")
+    add("--preset", choices=list(PRESETS), help="a recipe by name; the options below change it (default)")
+    for option, meaning in (
+        ("content-weight", "how much the drawing counts"),
+        ("style-weight", "how much the manner counts"),
+        ("tv-weight", "how much smoothness counts"),
+    ):
+        add(f"--{option}", type=float, metavar="X", help=f"{meaning} ({_presets_have(option)})")
+    for option in ("content-layers", "style-layers"):
+        add(f"--{option}", metavar="A,B", help=_presets_have(option))
+    add("--pooling", choices=POOLING_METHODS, help=f"({_presets_have('pooling')})")
+    add("--init", metavar="START", help=f"content, noise, blend or a picture file ({_presets_have('init')})")
+    add("--seed", type=_whole(0), default=0, help="of noise and random filters (0)", metavar="N")
     add("--weights", default="auto", metavar="W", help="auto, imagenet, random or a file (auto)")
-    add(
-        "--convolution",
-        choices=("auto", "im2col"),
-        default="auto",
-        help="how convolutions are computed (auto)",
-    )
-    add("--threads", type=_whole(1), metavar="N", help="(every core this process may use)")
+    methods = CONVOLUTION_METHODS
+    add("--convolution", choices=methods, default="auto", help="how convolutions are computed (auto)")
+    add("--threads", type=_whole(1), help="(every core this process may use)", metavar="N")
     add("--quiet", action="store_true", help="say nothing but warnings and errors")
     add("--version", action="version", version=f"npstyle {__version__}")
     return parser
+
+
+def _presets_have(option: str) -> str:
+    """What an option is if it is left out: by default, and in the presets that differ."""
+    field, told = option.replace("-", "_"), []
+    for name, settings in PRESETS.items():
+        value = getattr(settings, field)
+        text = (
+            ",".join(value)
+            if isinstance(value, tuple)
+            else f"{value:g}"
+            if isinstance(value, float)
+            else value
+        )
+        if value != getattr(Settings(), field):
+            told.append(f"{name}: {text}")
+        elif name == "default":
+            told.append(text)
+    return "; ".join(told)
 
 
 def settings_from(options: argparse.Namespace, otherwise: str = "default") -> Settings:
@@ -219,11 +320,14 @@ class _Bar:
         self.bar.set_postfix_str(f"loss {progress.loss:.4g}", refresh=False)
         self.bar.update()
 
+    def close(self) -> None:
+        self.bar.close()
+
     def __enter__(self) -> _Bar:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.bar.close()
+        self.close()
 
 
 def _report(result: StyleResult, output: Path, seconds: float) -> None:

@@ -27,6 +27,8 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     ".tiff": ("TIFF", {"compression": "tiff_deflate"}),
 }
 
+LONGEST = {"JPEG": 65500, "WEBP": 16383}  # pixels on a side, where a format has a limit
+
 
 def read(path: str | os.PathLike[str]) -> Picture:
     """Picture of a file as (H, W, 3) uint8 RGB: upright, on white where it is transparent.
@@ -41,8 +43,7 @@ def read(path: str | os.PathLike[str]) -> Picture:
     """
     path = Path(path)
     if not os.path.isfile(path):  # Path.is_file may raise
-        what = "a folder" if os.path.isdir(path) else "no such file"
-        raise UserError(f"picture: {path}", what, "a picture file", "check the name")
+        raise UserError(f"picture: {path}", what_is_there(path), "a picture file", "check the name")
     try:
         with warnings.catch_warnings():
             # Pillow warns at half its limit; only the limit itself is an error here.
@@ -81,12 +82,15 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
-    """One channel of more than 8 bits to grey; Pillow's own conversion would cut off at 255."""
+    """One channel of more than 8 bits to grey; Pillow's own conversion would cut off at 255.
+
+    What is white stands in no file: 16 bits have 65535; in 32 bits and floats it is the smallest of 1
+    (floats only), 255 and 65535 that nothing exceeds by more than resampling may have added, or else
+    the largest number there is.
+    """
     values = np.nan_to_num(np.asarray(image, np.float64))
-    # Whole numbers are 16-bit; floats are 0..1 by custom, or else 0..255 or 0..65535 already.
-    full = 65535.0
-    if image.mode == "F":
-        full = next((top for top in (1.0, 255.0, 65535.0) if values.max() <= top), values.max())
+    whites = {"I": (255.0, 65535.0), "F": (1.0, 255.0, 65535.0)}.get(image.mode, (65535.0,))
+    full = next((white for white in whites if values.max() <= 1.5 * white), values.max())
     return Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))
 
 
@@ -108,6 +112,10 @@ def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
     if not np.isfinite(array).all():
         raise UserError(
             name, "NaN or infinity", "finite numbers from 0 to 255", "look at where it comes from"
+        )
+    if array.dtype.kind in "ui" and array.max() > 255:
+        raise UserError(
+            name, f"numbers up to {array.max()}", "numbers from 0 to 255", "divide 16 bits by 257"
         )
     if array.dtype.kind == "f" and 0 < array.max() <= 1:
         raise UserError(name, "numbers from 0 to 1", "numbers from 0 to 255", "multiply them by 255")
@@ -173,21 +181,21 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         It can't be written, or it exists and `overwrite` is False.
     """
     path = Path(path)
-    if os.path.isdir(path):  # Path.is_dir and Path.exists may raise
+    if os.path.isdir(path):
         raise UserError(f"output: {path}", "a folder", "a file name", "add a name to it")
     _format_of(path)
-    if os.path.exists(path) and not overwrite:
-        raise UserError(
-            f"output: {path}", "a file of that name", "a new name", "choose another or add --overwrite"
-        )
+    if os.path.lexists(path) and not overwrite:
+        raise _exists(path)
     probe = _temporary_name(path)
     try:
         probe.write_bytes(b"npstyle")
+        with suppress(FileNotFoundError):
+            os.lstat(path)  # the name itself may be too long
     except OSError as error:
         raise UserError(
             f"output: {path}",
             f"{error.strerror} on writing there",
-            "a folder that can be written to",
+            "a name in a folder that can be written to",
             "choose another",
         ) from error
     finally:
@@ -196,7 +204,17 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     return path
 
 
-def write(path: str | os.PathLike[str], picture: Picture) -> None:
+def check_dimensions(path: Path, width: int, height: int) -> None:
+    """Make sure, before a long run, that a picture of this size fits into the file format."""
+    form, _ = _format_of(path)
+    longest = LONGEST.get(form)
+    if longest and max(width, height) > longest:
+        raise UserError(
+            f"output: {path}", f"{width} x {height} pixels", f"at most {longest} in {form}", "write a PNG"
+        )
+
+
+def write(path: str | os.PathLike[str], picture: Picture, overwrite: bool = True) -> None:
     """Write a picture in the format of its extension: to a temporary file beside it, then renamed.
 
     Whoever looks at `path` finds the old file or the new one, never half of one.
@@ -204,9 +222,10 @@ def write(path: str | os.PathLike[str], picture: Picture) -> None:
     Raises
     ------
     UserError
-        The disk is full, the folder is gone, the format can't hold so large a picture, ...
+        The disk is full, the folder is gone, the format has no room for that many pixels; or the file
+        exists and `overwrite` is False.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # through a symbolic link, to where it points
     form, options = _format_of(path)
     temporary = _temporary_name(path)
     try:
@@ -214,8 +233,13 @@ def write(path: str | os.PathLike[str], picture: Picture) -> None:
             Image.fromarray(picture).save(file, format=form, **options)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        if overwrite:
+            os.replace(temporary, path)
+        else:
+            _rename_if_free(temporary, path)
     except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(
             f"output: {path}",
             f"{getattr(error, 'strerror', None) or error} on writing",
@@ -227,16 +251,44 @@ def write(path: str | os.PathLike[str], picture: Picture) -> None:
             temporary.unlink()
 
 
+def _rename_if_free(temporary: Path, path: Path) -> None:
+    """Give the file its name unless another has it, also if that came a moment ago."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise _exists(path) from None
+    except OSError:  # a file system without links
+        if os.path.lexists(path):
+            raise _exists(path) from None
+        os.replace(temporary, path)
+
+
 def _format_of(path: Path) -> tuple[str, dict[str, Any]]:
+    """Pillow's name of the format that the extension stands for, and options for it."""
     if path.suffix.lower() not in FORMATS:
+        stem = path.name.strip(".")
+        stem = Path(stem).stem if stem and f".{stem.lower()}" not in FORMATS else "picture"
         raise UserError(
             f"output: {path}",
             f"the extension {path.suffix!r}" if path.suffix else "no extension",
             "one of " + " ".join(FORMATS),
-            "take for example " + str(path.with_suffix(".png")),
+            f"take for example {path.parent / (stem + '.png')}",
         )
     return FORMATS[path.suffix.lower()]
 
 
+def what_is_there(path: str | os.PathLike[str]) -> str:
+    """In words, what stands where a file was expected."""
+    if os.path.isdir(path):
+        return "a folder"
+    return "something that is no regular file" if os.path.exists(path) else "no such file"
+
+
+def _exists(path: Path) -> UserError:
+    return UserError(
+        f"output: {path}", "a file of that name", "a new name", "choose another or add --overwrite"
+    )
+
+
 def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    return path.with_name(f".npstyle-{secrets.token_hex(4)}.tmp")

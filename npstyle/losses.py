@@ -65,7 +65,7 @@ def style_loss(
     D = gram_matrix(F, threads) / M - A_mean
     value = scale * sum_of_squares(D)
     dG = 2 * scale / M * D
-    dF = np.empty_like(F) if out is None else out
+    dF = np.empty(F.shape, F.dtype) if out is None else out
     _kernels.gram_backward(F.reshape(M, C), dG, dF.reshape(M, C), threads)
     return value, dF
 
@@ -80,9 +80,11 @@ def total_variation(x: Array, scale: float = 1.0) -> tuple[float, Array]:
     """
     down = x[1:] - x[:-1]
     across = x[:, 1:] - x[:, :-1]
-    value = scale * (sum_of_squares(down) / down.size + sum_of_squares(across) / across.size)
-    down *= 2 * scale / down.size
-    across *= 2 * scale / across.size
+    # A picture one pixel high or wide has no differences that way.
+    per_down, per_across = scale / max(1, down.size), scale / max(1, across.size)
+    value = per_down * sum_of_squares(down) + per_across * sum_of_squares(across)
+    down *= 2 * per_down
+    across *= 2 * per_across
     dx = np.zeros_like(x)
     dx[1:] += down
     dx[:-1] -= down

@@ -67,8 +67,9 @@ class Objective:
     ) -> None:
         self.network = network
         self.settings = settings
-        self.content = np.asarray(content)
-        self.styles = [np.asarray(style) for style in styles]
+        # Copies: float64 targets are made when first needed, and the caller may have moved on by then.
+        self.content = np.array(content)
+        self.styles = [np.array(style) for style in styles]
         self.terms: dict[str, float] = {}
         if settings.style_layers and not self.styles:
             raise UserError("styles", "none", "at least one picture", "give one, or no style layers")
@@ -100,14 +101,14 @@ class Objective:
         tape: Tape = []
         threads = self.network.threads
         for name, F in self.network.walk(x, {**content, **style}, tape):
-            dF = self._buffers.empty(F.shape, F.dtype)
-            if name in content:
-                terms[f"content/{name}"], gradients[name] = content_loss(F, *content[name], out=dF)
+            dF = gradients[name] = self._buffers.empty(F.shape, F.dtype)
             if name in style:
-                # A layer that serves both adds up both derivatives.
-                both = None if name in content else dF
-                terms[f"style/{name}"], dF = style_loss(F, *style[name], threads=threads, out=both)
-                gradients[name] = np.add(gradients[name], dF, out=dF) if name in content else dF
+                terms[f"style/{name}"], _ = style_loss(F, *style[name], threads=threads, out=dF)
+            if name in content and name not in style:
+                terms[f"content/{name}"], _ = content_loss(F, *content[name], out=dF)
+            if name in content and name in style:
+                terms[f"content/{name}"], second = content_loss(F, *content[name])
+                dF += second
         gradient = self.network.backward(tape, gradients)
         for dF in gradients.values():
             self._buffers.give(dF)

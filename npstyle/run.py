@@ -19,15 +19,17 @@ from scipy.optimize import minimize
 from npstyle import images
 from npstyle.architecture import deepest
 from npstyle.calibration import calibrated
-from npstyle.errors import whole_number
+from npstyle.errors import UserError, whole_number
 from npstyle.objective import Objective
 from npstyle.settings import Settings, preset
-from npstyle.vgg import VGG19, Filters
+from npstyle.vgg import VGG19, Filters, check_size
 from npstyle.weights import Weights, load_weights
 
 Double = NDArray[np.float64]
 
 HISTORY = 10  # pairs of steps and gradient changes that L-BFGS remembers
+# SciPy's L-BFGS counts the numbers it works on, about (2 HISTORY + 5) a variable, in 32 bits.
+MOST_PIXELS = (2**31 - 1) // (3 * (2 * HISTORY + 5))
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class StyleResult:
         Why the run stopped, in plain words.
     interrupted : bool
         By Ctrl-C; the picture is the best up to then.
+    diverged : bool
+        Loss or gradient were no longer finite numbers; the picture is the last good one.
     pixels : (H, W, 3) float32 array
         The picture before rounding and clipping.
     """
@@ -69,6 +73,7 @@ class StyleResult:
     history: list[float]
     message: str
     interrupted: bool
+    diverged: bool
     pixels: NDArray[np.float32] = field(repr=False)
 
 
@@ -76,7 +81,7 @@ def stylize(
     content: ArrayLike,
     styles: Sequence[ArrayLike] | ArrayLike,
     *,
-    settings: Settings | None = None,
+    settings: Settings | str | None = None,
     weights: Mapping[str, Filters] | str | os.PathLike[str] = "auto",
     size: int = 512,
     iterations: int = 300,
@@ -94,7 +99,7 @@ def stylize(
         RGB, 0..255.
     styles : (h, w, 3) array, or a sequence of them
         RGB, 0..255, of any sizes.
-    settings : Settings, optional
+    settings : Settings or name of a preset, optional
         If left out, `preset("default")`, or `preset("random")` with random filters.
     weights : mapping, str or path
         Filters, or what `load_weights` is to load.
@@ -123,8 +128,11 @@ def stylize(
     """
     size, seed = whole_number("size", size, 1), whole_number("seed", seed, 0)
     iterations = whole_number("iterations", iterations, 0)
-    photo = images.fit(images.as_picture(content, "content"), size)
-    paintings = [images.fit(images.as_picture(style, "style"), size) for style in _several(styles)]
+    if isinstance(settings, str):
+        settings = preset(settings)
+    layers = (settings or preset("random")).layers
+    photo = _fitted(content, size, layers, "content")
+    paintings = [_fitted(style, size, layers, "style") for style in _several(styles)]
     settings, filters = prepare(settings, weights, [photo, *paintings], seed, threads)
     network = VGG19(filters, pooling=settings.pooling, convolution=convolution, threads=threads)
     objective = Objective(network, photo, paintings, settings)
@@ -167,9 +175,22 @@ def starting_picture(content: ArrayLike, kind: str, init: ArrayLike | None, seed
 
 
 def _several(styles: Sequence[ArrayLike] | ArrayLike) -> Sequence[ArrayLike]:
-    if isinstance(styles, np.ndarray) and styles.ndim == 3:
-        return [styles]
-    return list(styles)  # type: ignore[arg-type]
+    """One picture or a sequence of them, as a sequence."""
+    if isinstance(styles, (list, tuple)) and all(np.ndim(style) != 2 for style in styles):
+        return styles
+    return [np.asarray(styles)]
+
+
+def _fitted(picture: ArrayLike, size: int, layers: Sequence[str], name: str) -> NDArray[Any]:
+    """The picture reduced to `size`, and large enough for the layers but not too large for the optimiser."""
+    array = images.as_picture(picture, name)
+    small = images.fit(array, size)
+    check_size(small.shape, layers, name, "" if small is array else f"give a size above {size}")
+    H, W, _ = small.shape
+    if H * W > MOST_PIXELS:
+        expected = f"at most {MOST_PIXELS // 10**6} million pixels"
+        raise UserError(name, f"{W} x {H} pixels", expected, "give a smaller size")
+    return small
 
 
 class _DivergedError(Exception):
@@ -183,10 +204,9 @@ class _StoppedError(Exception):
 class _Run:
     """One continuous run of L-BFGS.
 
-    The optimiser sees the loss divided by its value at the start, so that its tolerances and the
-    length of its first step mean the same for every network, size and weight. Its own tests for
-    convergence are switched off (ftol = gtol = 0): it stops after the iterations asked for, or when no
-    step along its direction lowers the loss any more.
+    The optimiser sees the loss divided by its value at the start: numbers of order 1, whatever the
+    network, the size and the weights. Its own tests for convergence are switched off (ftol = gtol = 0):
+    it stops after the iterations asked for, or when no step along its direction lowers the loss any more.
     """
 
     def __init__(
@@ -208,26 +228,37 @@ class _Run:
 
     def result(self) -> StyleResult:
         """Run to the end, or to Ctrl-C, and tell how it went."""
-        interrupted = False
+        interrupted = diverged = False
         try:
             message = self._minimize()
         except KeyboardInterrupt:
             interrupted = True
-            message = f"interrupted after {self._done} iterations"
+            message = f"interrupted after {_iterations(self._done)}"
         except _DivergedError as error:
-            message = f"stopped after {self._done} iterations: {error}; the picture is the last good one"
+            diverged = True
+            message = f"stopped after {_iterations(self._done)}: {error}; the picture is the last good one"
         except _StoppedError:
-            message = f"stopped by the callback after {self._done} iterations"
+            message = f"stopped by the callback after {_iterations(self._done)}"
         pixels = self.pixels.astype(np.float32)
         loss = self.history[-1] if self.history else math.nan
-        return StyleResult(images.to_uint8(pixels), loss, self.history, message, interrupted, pixels)
+        return StyleResult(
+            images.to_uint8(pixels), loss, self.history, message, interrupted, diverged, pixels
+        )
 
     @property
     def _done(self) -> int:
         return max(0, len(self.history) - 1)
 
     def _minimize(self) -> str:
-        loss, gradient = self._evaluate(self.pixels)
+        try:
+            loss, gradient = self._evaluate(self.pixels)
+        except _DivergedError as error:
+            raise UserError(
+                "loss",
+                f"no finite number at the start ({error})",
+                "one",
+                "take smaller weights or other filters",
+            ) from None
         self.history.append(loss)
         if loss == 0:
             return "nothing to do: the start has no loss at all"
@@ -252,7 +283,9 @@ class _Run:
         return _in_plain_words(outcome, self._done)
 
     def _evaluate(self, pixels: Double) -> tuple[float, NDArray[np.float32]]:
-        loss, gradient = self.objective(pixels.astype(np.float32))
+        # Overflow is looked for below, in the result.
+        with np.errstate(over="ignore", invalid="ignore"):
+            loss, gradient = self.objective(pixels.astype(np.float32))
         if not (math.isfinite(loss) and np.isfinite(gradient).all()):
             raise _DivergedError("loss or gradient is not a finite number")
         self.terms = self.objective.terms
@@ -279,11 +312,15 @@ def _in_plain_words(outcome: Any, done: int) -> str:
     """Why SciPy's L-BFGS stopped."""
     text = str(outcome.message).upper()
     if "ITERATIONS" in text:
-        return f"did the {done} iterations asked for"
+        return f"did the {_iterations(done)} asked for"
     if "ABNORMAL" in text:
         return (
-            f"stopped after {done} iterations: no step lowers the loss any more, as far as float32 can tell"
+            f"stopped after {_iterations(done)}: no step lowers the loss any more, as far as float32 can tell"
         )
     if "EVALUATIONS" in text:
-        return f"stopped after {done} iterations: too many evaluations"
-    return f"converged after {done} iterations ({outcome.message})"
+        return f"stopped after {_iterations(done)}: too many evaluations"
+    return f"converged after {_iterations(done)} ({outcome.message})"
+
+
+def _iterations(count: int) -> str:
+    return f"{count} iteration" + "s" * (count != 1)

@@ -7,11 +7,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from npstyle.architecture import canonical
+from npstyle.architecture import POOLING_METHODS, canonical
 from npstyle.errors import UserError
 
 SCALINGS = ("relative", "paper")
-POOLINGS = ("average", "max")
 STARTS = ("content", "noise", "blend")
 
 PAPER_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
@@ -84,7 +83,7 @@ class Settings:
             object.__setattr__(self, field, _layer_names(getattr(self, field)))
         for field in ("content_weight", "style_weight", "tv_weight"):
             object.__setattr__(self, field, _weight(field, getattr(self, field)))
-        for field, names in (("scaling", SCALINGS), ("pooling", POOLINGS), ("init", STARTS)):
+        for field, names in (("scaling", SCALINGS), ("pooling", POOLING_METHODS), ("init", STARTS)):
             if getattr(self, field) not in names:
                 raise UserError(
                     field, repr(getattr(self, field)), " or ".join(map(repr, names)), "take one of these"
@@ -102,12 +101,14 @@ class Settings:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """All layers the loss looks at."""
-        return tuple(dict.fromkeys(self.content_layers + self.style_layers))
+        """All layers the loss looks at: those with a weight above 0."""
+        content = self.content_layers if self.content_weight else ()
+        style = self.style_layers if self.style_weight else ()
+        return tuple(dict.fromkeys(content + style))
 
 
 PRESETS = {
-    # What a run without options gets. Weights chosen by looking: docs/losses.md.
+    # What a run without options gets. How its weights were chosen stands in docs/losses.md.
     "default": Settings(),
     # Gatys, Ecker, Bethge 2016, to the last constant. Meant for their normalised network.
     "paper": Settings(content_weight=1e-3, style_weight=1.0, scaling="paper", init="noise"),

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from npstyle import _threads
 from npstyle._buffers import Buffers
-from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, canonical, deepest
+from npstyle.architecture import CONVOLUTION_METHODS, CONVOLUTIONS, LAYERS, block_of, canonical, deepest
 from npstyle.errors import UserError
 from npstyle.layers import AveragePool, CaffeInput, Conv2D, Layer, MaxPool, ReLU
 
@@ -18,7 +18,6 @@ Array = NDArray[np.floating]
 
 SMALLEST = 16  # pixels on a side: below, block 5 would have nothing left to look at
 POOLINGS: dict[str, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
-CONVOLUTION_METHODS = ("auto", "im2col")
 
 
 class Filters(Protocol):
@@ -38,8 +37,17 @@ class Step(NamedTuple):
     response: str | None
 
 
-# What a forward pass leaves for the backward pass: each step with what its layer remembers.
-Tape = list[tuple[Step, Any]]
+class Recorded(NamedTuple):
+    """A step taken, what its layer remembers of it, and what came out."""
+
+    step: Step
+    memory: Any
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+# What a forward pass leaves for the backward pass.
+Tape = list[Recorded]
 
 
 class VGG19:
@@ -110,8 +118,11 @@ class VGG19:
         UserError
             Unknown layer, no filters for it, or a picture too small for it.
         """
-        wanted = {canonical(name) for name in layers}
-        x = self._as_pixels(pixels, wanted)
+        wanted = {canonical(name) for name in _names(layers)}
+        x = _as_pixels(pixels)
+        check_size(x.shape, wanted, "picture")
+        if not wanted:
+            return
         for step in self._chain(deepest(wanted), x.dtype):
             with _threads.one_blas_thread():
                 y, memory = step.layer.forward(x)
@@ -119,15 +130,15 @@ class VGG19:
                 self.buffers.give(x)
             x = y
             if tape is not None:
-                tape.append((step, memory))
+                tape.append(Recorded(step, memory, y.shape, y.dtype))
             if step.response in wanted:
                 yield step.response, x
         self.buffers.give(x)
 
     def forward(self, pixels: ArrayLike, layers: Iterable[str]) -> dict[str, Array]:
         """Responses {name: (h, w, K)} to pixels (H, W, 3), RGB, 0..255; names as they were asked for."""
-        layers = [layers] if isinstance(layers, str) else list(layers)
-        responses = {name: F.copy() for name, F in self.walk(pixels, layers)} if layers else {}
+        layers = _names(layers)
+        responses = {name: F.copy() for name, F in self.walk(pixels, layers)}
         return {name: responses[canonical(name)] for name in layers}
 
     def record(self, pixels: ArrayLike, layers: Iterable[str]) -> tuple[dict[str, Array], Tape]:
@@ -152,20 +163,20 @@ class VGG19:
         -------
         (H, W, 3) array
         """
-        left = {canonical(name): gradient for name, gradient in gradients.items()}
+        named_gradients = {canonical(name): gradient for name, gradient in gradients.items()}
+        _check_gradients(named_gradients, tape)
         dx: Array | None = None
         with _threads.one_blas_thread():
-            for step, memory in reversed(tape):
-                if step.response in left:
-                    named = left.pop(step.response)
+            for step, memory, _, _ in reversed(tape):
+                if step.response in named_gradients:
+                    named = named_gradients[step.response]
                     # A copy of the first, as layers write in place and the caller keeps his array.
                     dx = named.copy() if dx is None else np.add(dx, named, out=dx)
                 if dx is not None:
                     dy, dx = dx, step.layer.backward(dx, memory)
                     if dy is not dx:
                         self.buffers.give(dy)
-        if left or dx is None:
-            raise UserError("gradients", ", ".join(left) or "none", "layers on the tape", "record them")
+        assert dx is not None  # _check_gradients has seen one on the tape
         return dx
 
     def _chain(self, top: str, dtype: DTypeLike) -> Iterator[Step]:
@@ -181,50 +192,77 @@ class VGG19:
         if name not in CONVOLUTIONS:
             yield Step(POOLINGS[self.pooling](threads=self.threads, empty=self.buffers.empty), name)
             return
-        kernel, bias = self._filters(name)
+        kernel, bias = filters_of(self.weights, name)
         kernel, bias = kernel.astype(dtype, copy=False), bias.astype(dtype, copy=False)
         yield Step(Conv2D(kernel, bias, threads=self.threads, empty=self.buffers.empty), None)
         yield Step(ReLU(in_place=True, threads=self.threads), name)
 
-    def _filters(self, name: str) -> tuple[Array, Array]:
-        if name not in self.weights:
-            held = [layer for layer in CONVOLUTIONS if layer in self.weights]
-            raise UserError(
-                "weights",
-                f"no {name} (the file has {held[0]} ... {held[-1]})" if held else f"no {name}",
-                "filters for every layer up to the deepest one asked for",
-                "choose lower content and style layers, or weights that have it",
-            )
-        kernel, bias = self.weights[name].kernel, self.weights[name].bias
-        C, K = CONVOLUTIONS[name]
-        if kernel.shape != (3, 3, C, K) or bias.shape != (K,):
-            raise UserError(
-                f"weights: {name}",
-                f"kernel {kernel.shape} and bias {bias.shape}",
-                f"(3, 3, {C}, {K}) and ({K},)",
-                "order a kernel as height, width, in, out",
-            )
-        return kernel, bias
 
-    @staticmethod
-    def _as_pixels(pixels: ArrayLike, layers: Iterable[str]) -> Array:
-        x = np.asarray(pixels)
-        if x.ndim != 3 or x.shape[2] != 3 or x.dtype.kind not in "uif":
+def filters_of(weights: Mapping[str, Filters], name: str) -> tuple[Array, Array]:
+    """Kernel and bias of a layer, or a UserError if they are not there or not VGG19's."""
+    if name not in weights:
+        held = ", ".join(layer for layer in CONVOLUTIONS if layer in weights)
+        raise UserError(
+            "weights",
+            f"no {name} (there is {held or 'nothing'})",
+            "filters for every layer up to the deepest one asked for",
+            "choose lower content and style layers, or weights that have it",
+        )
+    kernel, bias = weights[name].kernel, weights[name].bias
+    C, K = CONVOLUTIONS[name]
+    if kernel.shape != (3, 3, C, K) or bias.shape != (K,):
+        raise UserError(
+            f"weights: {name}",
+            f"kernel {kernel.shape} and bias {bias.shape}",
+            f"(3, 3, {C}, {K}) and ({K},)",
+            "order a kernel as height, width, in, out",
+        )
+    return kernel, bias
+
+
+def check_size(shape: tuple[int, ...], layers: Iterable[str], name: str, cure: str = "") -> None:
+    """Hold a picture's height and width against what its deepest layer needs; `name` is what it is called."""
+    H, W = shape[:2]
+    for layer in sorted(layers, key=LAYERS.index):
+        halvings = block_of(layer) - (layer in CONVOLUTIONS)
+        smallest = max(SMALLEST, 2**halvings)
+        if min(H, W) < smallest:
             raise UserError(
-                "pixels",
-                f"{x.dtype} array of shape {x.shape}",
-                "numbers of shape (H, W, 3)",
-                "give RGB, 0..255",
+                name,
+                f"{W} x {H} pixels",
+                f"at least {smallest} x {smallest} for layer {layer}",
+                cure or "take a larger picture" + ("" if min(H, W) < SMALLEST else " or a lower layer"),
             )
-        H, W, _ = x.shape
-        for name in sorted(layers, key=LAYERS.index):
-            halvings = block_of(name) - (name in CONVOLUTIONS)
-            smallest = max(SMALLEST, 2**halvings)
-            if min(H, W) < smallest:
-                raise UserError(
-                    "picture",
-                    f"{W} x {H} pixels",
-                    f"at least {smallest} x {smallest} for layer {name}",
-                    "take a larger picture" + ("" if min(H, W) < SMALLEST else " or a lower layer"),
-                )
-        return np.ascontiguousarray(x, np.float64 if x.dtype == np.float64 else np.float32)
+
+
+def _names(layers: str | Iterable[str]) -> list[str]:
+    return [layers] if isinstance(layers, str) else list(layers)
+
+
+def _as_pixels(pixels: ArrayLike) -> Array:
+    x = np.asarray(pixels)
+    if x.ndim != 3 or x.shape[2] != 3 or x.dtype.kind not in "uif":
+        raise UserError(
+            "pixels",
+            f"{x.dtype} array of shape {x.shape}",
+            "numbers of shape (H, W, 3)",
+            "give RGB, 0..255",
+        )
+    return np.ascontiguousarray(x, np.float64 if x.dtype == np.float64 else np.float32)
+
+
+def _check_gradients(gradients: Mapping[str, Array], tape: Tape) -> None:
+    """Each must belong to a response on the tape, in its shape and dtype."""
+    responses = {recorded.step.response: recorded for recorded in tape}
+    missing = [name for name in gradients if name not in responses]
+    if missing or not gradients:
+        raise UserError("gradients", ", ".join(missing) or "none", "layers on the tape", "record them")
+    for name, gradient in gradients.items():
+        expected = responses[name]
+        if gradient.shape != expected.shape or gradient.dtype != expected.dtype:
+            raise UserError(
+                f"gradients: {name}",
+                f"{gradient.dtype} of shape {gradient.shape}",
+                f"{expected.dtype} of shape {expected.shape}, as its response",
+                "derive it from that response",
+            )

@@ -51,6 +51,8 @@ class Weights(Mapping[str, ConvWeights]):
         self.random = random
 
     def __getitem__(self, name: str) -> ConvWeights:
+        if name not in self:
+            raise KeyError(name)
         return self._layers[canonical(name)]
 
     def __contains__(self, name: object) -> bool:
@@ -187,12 +189,14 @@ def read_weights(path: str | os.PathLike[str], deepest: str = TOP, origin: str =
     UserError
         In one line: missing, unreadable, damaged, another format, wrong shapes, NaN or infinity.
     """
+    if not os.fspath(path):
+        raise UserError(origin, "an empty name", "a weights file, or 'auto'", "name one")
     path = Path(os.path.expanduser(path))
     reader = _reader_of(path, origin)
     wanted = convolutions_up_to(deepest)
     try:
         layers = dict(reader(path, wanted))
-    except (UserError, MemoryError):
+    except (UserError, MemoryError, ImportError):
         raise
     except Exception as error:  # a damaged file can make its library raise anything
         raise UserError(
@@ -220,12 +224,15 @@ def _reader_of(path: Path, origin: str) -> Reader:
         )
     try:
         with path.open("rb") as file:
-            head = file.read(520)
+            head = file.read(32)
     except OSError as error:
         raise UserError(
             f"{origin}: {path}", f"{error.strerror}", "a readable file", "check its permissions"
         ) from error
-    # A MATLAB 7.3 file is HDF5 behind 512 bytes of its own, and MatConvNet's are older than that.
+    if head.startswith(b"MATLAB 7.3"):
+        raise UserError(
+            f"{origin}: {path}", "a MATLAB 7.3 file", "MATLAB version 5", "save it again with -v7 or as .npz"
+        )
     for magic, reader in ((HDF5_MAGIC, _read_keras), (ZIP_MAGIC, _read_npz), (MAT_MAGIC, _read_matconvnet)):
         if head.startswith(magic):
             return reader
@@ -243,9 +250,11 @@ def _read_keras(path: Path, wanted: tuple[str, ...]) -> Found:
 
     with h5py.File(path, "r") as file:
         root = file.get("model_weights", file)
+        if not isinstance(root, h5py.Group):
+            return
         for name in wanted:
             group = root.get("block{}_conv{}".format(*name[4:].split("_")))
-            if group is None:
+            if not isinstance(group, h5py.Group):
                 continue
             datasets: list[Any] = []
             group.visititems(

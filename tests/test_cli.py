@@ -166,7 +166,7 @@ def test_layers_that_the_weights_do_not_have(folder: Path) -> None:
     np.savez(folder / "lower.npz", **arrays)
     done = npstyle_in(folder, "photo.png", "painting.png", "--weights", "lower.npz")
     assert done.returncode == 1
-    assert "no conv2_1 (the file has conv1_1 ... conv1_2)" in done.stderr
+    assert "no conv2_1 (there is conv1_1, conv1_2)" in done.stderr
     fitting = npstyle_in(folder, "photo.png", "painting.png", *FAST[2:], "--weights", "lower.npz")
     assert fitting.returncode == 0, fitting.stderr
 
@@ -300,3 +300,100 @@ def test_help_needs_nothing_that_is_slow_to_import() -> None:
 
 def test_version(folder: Path) -> None:
     assert npstyle_in(folder, "--version").stdout == f"npstyle {npstyle.__version__}\n"
+
+
+def test_a_second_ctrl_c_does_not_lose_the_picture(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+    from npstyle import images
+
+    write = images.write
+
+    def impatient(*arguments: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        write(*arguments)
+
+    def interrupt(self: Any, progress: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(cli._Bar, "step", interrupt)
+    monkeypatch.setattr(images, "write", impatient)
+    before = signal.getsignal(signal.SIGINT)
+    assert cli.main(["photo.png", "painting.png", *FAST]) == 130
+    assert signal.getsignal(signal.SIGINT) is before
+    assert "interrupted after 1 iteration in" in capsys.readouterr().out
+    assert (folder / "photo-painting.png").is_file()
+
+
+def test_where_the_output_has_become_impossible_the_picture_is_kept(
+    folder: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    from npstyle.run import stylize
+
+    def meanwhile(*arguments: Any, **options: Any) -> Any:
+        (folder / "photo-painting.png").write_bytes(b"somebody else's")
+        return stylize(*arguments, **options)
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("npstyle.run.stylize", meanwhile)
+    assert cli.main(["photo.png", "painting.png", *FAST]) == 1
+    told = capsys.readouterr().err
+    assert "a file of that name" in told
+    refuge = Path(told.split("the picture is in ")[1].strip())
+    with Image.open(refuge) as image:
+        assert image.size == (48, 32)
+    refuge.unlink()
+    refuge.parent.rmdir()
+    assert (folder / "photo-painting.png").read_bytes() == b"somebody else's"
+
+
+def test_a_run_that_diverges_fails_and_saves_what_was_good(
+    folder: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    from npstyle.objective import Objective
+
+    evaluate, calls = Objective.__call__, [0]
+
+    def spoiled(self: Objective, pixels: Any) -> Any:
+        calls[0] += 1
+        loss, gradient = evaluate(self, pixels)
+        return (loss if calls[0] < 4 else float("nan")), gradient
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(Objective, "__call__", spoiled)
+    assert cli.main(["photo.png", "painting.png", *FAST, "--iterations", "50", "--quiet"]) == 1
+    assert "the picture is the last good one" in capsys.readouterr().err
+    assert (folder / "photo-painting.png").is_file()
+
+
+def test_the_warning_of_random_filters_cannot_be_switched_off(folder: Path) -> None:
+    for setting in ("ignore", "error"):
+        done = npstyle_in(
+            folder, "photo.png", "painting.png", "--iterations", "0", "--overwrite", PYTHONWARNINGS=setting
+        )
+        assert done.returncode == 0
+        assert "RANDOM FILTERS" in done.stderr
+
+
+def test_output_to_a_closed_pipe_is_no_traceback(folder: Path) -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m npstyle info | true",
+        shell=True,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_a_name_that_the_terminal_has_no_letters_for(folder: Path) -> None:
+    done = npstyle_in(folder, "photo.png", "painting.png", "-o", "é.png", *FAST, PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert "\\xe9.png" in done.stdout
+
+
+def test_a_picture_too_large_for_its_format_is_found_before_the_run(folder: Path) -> None:
+    Image.new("RGB", (16400, 16)).save(folder / "long.png")
+    done = npstyle_in(folder, "long.png", "painting.png", "--size", "20000", "-o", "long.webp", *FAST)
+    assert done.returncode == 1
+    assert "16400 x 16 pixels; expected at most 16383 in WEBP; write a PNG" in done.stderr

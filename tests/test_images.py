@@ -76,7 +76,10 @@ MODES: list[tuple[str, str, Image.Image, Any]] = [
     ("RGBA", "png", row((9, 9, 9, 0), (1, 2, 3, 255), (*RED, 51)), [WHITE, (1, 2, 3), (255, 204, 204)]),
     ("CMYK", "tif", Image.frombytes("CMYK", (4, 1), INKS), [RED, WHITE, BLACK, GREEN]),
     ("I;16", "png", row(0, 128, 129, 25700, 65535, dtype=np.uint16), grey(0, 0, 1, 100, 255)),
-    ("I", "tif", row(-5, 0, 25700, 65535, 10**6, dtype=np.int32), grey(0, 0, 100, 255, 255)),
+    ("I", "tif", row(-5, 0, 25700, 65535, dtype=np.int32), grey(0, 0, 100, 255)),
+    ("I", "tif", row(0, 100, 200, dtype=np.int32), grey(0, 100, 200)),
+    ("I", "tif", row(0, 500_000, 10**6, dtype=np.int32), grey(0, 128, 255)),
+    ("F", "tif", row(0, 0.5, 1.0, 1.2, dtype=np.float32), grey(0, 128, 255, 255)),
 ]
 
 
@@ -376,7 +379,8 @@ def test_a_folder_that_may_not_be_written_to_is_told(tmp_path: Path, monkeypatch
     monkeypatch.setattr(Path, "write_bytes", raises(PermissionError(errno.EACCES, "Permission denied")))
     line = complaint(lambda: images.check_output(tmp_path / "x.png"), f"output: {tmp_path / 'x.png'}")
     expected = (
-        "found Permission denied on writing there; expected a folder that can be written to; choose another"
+        "found Permission denied on writing there; expected a name in a folder that can be written to; "
+        "choose another"
     )
     assert line == expected
 

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from gradcheck import adjoint_error, directional_error
+from npstyle import UserError
 from npstyle._kernels import reference
 from npstyle.layers import AveragePool, CaffeInput, Conv2D, MaxPool, ReLU
 from tolerances import ADJOINT, DIRECTIONAL, SAME
@@ -136,3 +137,15 @@ def test_input_turns_rgb_into_centred_bgr() -> None:
     x = normal(4, 5, 3)
     layer = CaffeInput()
     assert adjoint_error(lambda x: layer.forward(x)[0], layer.backward, x) < ADJOINT[x.dtype]
+
+
+def test_arrays_with_gaps_are_refused_and_never_silently_left_alone() -> None:
+    """A transposed view as one row would be a copy, and what is written to it would be lost."""
+    x = normal(6, 4, 3).transpose(1, 0, 2)
+    for layer in (ReLU(), ReLU(in_place=True)):
+        with pytest.raises(UserError, match="an array with gaps"):
+            layer.forward(x)
+        with pytest.raises(UserError, match="an array with gaps"):
+            layer.backward(x, np.zeros(9, np.uint8))
+    with pytest.raises(UserError, match="an array with gaps"):
+        conv().forward(x)

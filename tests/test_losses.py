@@ -121,3 +121,17 @@ def test_sums_are_made_in_double() -> None:
     F[1] = 1
     value, _ = content_loss(F, np.zeros_like(F), scale=2)
     assert value == 2**24 + 1e6
+
+
+def test_the_memory_order_of_a_response_does_not_matter() -> None:
+    F = normal(7, 5, 6).transpose(1, 0, 2)
+    value, dF = style_loss(F, A_MEAN)
+    expected_value, expected = style_loss(np.ascontiguousarray(F), A_MEAN)
+    assert value == expected_value
+    np.testing.assert_array_equal(dF, expected)
+
+
+def test_total_variation_of_a_single_row() -> None:
+    value, dx = total_variation(np.array([[[1.0], [4.0]]]))
+    assert value == 9
+    np.testing.assert_array_equal(dx.ravel(), [-6, 6])

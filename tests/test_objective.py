@@ -178,3 +178,21 @@ def test_pixels_must_have_the_size_of_the_content(network: VGG19) -> None:
     objective = Objective(network, picture(16, 24), [picture(16, 16, 1)], EVERY_LAYER)
     with pytest.raises(UserError, match=r"\(24, 16, 3\).*\(16, 24, 3\)"):
         objective(picture(24, 16))
+
+
+def test_the_targets_stay_when_the_caller_goes_on_with_his_array(network: VGG19) -> None:
+    content = picture(16, 24)
+    objective = Objective(network, content, [], Settings(style_layers=()))
+    content += 20
+    loss, _ = objective(content)
+    assert loss > 0
+
+
+def test_a_layer_may_serve_content_and_style(network: VGG19) -> None:
+    x, content, style = picture(16, 24, 2), picture(16, 24), picture(16, 16, 1)
+    both = Settings(content_layers=("conv2_1",), style_layers=("conv2_1",))
+    gradients = [
+        Objective(network, content, [style], settings)(x)[1]
+        for settings in (both, replace(both, content_weight=0.0), replace(both, style_weight=0.0))
+    ]
+    np.testing.assert_allclose(gradients[0], gradients[1] + gradients[2], rtol=1e-9, atol=1e-15)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 import npstyle
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
@@ -54,6 +55,19 @@ def test_the_result_moves_from_the_content_towards_the_style() -> None:
     result = run(content=content, styles=[style], iterations=25, settings=replace(SHALLOW, style_weight=1e3))
     before, after = (abs(p.mean() - style.mean()) for p in (content, result.image))
     assert after < before / 2
+
+
+def test_pillow_images_and_preset_names_will_do() -> None:
+    content, style = Image.fromarray(picture(32, 48)), Image.fromarray(picture(40, 40, 1))
+    result = run(content=content, styles=style, settings="random", iterations=1)
+    expected = run(settings=preset("random"), iterations=1)
+    np.testing.assert_array_equal(result.image, expected.image)
+
+
+def test_a_picture_too_large_for_the_optimiser_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npstyle.run.MOST_PIXELS", 1000)
+    with pytest.raises(UserError, match="content: found 48 x 32 pixels; expected at most"):
+        run()
 
 
 def test_the_same_seed_gives_the_same_picture_whatever_the_threads() -> None:
@@ -149,6 +163,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_last_good_picture(
 
     monkeypatch.setattr(Objective, "__call__", spoiled)
     result = run(iterations=50)
+    assert result.diverged
     assert "not a finite number" in result.message
     assert "last good one" in result.message
     assert np.isfinite(result.loss)
@@ -205,7 +220,17 @@ def test_the_fallback_to_random_filters_warns() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"size": 8}, "at least 16 x 16"),
+        (
+            {"size": 8},
+            "content: found 8 x 5 pixels; expected at least 16 x 16 for layer conv1_1; give a size above 8",
+        ),
+        ({"styles": [picture(8, 400)]}, "style: found 400 x 8 pixels"),
+        ({"settings": "papper"}, "did you mean paper"),
+        ({"settings": replace(SHALLOW, style_weight=1e300)}, "loss: found no finite number at the start"),
+        ({"weights": load_weights("random", deepest="conv1_1")}, "no conv1_2 (there is conv1_1)"),
+        ({"threads": 1.5}, "threads: found 1.5"),
+        ({"content": np.full((32, 32, 3), 0.5)}, "content: found numbers from 0 to 1"),
+        ({"content": np.full((32, 32, 3), 3000, np.uint16)}, "content: found numbers up to 3000"),
         ({"size": 0}, "size: found 0"),
         ({"iterations": -1}, "iterations: found -1"),
         ({"iterations": 2.5}, "iterations: found 2.5"),

@@ -126,7 +126,7 @@ def test_a_wrong_shape_is_refused(weights: Any, shape: tuple[int, ...]) -> None:
 
 def test_missing_filters_are_named() -> None:
     partial = load_weights("random", deepest="conv2_1")
-    with pytest.raises(UserError, match=r"no conv2_2 \(the file has conv1_1 ... conv2_1\)"):
+    with pytest.raises(UserError, match=r"no conv2_2 \(there is conv1_1, conv1_2, conv2_1\)"):
         VGG19(partial).forward(picture(16, 16), ["conv3_1"])
     with pytest.raises(UserError, match="no conv1_1"):
         VGG19({}).forward(picture(16, 16), ["conv3_1"])
@@ -206,3 +206,18 @@ def test_threads_do_not_change_a_bit(weights: Any, dtype: Any) -> None:
     for run in runs[1:]:
         for one, other in zip(runs[0], run, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["conv1_1", "conv1_2"])
+def test_a_gradient_of_another_shape_or_dtype_is_refused(weights: Any, name: str) -> None:
+    network = VGG19(weights)
+    responses, tape = network.record(picture(16, 16), ["conv1_1", "conv1_2"])
+    for wrong in (np.zeros((1, 1, 64)), responses[name].astype(np.float32)):
+        with pytest.raises(UserError, match=f"gradients: {name}"):
+            network.backward(tape, {**responses, name: wrong})
+
+
+def test_no_layers_no_responses_and_one_name_needs_no_list(weights: Any) -> None:
+    network = VGG19(weights)
+    assert network.forward(picture(16, 16), []) == {}
+    assert list(network.record(picture(16, 16), "conv1_1")[0]) == ["conv1_1"]

@@ -142,7 +142,7 @@ def max_pool_backward(dy: Array, winner: Bytes, dx: Array, threads: int | None =
 
 
 def gram(f: Array, g: NDArray[np.float64], threads: int | None = None) -> None:
-    """g = f'f, summed in double: f (M, C) to g (C, C)."""
+    """g = f'f, over blocks in the dtype of f, added up in double: f (M, C) to g (C, C)."""
     M, C = f.shape
     _check("gram", f, f=(f, (M, C)), g=(g, (C, C)))
     with one_blas_thread():

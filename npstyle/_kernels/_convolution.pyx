@@ -67,11 +67,11 @@ def conv3x3(
     cdef Py_ssize_t strip = pixels_per_strip(M)
     cdef Py_ssize_t strips = (M + strip - 1) // strip
     cdef Py_ssize_t s, first, last, pixel
-    cdef floating[:, ::1] patches = np.empty(
-        (threads, strip * 9 * C), dtype=np.float32 if floating is float else np.float64
-    )
+    cdef floating[:, ::1] patches
     cdef floating* mine
 
+    threads = min(threads, strips)  # a team with nothing to do costs time to wait for
+    patches = np.empty((threads, strip * 9 * C), dtype=np.float32 if floating is float else np.float64)
     # Strips are the same whatever the number of threads, and each writes rows of its own:
     # so the result is the same, to the last bit.
     for s in prange(strips, nogil=True, num_threads=threads, schedule="dynamic"):

@@ -21,10 +21,11 @@ def gram(
     cdef floating[:, :, ::1] partial = np.zeros(
         (blocks, C, C), dtype=np.float32 if floating is float else np.float64
     )
+    threads = min(threads, blocks)
     for i in prange(blocks, nogil=True, num_threads=threads, schedule="dynamic"):
         first = i * BLOCK
         lower_gram(min(BLOCK, M - first), C, &f[first, 0], &partial[i, 0, 0])
-    # In double and in order of the blocks: a loss compares Gram matrices that are nearly equal.
+    # Blocks are added in double, and in order: a loss compares Gram matrices that are nearly equal.
     lower = np.asarray(partial).sum(axis=0, dtype=np.float64)
     np.asarray(g)[...] = lower + np.tril(lower, -1).T
 
@@ -40,6 +41,7 @@ def gram_backward(
     cdef floating[:, ::1] s = np.add(dg, np.transpose(dg)).astype(
         np.float32 if floating is float else np.float64
     )
+    threads = min(threads, blocks)
     for i in prange(blocks, nogil=True, num_threads=threads, schedule="dynamic"):
         first = i * BLOCK
         matmul(min(BLOCK, M - first), C, C, &f[first, 0], &s[0, 0], <floating>0, &df[first, 0])

@@ -15,6 +15,7 @@ def average_pool(
     cdef const floating* upper
     cdef const floating* lower
     cdef floating* out
+    threads = min(threads, y.shape[0])
     for h in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
         for w in range(W):
             upper = &x[2 * h, 2 * w, 0]
@@ -34,6 +35,7 @@ def average_pool_backward(
     cdef Py_ssize_t rows = dy.shape[0], columns = dy.shape[1]
     cdef const floating* d
     cdef floating* out
+    threads = min(threads, H)
     for h in prange(H, nogil=True, num_threads=threads, schedule="static"):
         if h // 2 == rows:
             memset(&dx[h, 0, 0], 0, W * C * sizeof(floating))
@@ -64,6 +66,7 @@ def max_pool(
     cdef const floating* lower
     cdef floating largest
     cdef uint8_t where
+    threads = min(threads, y.shape[0])
     for h in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
         for w in range(W):
             upper = &x[2 * h, 2 * w, 0]
@@ -97,6 +100,7 @@ def max_pool_backward(
     cdef const uint8_t* won
     cdef floating* out
     cdef uint8_t here
+    threads = min(threads, H)
     for h in prange(H, nogil=True, num_threads=threads, schedule="static"):
         if h // 2 == rows:
             memset(&dx[h, 0, 0], 0, W * C * sizeof(floating))

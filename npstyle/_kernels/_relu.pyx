@@ -62,7 +62,9 @@ def relu(
     int threads,
 ):
     cdef Py_ssize_t N = x.shape[0], i, first
-    for i in prange((N + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
+    cdef Py_ssize_t blocks = (N + BLOCK - 1) // BLOCK
+    threads = min(threads, blocks)
+    for i in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
         first = i * BLOCK
         rectify(&x[first], &y[first], &mask[first // 8], min(BLOCK, N - first))
 
@@ -74,6 +76,8 @@ def relu_backward(
     int threads,
 ):
     cdef Py_ssize_t N = dy.shape[0], i, first
-    for i in prange((N + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
+    cdef Py_ssize_t blocks = (N + BLOCK - 1) // BLOCK
+    threads = min(threads, blocks)
+    for i in prange(blocks, nogil=True, num_threads=threads, schedule="static"):
         first = i * BLOCK
         let_pass(&dy[first], &mask[first // 8], &dx[first], min(BLOCK, N - first))

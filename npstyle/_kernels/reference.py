@@ -98,7 +98,8 @@ def max_pool_backward(dy: Array, winner: Bytes, dx: Array, threads: int) -> None
 
 
 def gram(f: Array, g: NDArray[np.float64], threads: int) -> None:
-    """g = f'f. f (M, C), g (C, C) in double."""
+    """g = f'f, in double. f (M, C), g (C, C)."""
+    f = f.astype(np.float64)
     g[...] = f.T @ f
 
 
