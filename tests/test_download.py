@@ -272,7 +272,7 @@ def test_a_look_up_that_hangs_is_cut_short(register: Register, server: Server, m
 @pytest.mark.parametrize(
     ("address", "reason"),
     [
-        ("http://a..b/x", "label empty or too long"),
+        ("http://a..b/x", "label empty"),
         ("http://[::1/x", "Invalid IPv6 URL"),
         ("gopher://127.0.0.1/x", "No connection adapters"),
         ("x", "no network, or the name is unknown"),

@@ -1,0 +1,1 @@
+"""Makes this folder the package npstyle._registry, so that an installed npstyle carries registry.json."""
