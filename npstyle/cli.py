@@ -107,7 +107,7 @@ def paint(argv: list[str]) -> int:
         settings = settings_from(options, otherwise="random")
     _tell_what_is_slow(options)
     began = time.monotonic()
-    with _Bar(options) as bar, _one_ctrl_c():
+    with _Bar(options) as bar, _one_ctrl_c() as no_more:
         result = stylize(
             content,
             styles,
@@ -121,6 +121,7 @@ def paint(argv: list[str]) -> int:
             threads=options.threads,
             callback=bar.step,
         )
+        no_more()
         bar.close()
         _save(output, result, options.overwrite)
     if result.diverged:
@@ -168,19 +169,25 @@ def _tell_what_is_slow(options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _one_ctrl_c() -> Iterator[None]:
-    """Let the first Ctrl-C end the run, and no other keep its picture from being saved."""
+def _one_ctrl_c() -> Iterator[Callable[[], None]]:
+    """Let the first Ctrl-C end the run, and none keep its picture from being saved.
+
+    Yields what is to be called when there is a picture to save: from then on Ctrl-C does nothing.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None  # only the main thread may choose, and only it gets Ctrl-C
+        return
+
+    def no_more() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        no_more()
         raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may choose, and only it gets Ctrl-C
-        return
     before = signal.signal(signal.SIGINT, interrupt)
     try:
-        yield
+        yield no_more
     finally:
         signal.signal(signal.SIGINT, before)
 

@@ -302,7 +302,10 @@ def test_version(folder: Path) -> None:
     assert npstyle_in(folder, "--version").stdout == f"npstyle {npstyle.__version__}\n"
 
 
-def test_a_second_ctrl_c_does_not_lose_the_picture(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+@pytest.mark.parametrize("before", [True, False], ids=["the second", "the first"])
+def test_ctrl_c_while_saving_does_not_lose_the_picture(
+    folder: Path, before: bool, monkeypatch: Any, capsys: Any
+) -> None:
     from npstyle import images
 
     write = images.write
@@ -315,12 +318,14 @@ def test_a_second_ctrl_c_does_not_lose_the_picture(folder: Path, monkeypatch: An
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(cli._Bar, "step", interrupt)
+    if before:
+        monkeypatch.setattr(cli._Bar, "step", interrupt)
     monkeypatch.setattr(images, "write", impatient)
-    before = signal.getsignal(signal.SIGINT)
-    assert cli.main(["photo.png", "painting.png", *FAST]) == 130
-    assert signal.getsignal(signal.SIGINT) is before
-    assert "interrupted after 1 iteration in" in capsys.readouterr().out
+    handler = signal.getsignal(signal.SIGINT)
+    assert cli.main(["photo.png", "painting.png", *FAST]) == (130 if before else 0)
+    assert signal.getsignal(signal.SIGINT) is handler
+    words = "interrupted after 1 iteration in" if before else "did the 2 iterations asked for"
+    assert words in capsys.readouterr().out
     assert (folder / "photo-painting.png").is_file()
 
 
