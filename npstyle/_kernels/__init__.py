@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle._kernels import reference
-from npstyle._threads import one_blas_thread, resolve
+from npstyle._threads import one_blas_thread, openmp_that_sleeps, resolve
 from npstyle.errors import UserError
 
 Array = NDArray[np.floating]
@@ -49,7 +49,8 @@ def _load(which: str) -> tuple[Any, bool]:
             "NPSTYLE_KERNELS", repr(which), "'compiled' or 'reference'", "unset it for the compiled kernels"
         )
     try:
-        modules = {name: import_module(f"npstyle._kernels.{name}") for name in COMPILED}
+        with openmp_that_sleeps():
+            modules = {name: import_module(f"npstyle._kernels.{name}") for name in COMPILED}
     except ImportError as error:
         raise ImportError(
             f"npstyle's kernels: found no compiled modules ({error}); expected them beside "

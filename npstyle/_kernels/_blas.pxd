@@ -8,14 +8,14 @@ from scipy.linalg.cython_blas cimport dgemm, dsyrk, sgemm, ssyrk
 
 
 cdef inline void matmul(
-    int M, int N, int K, const floating* a, const floating* b, floating beta, floating* c
+    int M, int N, int K, const floating* a, const floating* b, floating beta, floating* c, int row
 ) noexcept nogil:
-    """c (M, N) = a (M, K) b (K, N) + beta c."""
+    """c (M, N) = a (M, K) b (K, N) + beta c; b and c are columns of matrices with rows of `row` numbers."""
     cdef floating one = 1
     if floating is float:
-        sgemm("N", "N", &N, &M, &K, &one, <float*>b, &N, <float*>a, &K, &beta, c, &N)
+        sgemm("N", "N", &N, &M, &K, &one, <float*>b, &row, <float*>a, &K, &beta, c, &row)
     else:
-        dgemm("N", "N", &N, &M, &K, &one, <double*>b, &N, <double*>a, &K, &beta, c, &N)
+        dgemm("N", "N", &N, &M, &K, &one, <double*>b, &row, <double*>a, &K, &beta, c, &row)
 
 
 cdef inline void lower_gram(int M, int C, const floating* f, floating* g) noexcept nogil:

@@ -47,12 +47,11 @@ cdef void im2col(
             patches += run
 
 
-cdef Py_ssize_t pixels_per_strip(Py_ssize_t M) noexcept nogil:
-    """512, measured best from 3 to 512 channels; fewer in a small picture, to give every thread some.
-
-    Longer strips leave the cache, shorter ones make BLAS rearrange the weights more often.
-    """
-    return max(64, min(512, M // 4))
+# Pixels in a strip: measured best from 3 to 512 channels. Longer strips leave the cache, shorter ones
+# make BLAS rearrange the weights more often.
+cdef enum:
+    STRIP = 512
+    FEWEST = 4  # jobs: where a small picture has fewer strips, the output channels are divided, too
 
 
 def conv3x3(
@@ -64,21 +63,28 @@ def conv3x3(
 ):
     cdef Py_ssize_t H = x.shape[0], W = x.shape[1], C = x.shape[2], K = w.shape[1]
     cdef Py_ssize_t M = H * W
-    cdef Py_ssize_t strip = pixels_per_strip(M)
-    cdef Py_ssize_t strips = (M + strip - 1) // strip
-    cdef Py_ssize_t s, first, last, pixel
+    cdef Py_ssize_t strips = (M + STRIP - 1) // STRIP
+    cdef Py_ssize_t parts = min(K, max(1, FEWEST // strips))
+    cdef Py_ssize_t job, first, last, pixel, left, right
     cdef floating[:, ::1] patches
     cdef floating* mine
 
-    threads = min(threads, strips)  # a team with nothing to do costs time to wait for
-    patches = np.empty((threads, strip * 9 * C), dtype=np.float32 if floating is float else np.float64)
-    # Strips are the same whatever the number of threads, and each writes rows of its own:
+    threads = min(threads, strips * parts)  # a team with nothing to do costs time to wait for
+    patches = np.empty(
+        (threads, min(STRIP, M) * 9 * C), dtype=np.float32 if floating is float else np.float64
+    )
+    # Jobs are the same whatever the number of threads, and each writes numbers of its own:
     # so the result is the same, to the last bit.
-    for s in prange(strips, nogil=True, num_threads=threads, schedule="dynamic"):
-        first = s * strip
-        last = min(first + strip, M)
+    for job in prange(strips * parts, nogil=True, num_threads=threads, schedule="dynamic"):
+        first = job // parts * STRIP
+        last = min(first + STRIP, M)
+        left = job % parts * K // parts
+        right = (job % parts + 1) * K // parts
         mine = &patches[npstyle_thread(), 0]
         im2col(&x[0, 0, 0], H, W, C, first, last, mine)
         for pixel in range(first, last):
-            memcpy(&y[0, 0, 0] + pixel * K, &b[0], K * sizeof(floating))
-        matmul(last - first, K, 9 * C, mine, &w[0, 0], <floating>1, &y[0, 0, 0] + first * K)
+            memcpy(&y[0, 0, 0] + pixel * K + left, &b[left], (right - left) * sizeof(floating))
+        matmul(
+            last - first, right - left, 9 * C, mine, &w[0, left], <floating>1,
+            &y[0, 0, 0] + first * K + left, K,
+        )

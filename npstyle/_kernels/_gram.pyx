@@ -16,18 +16,32 @@ def gram(
     double[:, ::1] g,          # OUT (C, C)
     int threads,
 ):
-    cdef Py_ssize_t M = f.shape[0], C = f.shape[1], i, first
+    cdef Py_ssize_t M = f.shape[0], C = f.shape[1], i, first, row
     cdef Py_ssize_t blocks = (M + BLOCK - 1) // BLOCK
-    cdef floating[:, :, ::1] partial = np.zeros(
+    cdef floating[:, :, ::1] partial = np.empty(
         (blocks, C, C), dtype=np.float32 if floating is float else np.float64
     )
-    threads = min(threads, blocks)
-    for i in prange(blocks, nogil=True, num_threads=threads, schedule="dynamic"):
+    for i in prange(blocks, nogil=True, num_threads=min(threads, blocks), schedule="dynamic"):
         first = i * BLOCK
         lower_gram(min(BLOCK, M - first), C, &f[first, 0], &partial[i, 0, 0])
-    # Blocks are added in double, and in order: a loss compares Gram matrices that are nearly equal.
-    lower = np.asarray(partial).sum(axis=0, dtype=np.float64)
-    np.asarray(g)[...] = lower + np.tril(lower, -1).T
+    for row in prange(C, nogil=True, num_threads=min(threads, C), schedule="dynamic"):
+        add_row(partial, g, row)
+
+
+cdef void add_row(const floating[:, :, ::1] partial, double[:, ::1] g, Py_ssize_t row) noexcept nogil:
+    """One row of the lower triangle of G, and by symmetry one column of the upper one.
+
+    Blocks are added in double, and in order: a loss compares Gram matrices that are nearly equal.
+    """
+    cdef Py_ssize_t i, column
+    cdef double* total = &g[row, 0]
+    for column in range(row + 1):
+        total[column] = partial[0, row, column]
+    for i in range(1, partial.shape[0]):
+        for column in range(row + 1):
+            total[column] += partial[i, row, column]
+    for column in range(row):
+        g[column, row] = total[column]
 
 
 def gram_backward(
@@ -44,4 +58,4 @@ def gram_backward(
     threads = min(threads, blocks)
     for i in prange(blocks, nogil=True, num_threads=threads, schedule="dynamic"):
         first = i * BLOCK
-        matmul(min(BLOCK, M - first), C, C, &f[first, 0], &s[0, 0], <floating>0, &df[first, 0])
+        matmul(min(BLOCK, M - first), C, C, &f[first, 0], &s[0, 0], <floating>0, &df[first, 0], C)
