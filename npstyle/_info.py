@@ -23,7 +23,8 @@ def lines() -> Iterator[tuple[str, str]]:
         yield package, version(package)
     slow = ", plain NumPy and slow (NPSTYLE_KERNELS)" if _kernels.IMPLEMENTATION == "reference" else ""
     yield "kernels", _kernels.IMPLEMENTATION + slow
-    yield "OpenMP", "yes" if _kernels.OPENMP else "no: one thread, whatever --threads says"
+    without = "not used by these kernels" if slow else "no: one thread, whatever --threads says"
+    yield "OpenMP", "yes" if _kernels.OPENMP else without
     yield "threads", f"{_threads.available()} available"
     for pool in threadpool_info():
         if pool["user_api"] == "blas":
@@ -37,7 +38,7 @@ def _weights() -> str:
     """Where the next run would get its filters from, or what is in the way."""
     named = os.environ.get("NPSTYLE_WEIGHTS")
     if named:
-        missing = "" if os.path.isfile(os.path.expanduser(named)) else ": no such file"
+        missing = "" if os.path.isfile(os.path.expanduser(named)) else ": no file of that name"
         return f"{named} (NPSTYLE_WEIGHTS){missing}"
     try:
         found, tried = find()

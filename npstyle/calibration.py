@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle.architecture import LAYERS, deepest
+from npstyle.errors import one_of
 from npstyle.layers import CaffeInput, Conv2D, ReLU
 from npstyle.vgg import POOLINGS, Filters, filters_of
 from npstyle.weights import ConvWeights
@@ -43,6 +44,7 @@ def calibrated(
     dict of str to ConvWeights
         A new function of the pixels; not the old one in other units.
     """
+    one_of("pooling", pooling, POOLINGS)
     responses = [CaffeInput().forward(np.asarray(picture, np.float32))[0] for picture in pictures]
     pool, relu = POOLINGS[pooling](threads=threads), ReLU(in_place=True, threads=threads)
     result: dict[str, ConvWeights] = {}
@@ -76,5 +78,5 @@ def _moments(responses: Sequence[Array]) -> tuple[Array, Array]:
 
 
 def _not_zero(x: Array) -> Array:
-    """A channel that never varies (a picture of one colour) is left as it is."""
+    """A filter that answers the same everywhere, such as one of zeros, is left as it is."""
     return np.where(x > 1e-6, x, np.float32(1))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
+import secrets
 import signal
 import sys
 import tempfile
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from npstyle.weights import Weights
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+IMPATIENCE = 2.0  # seconds within which Ctrl-C pressed again means the same
 
 EPILOG = """\
 examples:
@@ -57,31 +60,33 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file name may have letters the terminal has not
     try:
-        status = command(arguments)
-        sys.stdout.flush()
-        return status
-    except BrokenPipeError:  # whoever read our output, head for example, has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        return DONE
-    except OSError as error:
-        with suppress(OSError):
-            sys.stdout.close()
-        print(
-            f"npstyle: output: found {error.strerror}; expected room to write to; free some", file=sys.stderr
-        )
-    except UserError as error:
-        print(f"npstyle: {error}", file=sys.stderr)
-    except ImportError as error:
-        print(f"npstyle: {error}", file=sys.stderr)
+        return command(arguments)
+    except (UserError, ImportError) as error:
+        _tell(f"npstyle: {error}")
     except MemoryError as error:
         what = f" ({error})" if str(error) else ""
-        print(
-            f"npstyle: memory: found too little{what}; expected more; try a smaller --size", file=sys.stderr
-        )
+        _tell(f"npstyle: memory: found too little{what}; expected more; try a smaller --size")
     except KeyboardInterrupt:
-        print("\nnpstyle: interrupted before there was a picture; nothing was written", file=sys.stderr)
+        _tell("\nnpstyle: interrupted before there was a picture; nothing was written")
         return INTERRUPTED
     return FAILED
+
+
+def _tell(text: str) -> None:
+    """Print to standard error; that nobody listens there must not end a run."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+
+
+def _say(text: str) -> None:
+    """Print to standard output."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever read our output, head for example, has seen enough
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+    except OSError as error:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
+        raise UserError("standard output", str(error.strerror), "room to write to", "free some") from error
 
 
 def paint(argv: list[str]) -> int:
@@ -94,20 +99,20 @@ def paint(argv: list[str]) -> int:
         option = f"--{error.name.replace('_', '-')}: " if hasattr(options, error.name) else ""
         parser.error(option + str(error))
     from npstyle import images
-    from npstyle.run import stylize
+    from npstyle.run import fitted, several, stylize
 
     output = images.check_output(options.output or default_output(options), options.overwrite)
-    content = images.read(options.content)
-    styles = [images.read(path) for path in options.style]
+    content = fitted(images.read(options.content), options.size, settings.layers, "content")
+    styles = several([images.read(path) for path in options.style], options.size, settings.layers)
     init = _starting_file(options)
     H, W, _ = content.shape
-    images.check_dimensions(output, *images.fitted_size(W, H, options.size))
+    images.check_dimensions(output, W, H)
     weights = _weights(options, settings)
     if weights.random:
         settings = settings_from(options, otherwise="random")
     _tell_what_is_slow(options)
     began = time.monotonic()
-    with _Bar(options) as bar, _one_ctrl_c() as no_more:
+    with _Bar(options) as bar, _ctrl_c() as no_more:
         result = stylize(
             content,
             styles,
@@ -124,11 +129,12 @@ def paint(argv: list[str]) -> int:
         no_more()
         bar.close()
         _save(output, result, options.overwrite)
+        if result.diverged:
+            _tell(f"npstyle: {output}: {result.message}")
+        elif not options.quiet:
+            _report(result, output, time.monotonic() - began)
     if result.diverged:
-        print(f"npstyle: {output}: {result.message}", file=sys.stderr)
         return FAILED
-    if not options.quiet:
-        _report(result, output, time.monotonic() - began)
     return INTERRUPTED if result.interrupted else DONE
 
 
@@ -163,29 +169,35 @@ def _tell_what_is_slow(options: argparse.Namespace) -> None:
     from npstyle import _kernels
 
     if _kernels.IMPLEMENTATION == "reference":
-        print("npstyle: NPSTYLE_KERNELS=reference: plain NumPy, many times slower", file=sys.stderr)
-    if options.threads and options.threads > 1 and not _kernels.OPENMP:
-        print("npstyle: --threads: built without OpenMP, so it runs on one thread", file=sys.stderr)
+        _tell("npstyle: NPSTYLE_KERNELS=reference: plain NumPy, many times slower")
+    elif options.threads and options.threads > 1 and not _kernels.OPENMP:
+        _tell("npstyle: --threads: built without OpenMP, so it runs on one thread")
 
 
 @contextmanager
-def _one_ctrl_c() -> Iterator[Callable[[], None]]:
-    """Let the first Ctrl-C end the run, and none keep its picture from being saved.
+def _ctrl_c() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C end the run once, however often it is pressed, and never keep a picture from being saved.
 
     Yields what is to be called when there is a picture to save: from then on Ctrl-C does nothing.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None  # only the main thread may choose, and only it gets Ctrl-C
+    before = signal.getsignal(signal.SIGINT)
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or before in (signal.SIG_IGN, None):
+        yield lambda: None  # not ours to choose, or Ctrl-C is not meant for a process in the background
         return
+    pressed = -math.inf
+
+    def interrupt(*_: object) -> None:
+        # Pressed again at once it means the same; later, that the first was lost somewhere on its way.
+        nonlocal pressed
+        again, pressed = time.monotonic() - pressed < IMPATIENCE, time.monotonic()
+        if not again:
+            raise KeyboardInterrupt
 
     def no_more() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
-    def interrupt(*_: object) -> None:
-        no_more()
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield no_more
     finally:
@@ -198,10 +210,20 @@ def _save(output: Path, result: StyleResult, overwrite: bool) -> None:
 
     try:
         images.write(output, result.image, overwrite)
-    except UserError as error:
-        refuge = Path(tempfile.mkdtemp(prefix="npstyle-")) / f"{output.stem}.png"
-        images.write(refuge, result.image)
-        raise UserError(error.name, error.found, error.expected, f"the picture is in {refuge}") from error
+        return
+    except (UserError, MemoryError) as error:
+        first = (
+            error
+            if isinstance(error, UserError)
+            else UserError(f"output: {output}", "too little memory to write it", "more", "")
+        )
+    refuge = Path(tempfile.gettempdir(), f"npstyle-{secrets.token_hex(4)}-{output.stem[:50]}.png")
+    try:
+        images.write(refuge, result.image, overwrite=False)
+    except (UserError, MemoryError) as error:
+        cure = f"the picture is lost, as {refuge} can't be written either ({error})"
+        raise UserError(first.name, first.found, first.expected, cure) from error
+    raise UserError(first.name, first.found, first.expected, f"the picture is in {refuge}") from first
 
 
 def painting_parser() -> argparse.ArgumentParser:
@@ -289,7 +311,7 @@ def info(argv: list[str]) -> int:
     from npstyle._info import lines
 
     for name, value in lines():
-        print(f"{name + ':':<12}{value}")
+        _say(f"{name + ':':<12}{value}")
     return DONE
 
 
@@ -310,7 +332,7 @@ def _whole(least: int) -> Callable[[str], int]:
 
 
 def _may_show_bar(options: argparse.Namespace) -> bool:
-    return not options.quiet and sys.stderr.isatty()
+    return not options.quiet and sys.stderr is not None and sys.stderr.isatty()
 
 
 class _Bar:
@@ -340,9 +362,9 @@ class _Bar:
 def _report(result: StyleResult, output: Path, seconds: float) -> None:
     H, W, _ = result.image.shape
     losses = f", loss {result.history[0]:.4g} -> {result.loss:.4g}" if result.history else ""
-    print(f"{output}: {W} x {H} pixels, {result.message} in {seconds:.0f} s{losses}")
+    _say(f"{output}: {W} x {H} pixels, {result.message} in {seconds:.0f} s{losses}")
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     rule = "=" * 78
-    print(f"{rule}\nnpstyle: WARNING: {message}\n{rule}", file=sys.stderr)
+    _tell(f"{rule}\nnpstyle: WARNING: {message}\n{rule}")

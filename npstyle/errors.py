@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -45,3 +46,9 @@ def whole_number(name: str, value: Any, least: int) -> int:
     if not good:
         raise UserError(name, repr(value), f"a whole number from {least}", f"give one such as {least}")
     return int(value)
+
+
+def one_of(name: str, value: Any, names: Iterable[str]) -> None:
+    """Refuse a value that is none of the names."""
+    if value not in list(names):
+        raise UserError(name, repr(value), " or ".join(map(repr, names)), "take one of these")

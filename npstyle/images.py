@@ -113,7 +113,7 @@ def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
         raise UserError(
             name, "NaN or infinity", "finite numbers from 0 to 255", "look at where it comes from"
         )
-    if array.dtype.kind in "ui" and array.max() > 255:
+    if np.abs(array).max() > (255 if array.dtype.kind in "ui" else 10_000):  # floats may overshoot
         raise UserError(
             name, f"numbers up to {array.max()}", "numbers from 0 to 255", "divide 16 bits by 257"
         )
@@ -186,7 +186,7 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     _format_of(path)
     if os.path.lexists(path) and not overwrite:
         raise _exists(path)
-    probe = _temporary_name(path)
+    probe = _temporary_name(Path(os.path.realpath(path)))
     try:
         probe.write_bytes(b"npstyle")
         with suppress(FileNotFoundError):
@@ -225,8 +225,8 @@ def write(path: str | os.PathLike[str], picture: Picture, overwrite: bool = True
         The disk is full, the folder is gone, the format has no room for that many pixels; or the file
         exists and `overwrite` is False.
     """
+    form, options = _format_of(Path(path))
     path = Path(os.path.realpath(path))  # through a symbolic link, to where it points
-    form, options = _format_of(path)
     temporary = _temporary_name(path)
     try:
         with temporary.open("wb") as file:

@@ -179,6 +179,8 @@ class MaxPool:
 class CaffeInput:
     """From pixels to what the published filters were trained on: BGR with the mean colour taken off.
 
+    The filters were trained in Caffe, a program that read pictures with their channels in that order.
+
     y[..., c] = x[..., 2 - c] - mean[c], for x (H, W, 3) in RGB, 0..255, and no scaling.
     """
 

@@ -1,8 +1,8 @@
 """The losses of the paper and their derivatives, written out.
 
 Notation: F, P (H, W, C) are one layer's responses to the generated picture and to the content
-picture, M = H W; G (C, C) is the Gram matrix of F, A_mean (C, C) that of a style picture, divided by
-its own M.
+picture, M = H W; G = F'F (C, C) is the Gram matrix of F as an (M, C) matrix, F' its transpose; A_mean
+(C, C) is that of a style picture, divided by its own M.
 
 Every function returns the value (a Python float, summed in double) and the derivative with respect to
 its first argument, in that argument's shape and dtype. `scale` is the factor in front of the sum;

@@ -22,7 +22,7 @@ from npstyle.calibration import calibrated
 from npstyle.errors import UserError, whole_number
 from npstyle.objective import Objective
 from npstyle.settings import Settings, preset
-from npstyle.vgg import VGG19, Filters, check_size
+from npstyle.vgg import SMALLEST, VGG19, Filters, check_size
 from npstyle.weights import Weights, load_weights
 
 Double = NDArray[np.float64]
@@ -119,7 +119,8 @@ def stylize(
     Returns
     -------
     StyleResult
-        Also on Ctrl-C (KeyboardInterrupt), which ends the run with the picture so far.
+        Also on Ctrl-C (KeyboardInterrupt) after the first iteration, which ends the run with the picture
+        so far.
 
     Raises
     ------
@@ -131,8 +132,8 @@ def stylize(
     if isinstance(settings, str):
         settings = preset(settings)
     layers = (settings or preset("random")).layers
-    photo = _fitted(content, size, layers, "content")
-    paintings = [_fitted(style, size, layers, "style") for style in _several(styles)]
+    photo = fitted(content, size, layers, "content")
+    paintings = several(styles, size, layers)
     settings, filters = prepare(settings, weights, [photo, *paintings], seed, threads)
     network = VGG19(filters, pooling=settings.pooling, convolution=convolution, threads=threads)
     objective = Objective(network, photo, paintings, settings)
@@ -174,23 +175,26 @@ def starting_picture(content: ArrayLike, kind: str, init: ArrayLike | None, seed
     return noise if kind == "noise" else (picture + noise) / 2
 
 
-def _several(styles: Sequence[ArrayLike] | ArrayLike) -> Sequence[ArrayLike]:
-    """One picture or a sequence of them, as a sequence."""
-    if isinstance(styles, (list, tuple)) and all(np.ndim(style) != 2 for style in styles):
-        return styles
-    return [np.asarray(styles)]
-
-
-def _fitted(picture: ArrayLike, size: int, layers: Sequence[str], name: str) -> NDArray[Any]:
+def fitted(picture: ArrayLike, size: int, layers: Sequence[str], name: str) -> NDArray[Any]:
     """The picture reduced to `size`, and large enough for the layers but not too large for the optimiser."""
     array = images.as_picture(picture, name)
     small = images.fit(array, size)
-    check_size(small.shape, layers, name, "" if small is array else f"give a size above {size}")
+    reduced = small.shape != array.shape and min(array.shape[:2]) >= SMALLEST
+    check_size(small.shape, layers, name, f"give a size above {size}" if reduced else "")
     H, W, _ = small.shape
     if H * W > MOST_PIXELS:
         expected = f"at most {MOST_PIXELS // 10**6} million pixels"
         raise UserError(name, f"{W} x {H} pixels", expected, "give a smaller size")
     return small
+
+
+def several(styles: Sequence[ArrayLike] | ArrayLike, size: int, layers: Sequence[str]) -> list[NDArray[Any]]:
+    """One picture or a sequence of them, as a list of pictures reduced to `size`."""
+    pictures = [np.asarray(style) for style in styles] if isinstance(styles, (list, tuple)) else []
+    if not isinstance(styles, (list, tuple)) or any(picture.ndim == 2 for picture in pictures):
+        pictures = [np.asarray(styles)]
+    numbers = [f"style {i}" if len(pictures) > 1 else "style" for i in range(1, len(pictures) + 1)]
+    return [fitted(picture, size, layers, name) for picture, name in zip(pictures, numbers, strict=True)]
 
 
 class _DivergedError(Exception):
@@ -232,6 +236,8 @@ class _Run:
         try:
             message = self._minimize()
         except KeyboardInterrupt:
+            if not self._done:
+                raise  # there is nothing yet that is worth keeping
             interrupted = True
             message = f"interrupted after {_iterations(self._done)}"
         except _DivergedError as error:
@@ -239,11 +245,14 @@ class _Run:
             message = f"stopped after {_iterations(self._done)}: {error}; the picture is the last good one"
         except _StoppedError:
             message = f"stopped by the callback after {_iterations(self._done)}"
-        pixels = self.pixels.astype(np.float32)
-        loss = self.history[-1] if self.history else math.nan
-        return StyleResult(
-            images.to_uint8(pixels), loss, self.history, message, interrupted, diverged, pixels
-        )
+        while True:
+            try:
+                pixels = self.pixels.astype(np.float32)
+                image = images.to_uint8(pixels)
+                loss = self.history[-1]
+                return StyleResult(image, loss, self.history, message, interrupted, diverged, pixels)
+            except KeyboardInterrupt:  # too late to interrupt anything: the picture is finished
+                interrupted = True
 
     @property
     def _done(self) -> int:

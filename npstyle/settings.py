@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from npstyle.architecture import POOLING_METHODS, canonical
-from npstyle.errors import UserError
+from npstyle.errors import UserError, one_of
 
 SCALINGS = ("relative", "paper")
 STARTS = ("content", "noise", "blend")
@@ -84,10 +84,7 @@ class Settings:
         for field in ("content_weight", "style_weight", "tv_weight"):
             object.__setattr__(self, field, _weight(field, getattr(self, field)))
         for field, names in (("scaling", SCALINGS), ("pooling", POOLING_METHODS), ("init", STARTS)):
-            if getattr(self, field) not in names:
-                raise UserError(
-                    field, repr(getattr(self, field)), " or ".join(map(repr, names)), "take one of these"
-                )
+            one_of(field, getattr(self, field), names)
         active = (self.content_weight if self.content_layers else 0) + (
             self.style_weight if self.style_layers else 0
         )

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from npstyle import _threads
 from npstyle._buffers import Buffers
 from npstyle.architecture import CONVOLUTION_METHODS, CONVOLUTIONS, LAYERS, block_of, canonical, deepest
-from npstyle.errors import UserError
+from npstyle.errors import UserError, one_of
 from npstyle.layers import AveragePool, CaffeInput, Conv2D, Layer, MaxPool, ReLU
 
 Array = NDArray[np.floating]
@@ -63,7 +63,7 @@ class VGG19:
     pooling : {"average", "max"}
         The paper takes averages (section 2), the network was trained with maxima.
     convolution : {"auto", "im2col"}
-        How convolutions are computed.
+        How convolutions are computed; so far "auto" is im2col.
     threads : int, optional
         Every available core, if left out. The result does not depend on it.
 
@@ -82,10 +82,8 @@ class VGG19:
         convolution: str = "auto",
         threads: int | None = None,
     ) -> None:
-        if pooling not in POOLINGS:
-            raise UserError("pooling", repr(pooling), "'average' or 'max'", "take one of these")
-        if convolution not in CONVOLUTION_METHODS:
-            raise UserError("convolution", repr(convolution), "'auto' or 'im2col'", "take one of these")
+        one_of("pooling", pooling, POOLINGS)
+        one_of("convolution", convolution, CONVOLUTION_METHODS)
         self.weights = weights
         self.pooling = pooling
         self.convolution = convolution
@@ -223,15 +221,18 @@ def filters_of(weights: Mapping[str, Filters], name: str) -> tuple[Array, Array]
 def check_size(shape: tuple[int, ...], layers: Iterable[str], name: str, cure: str = "") -> None:
     """Hold a picture's height and width against what its deepest layer needs; `name` is what it is called."""
     H, W = shape[:2]
+    if min(H, W) < SMALLEST:
+        found, expected = f"{W} x {H} pixels", f"at least {SMALLEST} x {SMALLEST}"
+        raise UserError(name, found, expected, cure or "take a larger picture")
     for layer in sorted(layers, key=LAYERS.index):
         halvings = block_of(layer) - (layer in CONVOLUTIONS)
-        smallest = max(SMALLEST, 2**halvings)
+        smallest = 2**halvings
         if min(H, W) < smallest:
             raise UserError(
                 name,
                 f"{W} x {H} pixels",
                 f"at least {smallest} x {smallest} for layer {layer}",
-                cure or "take a larger picture" + ("" if min(H, W) < SMALLEST else " or a lower layer"),
+                cure or "take a larger picture or a lower layer",
             )
 
 

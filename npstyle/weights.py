@@ -219,9 +219,8 @@ Reader = Callable[[Path, tuple[str, ...]], Found]
 def _reader_of(path: Path, origin: str) -> Reader:
     if not os.path.isfile(path):  # Path.is_file may raise
         what = "a folder" if os.path.isdir(path) else "no such file"
-        raise UserError(
-            f"{origin}: {path}", what, "a weights file, 'auto', 'imagenet' or 'random'", "check the name"
-        )
+        words = "" if origin == "NPSTYLE_WEIGHTS" else ", 'auto', 'imagenet' or 'random'"
+        raise UserError(f"{origin}: {path}", what, f"a weights file{words}", "check the name")
     try:
         with path.open("rb") as file:
             head = file.read(32)

@@ -56,3 +56,11 @@ def test_blocks_too_small_for_the_next_picture_are_let_go() -> None:
     large = buffers.empty((1000,), np.float32)
     gc.collect()
     assert [block.nbytes for block in buffers._ours.values()] == [large.nbytes]
+
+
+def test_what_is_given_back_twice_is_lent_once() -> None:
+    buffers = Buffers()
+    first = buffers.empty((8, 8), np.float32)
+    buffers.give(first)
+    buffers.give(first)
+    assert not np.shares_memory(buffers.empty((8, 8), np.float32), buffers.empty((8, 8), np.float32))

@@ -1,4 +1,4 @@
-"""Calibrated random filters: zero mean, unit deviation, mean activation 1."""
+"""Calibrated random filters: mean zero before the ReLU, mean 1 after it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npstyle import VGG19, load_weights
+from npstyle import VGG19, UserError, load_weights
 from npstyle.calibration import calibrated
 from npstyle.layers import CaffeInput, Conv2D
 
@@ -44,9 +44,11 @@ def test_before_the_relu_the_mean_is_zero() -> None:
     np.testing.assert_allclose(z.mean(axis=0) / z.std(axis=0), 0, atol=1e-4)
 
 
-def test_a_picture_of_one_colour_is_no_division_by_zero() -> None:
-    flat = np.full((32, 32, 3), 200, np.uint8)
-    weights = calibrated(load_weights("random", seed=0), [flat], ["conv2_1"])
+def test_a_filter_of_zeros_is_no_division_by_zero() -> None:
+    raw = dict(load_weights("random", seed=0, deepest="conv1_2"))
+    raw["conv1_1"].kernel[..., 5] = 0
+    weights = calibrated(raw, pictures(), ["conv1_2"])
+    assert not weights["conv1_1"].kernel[..., 5].any()
     assert all(np.isfinite(array).all() for layer in weights.values() for array in layer)
 
 
@@ -55,3 +57,11 @@ def test_only_what_is_needed_is_made_and_the_filters_given_stay_as_they_are() ->
     before = weights["conv1_1"].kernel.copy()
     assert list(calibrated(weights, pictures(), ["conv1_2"])) == ["conv1_1", "conv1_2"]
     np.testing.assert_array_equal(weights["conv1_1"].kernel, before)
+
+
+def test_unknown_pooling_and_missing_filters_are_named() -> None:
+    weights = load_weights("random", seed=0, deepest="conv1_1")
+    with pytest.raises(UserError, match="pooling: found 'median'"):
+        calibrated(weights, pictures(), ["conv1_1"], pooling="median")
+    with pytest.raises(UserError, match="no conv1_2"):
+        calibrated(weights, pictures(), ["conv2_1"])

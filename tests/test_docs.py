@@ -1,4 +1,4 @@
-"""The examples in docstrings run, and every public name has one."""
+"""The examples in docstrings run, and every public name has a docstring."""
 
 from __future__ import annotations
 

@@ -418,3 +418,36 @@ def test_to_uint8_rounds_and_clips() -> None:
     got = images.to_uint8(pixels)
     assert got.dtype == np.uint8
     assert got.tolist() == [0, 0, 0, 1, 2, 2, 254, 255, 255, 255]
+
+
+def test_through_a_symbolic_link_to_where_it_points(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    link = tmp_path / "link.png"
+    link.symlink_to(tmp_path / "store" / "blob")
+    images.write(images.check_output(link, overwrite=True), np.zeros((4, 5, 3), np.uint8))
+    assert link.is_symlink()
+    with Image.open(tmp_path / "store" / "blob") as image:
+        assert (image.format, image.size) == ("PNG", (5, 4))
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["blob"]
+
+
+def test_a_link_into_nowhere_is_found_before_the_run(tmp_path: Path) -> None:
+    link = tmp_path / "link.png"
+    link.symlink_to(tmp_path / "nowhere" / "x.png")
+    with pytest.raises(UserError, match="No such file or directory on writing there"):
+        images.check_output(link, overwrite=True)
+    with pytest.raises(UserError, match="a file of that name"):
+        images.check_output(link)
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["links", "no links"])
+def test_a_file_that_came_meanwhile_is_not_replaced(tmp_path: Path, linked: bool, monkeypatch: Patch) -> None:
+    if not linked:
+        monkeypatch.setattr(os, "link", raises(OSError(errno.EPERM, "Operation not permitted")))
+    picture = np.zeros((4, 5, 3), np.uint8)
+    images.write(tmp_path / "free.png", picture, overwrite=False)
+    (tmp_path / "taken.png").write_bytes(b"other")
+    with pytest.raises(UserError, match="a file of that name"):
+        images.write(tmp_path / "taken.png", picture, overwrite=False)
+    assert (tmp_path / "taken.png").read_bytes() == b"other"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["free.png", "taken.png"]

@@ -154,6 +154,14 @@ def test_gram(M: int, C: int, dtype: Any) -> None:
         assert_close(found, expected)
 
 
+def test_gram_blocks_are_added_in_double() -> None:
+    """Blocks of 2048 ones each: in float32 the sum would stop at 2^24."""
+    f = np.ones((2**24 + 4096, 1), np.float32)
+    g = np.empty((1, 1))
+    _kernels.gram(f, g)
+    assert g.item() == 2**24 + 4096
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_results_do_not_depend_on_the_number_of_threads(dtype: Any) -> None:
     x, w, b = normal((97, 131, 3), dtype), normal((27, 16), dtype), normal((16,), dtype)

@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "losses": {"_kernels"},
     "vgg": {"errors", "architecture", "layers", "_threads", "_buffers"},
     "objective": {"errors", "losses", "settings", "vgg", "_buffers"},
-    "calibration": {"architecture", "layers", "vgg", "weights"},
+    "calibration": {"errors", "architecture", "layers", "vgg", "weights"},
     "run": {"errors", "architecture", "images", "settings", "weights", "vgg", "objective", "calibration"},
     "_info": {"errors", "_download", "_kernels", "_threads", "_version", "weights"},
     "cli": {

@@ -63,7 +63,12 @@ def test_the_paper_preset_is_the_formula_of_the_paper(network: VGG19) -> None:
 def test_relative_losses_are_shares_of_their_targets(network: VGG19) -> None:
     """Where the response is zero, each distance is all of its target: every mean is 1."""
     silent = VGG19({name: w._replace(kernel=0 * w.kernel) for name, w in network.weights.items()})  # type: ignore[attr-defined]
-    objective = Objective(network, picture(16, 16), [picture(16, 20, 1)], Settings(style_weight=3.0))
+    objective = Objective(
+        network,
+        picture(16, 16),
+        [picture(16, 20, 1)],
+        Settings(content_layers=("conv3_1", "conv4_2"), style_weight=3.0),
+    )
     objective.network = silent  # the float32 targets are made already
     loss, gradient = objective(picture(16, 16, 2, np.float32))
     assert loss == pytest.approx(1.0 + 3.0, rel=1e-6)
@@ -196,3 +201,20 @@ def test_a_layer_may_serve_content_and_style(network: VGG19) -> None:
         for settings in (both, replace(both, content_weight=0.0), replace(both, style_weight=0.0))
     ]
     np.testing.assert_allclose(gradients[0], gradients[1] + gradients[2], rtol=1e-9, atol=1e-15)
+
+
+def test_a_layer_that_is_silent_has_no_size_to_compare_with(network: VGG19) -> None:
+    """Then a sum over its elements takes the place of a share: no division by zero."""
+    silent = VGG19({name: w._replace(kernel=0 * w.kernel) for name, w in network.weights.items()})  # type: ignore[attr-defined]
+    objective = Objective(silent, picture(16, 16), [picture(16, 20, 1)], Settings())
+    loss, gradient = objective(picture(16, 16, 2))
+    assert loss == 0
+    assert not gradient.any()
+
+
+def test_the_style_targets_stay_when_the_caller_goes_on_with_his_array(network: VGG19) -> None:
+    style = picture(16, 24)
+    objective = Objective(network, picture(16, 24), [style], Settings(content_layers=()))
+    style += 20
+    loss, _ = objective(style)
+    assert loss > 0

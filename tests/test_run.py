@@ -222,9 +222,15 @@ def test_the_fallback_to_random_filters_warns() -> None:
     [
         (
             {"size": 8},
-            "content: found 8 x 5 pixels; expected at least 16 x 16 for layer conv1_1; give a size above 8",
+            "content: found 8 x 5 pixels; expected at least 16 x 16; give a size above 8",
         ),
-        ({"styles": [picture(8, 400)]}, "style: found 400 x 8 pixels"),
+        (
+            {"styles": [picture(8, 400)]},
+            "style: found 400 x 8 pixels; expected at least 16 x 16; take a larger picture",
+        ),
+        ({"styles": [picture(40, 40), picture(8, 400)]}, "style 2: found 400 x 8 pixels"),
+        ({"content": np.full((8, 8, 3), 20.0)}, "take a larger picture"),
+        ({"content": np.full((32, 32, 3), 1e30)}, "content: found numbers up to"),
         ({"settings": "papper"}, "did you mean paper"),
         ({"settings": replace(SHALLOW, style_weight=1e300)}, "loss: found no finite number at the start"),
         ({"weights": load_weights("random", deepest="conv1_1")}, "no conv1_2 (there is conv1_1)"),

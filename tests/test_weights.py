@@ -284,7 +284,10 @@ def test_the_environment_names_a_file(source: str, file: Path, monkeypatch: pyte
     monkeypatch.setenv("NPSTYLE_WEIGHTS", str(file) + ".gone")
     with pytest.raises(UserError) as caught:
         load_weights(source)
-    assert str(caught.value) == f"NPSTYLE_WEIGHTS: {file}.gone: found no such file; {NO_FILE}"
+    assert (
+        str(caught.value)
+        == f"NPSTYLE_WEIGHTS: {file}.gone: found no such file; expected a weights file; check the name"
+    )
 
 
 def test_auto_falls_back_to_random_filters_and_says_what_was_tried(alone: Path) -> None:

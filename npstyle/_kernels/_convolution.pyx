@@ -1,10 +1,11 @@
 """3x3 convolution by im2col in strips: gather the patches of some pixels, multiply, go on.
 
-    y[h, w, k] = b[k] + sum over i, j, c of x[h + i - 1, w + j - 1, c] w[i, j, c, k]
+    y[h, w, k] = b[k] + sum over i, j, c of x[h + i - 1, w + j - 1, c] kernel[i, j, c, k]
 
-with zeros outside the picture. Written as one product it is y = P w + b, where row h W + w of P
-holds the patch around that pixel, 9C numbers. All of P would be nine times the input, so a strip of
-it is made at a time, in a buffer that stays in the cache.
+with zeros outside the picture. Written as one product it is y = P Q + b, where the rows of P hold the
+patches around the pixels, 9C numbers each, and Q is the kernel as a (9C, K) matrix, here the argument w.
+All of P would be nine times the input, so a strip of it is made at a time, in a buffer that stays in
+the cache. See docs/convolution.md.
 """
 import numpy as np
 

@@ -35,12 +35,12 @@ def col2im(patches: Array, shape: tuple[int, int, int]) -> Array:
 
 
 def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int) -> None:
-    """y = P w + b with P = im2col(x). x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
+    """y = P Q + b with P = im2col(x), Q = w. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
     y[...] = (im2col(x) @ w + b).reshape(y.shape)
 
 
 def conv3x3_backward(dy: Array, w: Array, dx: Array) -> None:
-    """dx = col2im(dP) with dP = dy w': the adjoint of `conv3x3`, read off its formula.
+    """dx = col2im(dP) with dP = dy Q', Q = w: the adjoint of `conv3x3`, read off its formula.
 
     dy (H, W, K), w (9C, K), dx (H, W, C). Only to show and to test: `npstyle.layers.Conv2D` goes
     backward by `conv3x3` with the kernel flipped, where no two outputs share an address.
