@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle import _kernels
-from npstyle.errors import UserError
 
 Array = NDArray[np.floating]
 Bytes = NDArray[np.uint8]
@@ -111,25 +110,16 @@ class ReLU:
 
     def forward(self, x: Array) -> tuple[Array, Bytes]:
         """Rectified y, and the mask x > 0 packed into bits."""
-        row = _flat(x)
         y = x if self.in_place else np.empty(x.shape, x.dtype)
         mask = np.empty((x.size + 7) // 8, np.uint8)
-        _kernels.relu(row, _flat(y), mask, self.threads)
+        _kernels.relu(x, y, mask, self.threads)
         return y, mask
 
     def backward(self, dy: Array, memory: Bytes) -> Array:
         """dx = dy where x > 0, else 0 (also at x = 0, where there is no derivative)."""
-        row = _flat(dy)
         dx = dy if self.in_place else np.empty(dy.shape, dy.dtype)
-        _kernels.relu_backward(row, memory, _flat(dx), self.threads)
+        _kernels.relu_backward(dy, memory, dx, self.threads)
         return dx
-
-
-def _flat(x: Array) -> Array:
-    """The same numbers as one row. Never a copy: the kernels write to it."""
-    if not x.flags.c_contiguous:
-        raise UserError("ReLU", "an array with gaps", "C order", "use numpy.ascontiguousarray")
-    return x.reshape(-1)
 
 
 class AveragePool:

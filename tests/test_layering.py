@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "weights": {"errors", "architecture", "_download"},
     "_buffers": set(),
     "_kernels": {"errors", "_threads"},
-    "layers": {"errors", "_kernels"},
+    "layers": {"_kernels"},
     "losses": {"_kernels"},
     "vgg": {"errors", "architecture", "layers", "_threads", "_buffers"},
     "objective": {"errors", "losses", "settings", "vgg", "_buffers"},

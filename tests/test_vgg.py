@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from gradcheck import directional_error
 from npstyle import VGG19, UserError, load_weights
-from npstyle.architecture import CONVOLUTIONS, LAYERS, canonical, convolutions_up_to, deepest
-from npstyle.vgg import Tape
+from npstyle.architecture import CONVOLUTIONS, LAYERS, POOLING_METHODS, canonical, convolutions_up_to, deepest
+from npstyle.vgg import POOLINGS, Tape
 from npstyle.weights import ConvWeights
 from tolerances import DIRECTIONAL
 
@@ -49,6 +49,10 @@ def test_one_layer_has_several_names(name: str) -> None:
 def test_an_unknown_layer_is_named(name: str, hint: str) -> None:
     with pytest.raises(UserError, match=hint):
         canonical(name)
+
+
+def test_every_pooling_method_that_is_named_can_be_made() -> None:
+    assert tuple(POOLINGS) == POOLING_METHODS
 
 
 def test_deepest_and_what_it_needs() -> None:

@@ -99,17 +99,15 @@ def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int | None = None) 
 
 
 def relu(x: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:
-    """y = max(x, 0) and a bit per element, x > 0; y may be x. x, y (N,), mask (ceil(N / 8),)."""
-    N = x.size
-    _check("relu", x, x=(x, (N,)), y=(y, (N,)), mask=(mask, ((N + 7) // 8,)))
-    _kernels.relu(x, y, mask, resolve(threads))
+    """y = max(x, 0) and a bit per element, x > 0; y may be x. x, y any shape of N, mask (ceil(N / 8),)."""
+    _check("relu", x, x=(x, x.shape), y=(y, x.shape), mask=(mask, ((x.size + 7) // 8,)))
+    _kernels.relu(x.reshape(-1), y.reshape(-1), mask, resolve(threads))
 
 
 def relu_backward(dy: Array, mask: Bytes, dx: Array, threads: int | None = None) -> None:
-    """dx = dy where the bit is set, else 0; dx may be dy. dy, dx (N,), mask (ceil(N / 8),)."""
-    N = dy.size
-    _check("relu_backward", dy, dy=(dy, (N,)), mask=(mask, ((N + 7) // 8,)), dx=(dx, (N,)))
-    _kernels.relu_backward(dy, mask, dx, resolve(threads))
+    """dx = dy where the bit is set, else 0; dx may be dy. dy, dx any shape of N, mask (ceil(N / 8),)."""
+    _check("relu_backward", dy, dy=(dy, dy.shape), mask=(mask, ((dy.size + 7) // 8,)), dx=(dx, dy.shape))
+    _kernels.relu_backward(dy.reshape(-1), mask, dx.reshape(-1), resolve(threads))
 
 
 def average_pool(x: Array, y: Array, threads: int | None = None) -> None:
