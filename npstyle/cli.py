@@ -37,7 +37,7 @@ IMPATIENCE = 2.0  # seconds within which Ctrl-C pressed again means the same
 
 EPILOG = """\
 examples:
-  npstyle photo.jpg painting.jpg                     photo-painting.png, 512 pixels wide or high
+  npstyle photo.jpg painting.jpg                     photo-painting.png, at most 512 pixels wide or high
   npstyle photo.jpg painting.jpg -o out.jpg --size 800 --iterations 500
   npstyle photo.jpg painting.jpg --style-weight 1000 more of the style
   npstyle photo.jpg painting.jpg --preset paper      the formula of the paper, starting from noise

@@ -106,7 +106,7 @@ def stylize(
     size : int
         Longer side of the result and of the style pictures, in pixels; smaller pictures stay as they are.
     iterations : int
-        Of L-BFGS; one takes slightly more than one loss and gradient.
+        Of L-BFGS; one takes more than one loss and gradient, now and then two or three.
     seed : int
         Of noise in the start, and of random filters.
     init : (h, w, 3) array, optional
