@@ -17,6 +17,8 @@ from numpy.typing import DTypeLike, NDArray
 
 Block = NDArray[np.uint8]
 
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector; loads across two lines take twice as long
+
 
 class Buffers:
     """Blocks of memory that are lent as arrays and given back.
@@ -41,7 +43,7 @@ class Buffers:
 
     def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Uninitialised array, in the smallest free block that holds it or else in a new one."""
-        size = math.prod(shape) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize + ALIGNMENT
         with self._lock:
             fitting = [block for block in self._free if block.nbytes >= size]
             if fitting:
@@ -52,7 +54,7 @@ class Buffers:
                 self._free.clear()
                 block = np.empty(size, np.uint8)
                 self._ours[id(block)] = block
-        return block[:size].view(dtype).reshape(shape)
+        return _aligned(block, shape, dtype)
 
     def give(self, array: NDArray[Any]) -> None:
         """Take an array back; arrays from elsewhere are left alone."""
@@ -60,3 +62,14 @@ class Buffers:
             ours = self._ours.get(id(array.base))
             if ours is not None and all(block is not ours for block in self._free):
                 self._free.append(ours)
+
+
+def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Uninitialised array of its own that begins at a cache line."""
+    return _aligned(np.empty(math.prod(shape) * np.dtype(dtype).itemsize + ALIGNMENT, np.uint8), shape, dtype)
+
+
+def _aligned(block: Block, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    start = -block.ctypes.data % ALIGNMENT
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    return block[start : start + size].view(dtype).reshape(shape)

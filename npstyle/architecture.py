@@ -17,7 +17,7 @@ BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 
 
 POOLING_METHODS = ("average", "max")
-CONVOLUTION_METHODS = ("auto", "im2col")
+CONVOLUTION_METHODS = ("auto", "im2col", "winograd")
 
 
 def _table() -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:

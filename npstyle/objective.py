@@ -109,7 +109,7 @@ class Objective:
             if name in content and name in style:
                 terms[f"content/{name}"], second = content_loss(F, *content[name])
                 dF += second
-        gradient = self.network.backward(tape, gradients)
+        gradient = self.network.backward(tape, gradients, overwrite=True)
         for dF in gradients.values():
             self._buffers.give(dF)
         terms["total_variation"] = 0.0

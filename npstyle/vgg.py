@@ -6,17 +6,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from npstyle import _threads
 from npstyle._buffers import Buffers
 from npstyle.architecture import CONVOLUTION_METHODS, CONVOLUTIONS, LAYERS, block_of, canonical, deepest
 from npstyle.errors import UserError, one_of
-from npstyle.layers import AveragePool, CaffeInput, Conv2D, Layer, MaxPool, ReLU
+from npstyle.layers import AveragePool, CaffeInput, Conv2D, Layer, MaxPool, ReLU, WinogradConvReLU
 
 Array = NDArray[np.floating]
 
 SMALLEST = 16  # pixels on a side: below, block 5 would have nothing left to look at
+LEAST_FOR_WINOGRAD = 100  # pixels of a layer: below, im2col is faster (docs/performance.md)
 POOLINGS: dict[str, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
 
 
@@ -62,8 +63,10 @@ class VGG19:
         By the paper's names; it may stop anywhere.
     pooling : {"average", "max"}
         The paper takes averages (section 2), the network was trained with maxima.
-    convolution : {"auto", "im2col"}
-        How convolutions are computed; so far "auto" is im2col.
+    convolution : {"auto", "im2col", "winograd"}
+        How convolutions are computed. "im2col" is the textbook's way: one matrix product. "winograd" needs
+        a fifth of the multiplications, in all layers but conv1_1, which has three channels. "auto" takes
+        for each layer and size what is faster.
     threads : int, optional
         Every available core, if left out. The result does not depend on it.
 
@@ -89,7 +92,7 @@ class VGG19:
         self.convolution = convolution
         self.threads = _threads.resolve(threads)
         self.buffers = Buffers()
-        self._steps: dict[np.dtype[Any], dict[str, list[Step]]] = {}
+        self._steps: dict[tuple[Any, ...], list[Step]] = {}
 
     def walk(
         self, pixels: ArrayLike, layers: Iterable[str], tape: Tape | None = None
@@ -121,7 +124,7 @@ class VGG19:
         check_size(x.shape, wanted, "picture")
         if not wanted:
             return
-        for step in self._chain(deepest(wanted), x.dtype):
+        for step in self._chain(deepest(wanted), x):
             with _threads.one_blas_thread():
                 y, memory = step.layer.forward(x)
             if y is not x:
@@ -144,7 +147,7 @@ class VGG19:
         tape: Tape = []
         return {name: F.copy() for name, F in self.walk(pixels, layers, tape)}, tape
 
-    def backward(self, tape: Tape, gradients: Mapping[str, Array]) -> Array:
+    def backward(self, tape: Tape, gradients: Mapping[str, Array], overwrite: bool = False) -> Array:
         """Derivative of a loss with respect to the pixels, from those with respect to responses.
 
         The chain rule from the top down: what comes from above and what is named here add up, and
@@ -156,6 +159,8 @@ class VGG19:
             From `record` or `walk`. It can be used again.
         gradients : {name: (h, w, K) array}
             dLoss / dresponse for some of the layers recorded.
+        overwrite : bool
+            The gradients given are not needed any more: add up in their memory.
 
         Returns
         -------
@@ -163,37 +168,54 @@ class VGG19:
         """
         named_gradients = {canonical(name): gradient for name, gradient in gradients.items()}
         _check_gradients(named_gradients, tape)
-        dx: Array | None = None
+        sums: dict[str | None, Array] = {
+            name: gradient if overwrite else gradient.copy() for name, gradient in named_gradients.items()
+        }
+        # What each layer's input is called: where a gradient for it is named, dx is added to that.
+        inputs = [None, *(recorded.step.response for recorded in tape[:-1])]
+        dx = sums.get(tape[-1].step.response)
         with _threads.one_blas_thread():
-            for step, memory, _, _ in reversed(tape):
-                if step.response in named_gradients:
-                    named = named_gradients[step.response]
-                    # A copy of the first, as layers write in place and the caller keeps his array.
-                    dx = named.copy() if dx is None else np.add(dx, named, out=dx)
-                if dx is not None:
-                    dy, dx = dx, step.layer.backward(dx, memory)
-                    if dy is not dx:
-                        self.buffers.give(dy)
+            for (step, memory, _, _), below in zip(reversed(tape), reversed(inputs), strict=True):
+                onto = sums.get(below)
+                if dx is None:
+                    dx = onto
+                    continue
+                dy, dx = dx, step.layer.backward(dx, memory, onto)
+                if dy is not dx:
+                    self.buffers.give(dy)
         assert dx is not None  # _check_gradients has seen one on the tape
         return dx
 
-    def _chain(self, top: str, dtype: DTypeLike) -> Iterator[Step]:
-        """The layers from the pixels to a response, made when first asked for and kept by dtype."""
-        made = self._steps.setdefault(np.dtype(dtype), {"input": [Step(CaffeInput(), None)]})
-        yield from made["input"]
+    def _chain(self, top: str, x: Array) -> Iterator[Step]:
+        """The layers from the pixels x to a response, made when first asked for and kept."""
+        H, W, _ = x.shape
+        yield Step(CaffeInput(), None)
         for name in LAYERS[: LAYERS.index(top) + 1]:
-            if name not in made:
-                made[name] = list(self._make(name, np.dtype(dtype)))
-            yield from made[name]
+            halved = block_of(name) - 1
+            key = (name, x.dtype, self._method(name, H >> halved, W >> halved))
+            if key not in self._steps:
+                self._steps[key] = list(self._make(*key))
+            yield from self._steps[key]
 
-    def _make(self, name: str, dtype: np.dtype[Any]) -> Iterator[Step]:
+    def _method(self, name: str, H: int, W: int) -> str:
+        """How a layer of H x W pixels is computed."""
+        if name not in CONVOLUTIONS or CONVOLUTIONS[name][0] == 3:
+            return "im2col"
+        if self.convolution == "auto":
+            return "winograd" if H * W >= LEAST_FOR_WINOGRAD else "im2col"
+        return self.convolution
+
+    def _make(self, name: str, dtype: np.dtype[Any], method: str) -> Iterator[Step]:
         if name not in CONVOLUTIONS:
-            yield Step(POOLINGS[self.pooling](threads=self.threads, empty=self.buffers.empty), name)
+            yield Step(POOLINGS[self.pooling](self.threads, self.buffers), name)
             return
         kernel, bias = filters_of(self.weights, name)
         kernel, bias = kernel.astype(dtype, copy=False), bias.astype(dtype, copy=False)
-        yield Step(Conv2D(kernel, bias, threads=self.threads, empty=self.buffers.empty), None)
-        yield Step(ReLU(in_place=True, threads=self.threads), name)
+        if method == "winograd":
+            yield Step(WinogradConvReLU(kernel, bias, self.threads, self.buffers), name)
+        else:
+            yield Step(Conv2D(kernel, bias, self.threads, self.buffers), None)
+            yield Step(ReLU(in_place=True, threads=self.threads), name)
 
 
 def filters_of(weights: Mapping[str, Filters], name: str) -> tuple[Array, Array]:

@@ -6,6 +6,7 @@ import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,13 @@ THREADS = [1, 2, 3, 8]
 SIZES = [(1, 1), (1, 6), (5, 1), (2, 2), (3, 4), (17, 23), (33, 20), (64, 64), (97, 131)]
 POOL_SIZES = [(2, 2), (3, 2), (2, 5), (17, 23), (64, 48)]
 COMPILED, _ = _kernels._load("compiled")
+INSTRUCTION_SETS = _kernels.instruction_sets()
+
+
+@pytest.fixture(autouse=True)
+def the_best_instructions_afterwards() -> Iterator[None]:
+    yield
+    _kernels.use(None)
 
 
 def normal(shape: tuple[int, ...], dtype: Any, seed: int = 0) -> Array:
@@ -143,8 +151,10 @@ def test_pooling_backward(size: tuple[int, int], C: int, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("M", "C"), [(1, 1), (5, 3), (4099, 16), (2048, 65)])
-def test_gram(M: int, C: int, dtype: Any) -> None:
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("M", "C"), [(1, 32), (5, 96), (4099, 64), (777, 288)])
+def test_gram(M: int, C: int, isa: str, dtype: Any) -> None:
+    _kernels.use(isa)
     f = normal((M, C), dtype)
     for found, expected in both("gram", (f,), (np.empty((C, C)),), threads=2):
         np.testing.assert_allclose(found, expected, atol=SAME[f.dtype] * M)
@@ -154,12 +164,23 @@ def test_gram(M: int, C: int, dtype: Any) -> None:
         assert_close(found, expected)
 
 
-def test_gram_blocks_are_added_in_double() -> None:
-    """Blocks of 2048 ones each: in float32 the sum would stop at 2^24."""
-    f = np.ones((2**24 + 4096, 1), np.float32)
-    g = np.empty((1, 1))
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("M", "C"), [(1, 1), (5, 3), (600, 65)])
+def test_gram_of_any_number_of_channels(M: int, C: int, dtype: Any) -> None:
+    f, dg, g, df = normal((M, C), dtype), normal((C, C), np.float64, 1), np.empty((C, C)), np.empty((M, C))
     _kernels.gram(f, g)
-    assert g.item() == 2**24 + 4096
+    np.testing.assert_allclose(g, f.astype(np.float64).T @ f, atol=SAME[f.dtype] * M)
+    df = np.empty_like(f)
+    _kernels.gram_backward(f, dg, df)
+    assert_close(df, (f @ (dg + dg.T)).astype(dtype))
+
+
+def test_gram_blocks_are_added_in_double() -> None:
+    """2^33 from the first block, 512 from the second: in float32 the sum would stay 2^33."""
+    f = np.repeat(np.array([4096, 1], np.float32), 512)[:, None] * np.ones((1, 32), np.float32)
+    g = np.empty((32, 32))
+    _kernels.gram(f, g)
+    assert (g == 2**33 + 512).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -181,6 +202,147 @@ def test_results_do_not_depend_on_the_number_of_threads(dtype: Any) -> None:
     for run in runs[1:]:
         for one, other in zip(runs[0], run, strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+# VGG19's channel counts, and some that are no power of two; maps of one tile, of few, and of many.
+WINOGRAD_CHANNELS = [
+    (64, 64),
+    (64, 128),
+    (128, 128),
+    (128, 256),
+    (256, 256),
+    (256, 512),
+    (512, 512),
+    (32, 96),
+]
+WINOGRAD_SIZES = [(1, 1), (6, 6), (7, 13), (40, 23)]
+
+
+def winograd_arrays(H: int, W: int, C: int, K: int, dtype: Any) -> tuple[Array, ...]:
+    """x, w, b, and room for y and mask."""
+    w = (normal((9 * C, K), dtype, 1) / np.sqrt(9 * C)).astype(dtype)
+    mask = np.empty(H * W * K // 8, np.uint8)
+    return normal((H, W, C), dtype), w, normal((K,), dtype, 2), np.empty((H, W, K), dtype), mask
+
+
+def room(H: int, W: int, C: int, K: int, dtype: Any, threads: int | None = None) -> Array:
+    """Filled with NaN, so that nothing in it is used before it is written."""
+    return np.full(_kernels.winograd_work(H, W, C, K, np.dtype(dtype).itemsize, threads), np.nan, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", WINOGRAD_SIZES)
+@pytest.mark.parametrize(("C", "K"), WINOGRAD_CHANNELS)
+def test_winograd_computes_what_im2col_and_relu_compute(
+    size: tuple[int, int], C: int, K: int, dtype: Any
+) -> None:
+    x, w, b, y, mask = winograd_arrays(*size, C, K, dtype)
+    _kernels.winograd(x, w, b, y, mask, room(*size, C, K, dtype))
+    z = np.empty_like(y)
+    _kernels.conv3x3(x, w, b, z)
+    assert_close(y, np.maximum(z, 0))
+    # Bits may differ only where the sum is about zero.
+    differ = np.unpackbits(mask, bitorder="little").reshape(z.shape) != (z > 0)
+    assert np.abs(z[differ]).max(initial=0) < SAME[x.dtype]
+
+    dy, dx = normal(y.shape, dtype, 3), np.full_like(x, np.nan)
+    bits = np.unpackbits(mask, bitorder="little").reshape(y.shape).astype(dtype)
+    _kernels.winograd_backward(dy, mask, w, dx, False, room(*size, K, C, dtype))
+    expected = np.empty_like(x)
+    reference.conv3x3_backward(dy * bits, w, expected)
+    assert_close(dx, expected)
+    onto = normal(x.shape, dtype, 4)
+    added = onto.copy()
+    _kernels.winograd_backward(dy, mask, w, added, True, room(*size, K, C, dtype))
+    np.testing.assert_array_equal(added, onto + dx)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    # A single tile; by panels, in one batch and in several; by blocks.
+    ("H", "W", "C", "K"),
+    [(5, 4, 32, 64), (13, 20, 96, 160), (60, 90, 32, 64), (101, 107, 32, 64), (33, 40, 288, 256)],
+)
+def test_winograd(H: int, W: int, C: int, K: int, isa: str, dtype: Any) -> None:
+    assert _kernels.use(isa) == isa
+    x, w, b, y, mask = winograd_arrays(H, W, C, K, dtype)
+    work = room(H, W, C, K, dtype)
+    twins = y.copy(), mask.copy()
+    _kernels.winograd(x, w, b, y, mask, work)
+    reference.winograd(x, w, b, *twins, work, 1)
+    assert_close(y, twins[0])
+    bits, twin_bits = (np.unpackbits(m, bitorder="little").reshape(y.shape) for m in (mask, twins[1]))
+    differ = bits != twin_bits
+    assert np.maximum(y, twins[0])[differ].max(initial=0) < SAME[x.dtype]
+    assert differ.mean() < 1e-3
+
+    dy, dx = normal(y.shape, dtype, 3), normal(x.shape, dtype, 4)
+    twin = dx.copy()
+    for add in (True, False):
+        _kernels.winograd_backward(dy, mask, w, dx, add, room(H, W, K, C, dtype))
+        reference.winograd_backward(dy, mask, w, twin, add, work, 1)
+        assert_close(dx, twin)
+
+
+def test_winograds_transforms_are_exact_for_one_row() -> None:
+    """A' [(G g) . (B' d)] is the correlation of d with g: in fractions small enough, to the last bit."""
+    B, G, A = reference.winograd_transforms()
+    for position in range(3):
+        for place in range(8):
+            d, g = np.eye(8)[place], np.eye(3)[position]
+            expected = np.zeros(6)
+            if 0 <= place - position < 6:
+                expected[place - position] = 1
+            np.testing.assert_allclose(A @ ((G @ g) * (B @ d)), expected, atol=1e-13)
+
+
+def test_winograd_passes_nan_on_and_counts_it_as_not_positive() -> None:
+    x, w, b, y, mask = winograd_arrays(6, 6, 32, 32, np.float32)
+    b[3] = np.nan
+    _kernels.winograd(x, w, b, y, mask, room(6, 6, 32, 32, np.float32))
+    assert np.isnan(y[:, :, 3]).all()
+    assert not np.isnan(np.delete(y, 3, 2)).any()
+    assert not np.unpackbits(mask, bitorder="little").reshape(y.shape)[:, :, 3].any()
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("H", "W", "C", "K"), [(101, 107, 64, 64), (60, 90, 64, 64), (33, 70, 288, 256)])
+def test_winograd_does_not_depend_on_the_number_of_threads(H: int, W: int, C: int, K: int, isa: str) -> None:
+    _kernels.use(isa)
+    runs = []
+    for threads in THREADS:
+        x, w, b, y, mask = winograd_arrays(H, W, C, K, np.float32)
+        _kernels.winograd(x, w, b, y, mask, room(H, W, C, K, np.float32, threads), threads)
+        _kernels.winograd_backward(y, mask, w, x, True, room(H, W, K, C, np.float32, threads), threads)
+        runs.append((x, y, mask))
+    for run in runs[1:]:
+        for one, other in zip(runs[0], run, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"w": np.ones((288, 33), np.float32)}, ["32 to 33 channels", "multiples of 32", "conv3x3"]),
+        ({"mask": np.ones(5, np.uint8)}, ["mask", "(5,)", "(80,)"]),
+        ({"work": np.ones(5, np.float32)}, ["work", "(5,)"]),
+        ({"y": np.ones((4, 5, 32))}, ["y", "float64", "float32"]),
+    ],
+)
+def test_winograds_arguments_are_checked(change: dict[str, Any], words: list[str]) -> None:
+    x, w, b, y, mask = winograd_arrays(4, 5, 32, 32, np.float32)
+    arguments = {"x": x, "w": w, "b": b, "y": y, "mask": mask, "work": room(4, 5, 32, 32, np.float32)}
+    with pytest.raises(UserError) as caught:
+        _kernels.winograd(**{**arguments, **change})
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_instruction_sets_that_are_not_here_are_refused() -> None:
+    assert _kernels.use(None) in INSTRUCTION_SETS
+    with pytest.raises(UserError, match="no such instructions here"):
+        _kernels.use("mmx")
 
 
 def test_inputs_may_be_read_only() -> None:

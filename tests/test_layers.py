@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gradcheck import adjoint_error, directional_error
 from npstyle import UserError
 from npstyle._kernels import reference
-from npstyle.layers import AveragePool, CaffeInput, Conv2D, MaxPool, ReLU
+from npstyle.layers import AveragePool, CaffeInput, Conv2D, MaxPool, ReLU, WinogradConvReLU
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 
 Array = NDArray[Any]
@@ -74,6 +74,69 @@ def test_im2col_and_col2im_are_adjoint() -> None:
 def test_convolution_directional(size: tuple[int, int]) -> None:
     layer = conv()
     assert directional_error(lambda x: layer.forward(x)[0], layer.backward, normal(*size, 3)) < DIRECTIONAL
+
+
+def winograd(bias: float, dtype: Any = np.float64) -> WinogradConvReLU:
+    """With a bias so large, of either sign, that no output is near the kink."""
+    return WinogradConvReLU(
+        normal(3, 3, 32, 64, dtype=dtype, seed=1), (bias * np.sign(normal(64, seed=2))).astype(dtype)
+    )
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [*SIZES, (50, 70)])
+def test_winograd_goes_backward_by_its_adjoint(size: tuple[int, int], dtype: Any) -> None:
+    """Where every output is positive, the layer is a convolution, and affine."""
+    layer = WinogradConvReLU(normal(3, 3, 32, 64, dtype=dtype, seed=1), np.full(64, 1e3, dtype))
+    x = normal(*size, 32, dtype=dtype)
+    _, mask = layer.forward(x)
+    assert np.unpackbits(mask).all()
+    error = adjoint_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, mask), x)
+    assert error < ADJOINT[x.dtype]
+
+
+@pytest.mark.parametrize("size", [*SIZES, (50, 70)])
+def test_winograd_directional_away_from_the_kink(size: tuple[int, int]) -> None:
+    layer, x = winograd(1e3), normal(*size, 32)
+    y, mask = layer.forward(x)
+    assert 0.2 < (y > 0).mean() < 0.8
+    error = directional_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, mask), x)
+    assert error < DIRECTIONAL
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_winograd_is_a_convolution_and_a_relu(dtype: Any) -> None:
+    fused, x = winograd(1, dtype), normal(9, 14, 32, dtype=dtype)
+    conv2d, relu = Conv2D(fused.matrix.reshape(3, 3, 32, 64), fused.bias), ReLU()
+    y, mask = fused.forward(x)
+    expected, mask_expected = relu.forward(conv2d.forward(x)[0])
+    np.testing.assert_allclose(y, expected, atol=SAME[x.dtype] * expected.max())
+    dy = normal(*y.shape, dtype=dtype, seed=3)
+    dx = conv2d.backward(relu.backward(dy, mask_expected))
+    np.testing.assert_allclose(fused.backward(dy, mask), dx, atol=SAME[x.dtype] * np.abs(dx).max())
+
+
+LAYERS = [
+    (lambda: conv(), (4, 5, 3)),
+    (lambda: winograd(1), (4, 5, 32)),
+    (ReLU, (4, 5, 3)),
+    (lambda: ReLU(in_place=True), (4, 5, 3)),
+    (AveragePool, (4, 5, 3)),
+    (MaxPool, (4, 5, 3)),
+    (CaffeInput, (4, 5, 3)),
+]
+
+
+@pytest.mark.parametrize(("make", "shape"), LAYERS)
+def test_backward_adds_to_what_it_is_given(make: Any, shape: tuple[int, ...]) -> None:
+    layer, x, onto = make(), normal(*shape), normal(*shape, seed=5)
+    y, memory = layer.forward(x.copy())
+    dy = normal(*y.shape, seed=6)
+    alone = layer.backward(dy.copy(), memory).copy()
+    before = onto.copy()
+    added = layer.backward(dy.copy(), memory, onto)
+    assert added is onto
+    np.testing.assert_allclose(added, before + alone, rtol=1e-14, atol=1e-14)
 
 
 @pytest.mark.parametrize("in_place", [False, True])

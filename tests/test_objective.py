@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from gradcheck import directional_error
 from npstyle import VGG19, Objective, Settings, UserError, load_weights, preset
+from npstyle.architecture import CONVOLUTION_METHODS
 from npstyle.losses import gram_matrix
-from tolerances import DIRECTIONAL
+from tolerances import ADJOINT, DIRECTIONAL
 
 Array = NDArray[Any]
 
@@ -35,7 +36,8 @@ def network() -> VGG19:
 @pytest.mark.parametrize("scaling", ["paper", "relative"])
 @pytest.mark.parametrize("pooling", ["average", "max"])
 def test_the_derivative_through_all_16_layers(scaling: str, pooling: str) -> None:
-    network = VGG19(load_weights("random", seed=1), pooling=pooling)
+    # By im2col: Winograd's larger rounding would drown the difference of two losses.
+    network = VGG19(load_weights("random", seed=1), pooling=pooling, convolution="im2col")
     settings = replace(EVERY_LAYER, scaling=scaling)
     objective = Objective(network, picture(32, 35), [picture(20, 40, 1)], settings)
     x = picture(32, 35, 2)
@@ -44,6 +46,31 @@ def test_the_derivative_through_all_16_layers(scaling: str, pooling: str) -> Non
     assert gradient.dtype == np.float64
     error = directional_error(lambda x: objective(x)[0], lambda v: v * gradient, x, step=1e-5)
     assert error < DIRECTIONAL
+
+
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_both_ways_to_convolve_have_the_same_derivative(pooling: str) -> None:
+    """In float64, where they differ by rounding only."""
+    weights = load_weights("random", seed=1)
+    x = picture(45, 38, 2)
+    found = []
+    for convolution in ("im2col", "winograd"):
+        network = VGG19(weights, pooling=pooling, convolution=convolution)
+        found.append(Objective(network, picture(45, 38), [picture(20, 40, 1)], EVERY_LAYER)(x))
+    (loss, gradient), (other_loss, other_gradient) = found
+    assert other_loss == pytest.approx(loss, rel=ADJOINT[x.dtype])
+    assert np.linalg.norm(gradient - other_gradient) < ADJOINT[x.dtype] * np.linalg.norm(gradient)
+
+
+@pytest.mark.parametrize("convolution", CONVOLUTION_METHODS)
+def test_the_gradient_in_float32_is_that_in_float64(convolution: str) -> None:
+    """For the recipe of the paper, as the benchmark runs it, with average pooling."""
+    network = VGG19(load_weights("random", seed=1), convolution=convolution)
+    objective = Objective(network, picture(96, 80), [picture(70, 90, 1)], preset("paper"))
+    x = picture(96, 80, 2)
+    _, exact = objective(x)
+    _, found = objective(x.astype(np.float32))
+    assert np.linalg.norm(found - exact) < 1e-3 * np.linalg.norm(exact)
 
 
 def test_the_paper_preset_is_the_formula_of_the_paper(network: VGG19) -> None:

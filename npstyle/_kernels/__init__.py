@@ -26,9 +26,13 @@ from npstyle.errors import UserError
 Array = NDArray[np.floating]
 Bytes = NDArray[np.uint8]
 
-COMPILED = ("_convolution", "_relu", "_pooling", "_gram", "_openmp")
+PANEL = 32  # channels come in multiples of this, for the widest vectors there are
+COMPILED = ("_convolution", "_winograd", "_relu", "_pooling", "_gram", "_openmp")
 NAMES = (
     "conv3x3",
+    "winograd_work",
+    "winograd",
+    "winograd_backward",
     "relu",
     "relu_backward",
     "average_pool",
@@ -60,11 +64,44 @@ def _load(which: str) -> tuple[Any, bool]:
     functions = {
         name: getattr(module, name) for module in modules.values() for name in NAMES if hasattr(module, name)
     }
+    functions["use"] = [modules["_winograd"].use, modules["_gram"].use]
     return SimpleNamespace(**functions), modules["_openmp"].has_openmp()
 
 
 IMPLEMENTATION = os.environ.get("NPSTYLE_KERNELS", "compiled")
 _kernels, OPENMP = _load(IMPLEMENTATION)
+
+
+def use(instructions: str | None) -> str:
+    """Take an instruction set by name, the best with None, in all kernels that have several; which it is.
+
+    The best is taken at import. The results differ in rounding.
+    """
+    try:
+        names = [choose(instructions) for choose in getattr(_kernels, "use", [])]
+    except ValueError:
+        here = ", ".join(instruction_sets())
+        raise UserError(
+            "instructions",
+            repr(instructions),
+            f"one of {here}",
+            "take one of them; there are no such instructions here",
+        ) from None
+    return names[0] if names else "NumPy's"
+
+
+def instruction_sets() -> list[str]:
+    """Those that this processor and this build have, the best first, by trial; the best is taken then."""
+    found = []
+    for name in ("avx512", "avx2", "plain"):
+        try:
+            for choose in getattr(_kernels, "use", []):
+                choose(name)
+            found.append(name)
+        except ValueError:
+            continue
+    use(None)
+    return found
 
 
 def _check(kernel: str, like: Array, **arrays: tuple[NDArray[Any], tuple[int, ...]]) -> None:
@@ -96,6 +133,61 @@ def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int | None = None) 
     _check("conv3x3", x, x=(x, (H, W, C)), w=(w, (9 * C, K)), b=(b, (K,)), y=(y, (H, W, K)))
     with one_blas_thread():
         _kernels.conv3x3(x, w, b, y, resolve(threads))
+
+
+def winograd_work(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
+    """How many numbers of `itemsize` bytes the two functions below work in, from (H, W, C) to (H, W, K)."""
+    number: int = _kernels.winograd_work(H, W, C, K, itemsize, resolve(threads))
+    return number
+
+
+def winograd(
+    x: Array, w: Array, b: Array, y: Array, mask: Bytes, work: Array, threads: int | None = None
+) -> None:
+    """y = max(conv3x3(x), 0) and a bit per element, as `relu`; C and K are multiples of 32.
+
+    x (H, W, C), w (9C, K), b (K,), y (H, W, K), mask (H W K / 8,), work (winograd_work(...),).
+    """
+    H, W, C = x.shape
+    K = w.shape[1]
+    _check_channels("winograd", C, K)
+    numbers = winograd_work(H, W, C, K, x.itemsize, threads)
+    _check(
+        "winograd",
+        x,
+        x=(x, (H, W, C)),
+        w=(w, (9 * C, K)),
+        b=(b, (K,)),
+        y=(y, (H, W, K)),
+        mask=(mask, (H * W * K // 8,)),
+        work=(work, (numbers,)),
+    )
+    _kernels.winograd(x, w, b, y, mask, work, resolve(threads))
+
+
+def winograd_backward(
+    dy: Array, mask: Bytes, w: Array, dx: Array, add: bool, work: Array, threads: int | None = None
+) -> None:
+    """dx = derivative of `winograd`, or dx += with `add`: dy (H, W, K), w (9C, K), dx (H, W, C)."""
+    H, W, K = dy.shape
+    C = dx.shape[2]
+    _check_channels("winograd_backward", C, K)
+    numbers = winograd_work(H, W, K, C, dy.itemsize, threads)
+    _check(
+        "winograd_backward",
+        dy,
+        dy=(dy, (H, W, K)),
+        mask=(mask, (H * W * K // 8,)),
+        w=(w, (9 * C, K)),
+        dx=(dx, (H, W, C)),
+        work=(work, (numbers,)),
+    )
+    _kernels.winograd_backward(dy, mask, w, dx, add, work, resolve(threads))
+
+
+def _check_channels(kernel: str, C: int, K: int) -> None:
+    if C % PANEL or K % PANEL:
+        raise UserError(kernel, f"{C} to {K} channels", f"multiples of {PANEL}", "use conv3x3")
 
 
 def relu(x: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:
@@ -144,7 +236,11 @@ def gram(f: Array, g: NDArray[np.float64], threads: int | None = None) -> None:
     """g = f'f, over blocks in the dtype of f, added up in double: f (M, C) to g (C, C)."""
     M, C = f.shape
     _check("gram", f, f=(f, (M, C)), g=(g, (C, C)))
-    with one_blas_thread():
+    if C % PANEL:
+        padded = np.empty((C + -C % PANEL,) * 2)
+        gram(_padded(f, 0), padded, threads)
+        g[...] = padded[:C, :C]
+    else:
         _kernels.gram(f, g, resolve(threads))
 
 
@@ -152,5 +248,15 @@ def gram_backward(f: Array, dg: NDArray[np.float64], df: Array, threads: int | N
     """df = f (dg + dg'): f (M, C), dg (C, C) to df (M, C)."""
     M, C = f.shape
     _check("gram_backward", f, f=(f, (M, C)), dg=(dg, (C, C)), df=(df, (M, C)))
-    with one_blas_thread():
+    if C % PANEL:
+        padded = np.empty((M, C + -C % PANEL), f.dtype)
+        rows = -C % PANEL
+        gram_backward(_padded(f, 0), _padded(dg, rows), padded, threads)
+        df[...] = padded[:, :C]
+    else:
         _kernels.gram_backward(f, dg, df, resolve(threads))
+
+
+def _padded(a: NDArray[Any], rows: int) -> NDArray[Any]:
+    """A copy with zeros for further channels, and further rows, up to what the kernels multiply at a time."""
+    return np.pad(a, ((0, rows), (0, -a.shape[1] % PANEL)))

@@ -49,6 +49,71 @@ def conv3x3_backward(dy: Array, w: Array, dx: Array) -> None:
     dx[...] = col2im(dy.reshape(-1, K) @ w.T, dx.shape)
 
 
+OUT = 6  # outputs of a Winograd tile in each direction
+POINTS = (0, 1, -1, 2, -2, 1 / 2, -1 / 2)  # and infinity
+
+
+def winograd_transforms() -> tuple[Array, Array, Array]:
+    """The matrices B' (8, 8), G (8, 3) and A' (6, 8) of F(6, 3), a row or column for each point.
+
+    Toom and Cook's construction: see docs/winograd.md, equation 3.
+    """
+    n = len(POINTS)
+    B, G, A = np.zeros((n + 1, n + 1)), np.zeros((n + 1, 3)), np.zeros((OUT, n + 1))
+    for row, p in enumerate(POINTS):
+        others = [q for q in POINTS if q != p]
+        B[row, :n] = np.poly(others)[::-1]  # coefficients of the product of (z - q), z^0 first
+        G[row] = np.power(p, np.arange(3.0)) / np.prod([p - q for q in others])
+        A[:, row] = np.power(p, np.arange(float(OUT)))
+    B[n], G[n, 2], A[OUT - 1, n] = np.poly(POINTS)[::-1], 1, 1
+    return B, G, A
+
+
+def winograd_tiles(x: Array) -> Array:
+    """Tiles (rows, columns, 8, 8, C) of zero-padded x (H, W, C); each begins 6 pixels after the last."""
+    H, W, _ = x.shape
+    padded = np.pad(x, ((1, 1 + -H % OUT), (1, 1 + -W % OUT), (0, 0)))
+    windows = sliding_window_view(padded, (OUT + 2, OUT + 2), axis=(0, 1))[::OUT, ::OUT]
+    tiles: Array = windows.transpose(0, 1, 3, 4, 2)
+    return tiles
+
+
+def winograd_convolution(x: Array, kernel: Array) -> Array:
+    """y (H, W, K) of x (H, W, C) and kernel (3, 3, C, K): V = B'dB, U = GgG', M = VU, y = A'MA."""
+    H, W, _ = x.shape
+    B, G, A = (matrix.astype(x.dtype) for matrix in winograd_transforms())
+    d = winograd_tiles(x)
+    V = np.einsum("pi,qj,rsijc->pqrsc", B, B, d, optimize=True)
+    U = np.einsum("pi,qj,ijck->pqck", G, G, kernel, optimize=True)
+    M = np.einsum("pqrsc,pqck->pqrsk", V, U, optimize=True)  # 64 matrix products, one for each (p, q)
+    y: Array = np.einsum("ip,jq,pqrsk->risjk", A, A, M, optimize=True)
+    rows, _, columns, _, K = y.shape
+    return y.reshape(rows * OUT, columns * OUT, K)[:H, :W]
+
+
+def winograd_work(H: int, W: int, C: int, K: int, itemsize: int, threads: int) -> int:
+    """NumPy finds its own memory."""
+    return 0
+
+
+def winograd(x: Array, w: Array, b: Array, y: Array, mask: Bytes, work: Array, threads: int) -> None:
+    """y = max(x * w + b, 0), mask as in `relu`. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
+    kernel = w.reshape(3, 3, x.shape[2], y.shape[2])
+    y[...] = winograd_convolution(x, kernel) + b
+    relu(y.reshape(-1), y.reshape(-1), mask, threads)
+
+
+def winograd_backward(
+    dy: Array, mask: Bytes, w: Array, dx: Array, add: bool, work: Array, threads: int
+) -> None:
+    """dx = dy, where the mask has a bit, convolved with the kernel turned by 180 degrees; or dx +=."""
+    dz = np.empty(dy.shape, dy.dtype)
+    relu_backward(dy.reshape(-1), mask, dz.reshape(-1), threads)
+    kernel = w.reshape(3, 3, dx.shape[2], dy.shape[2])
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    dx[...] = winograd_convolution(dz, flipped) + (dx if add else 0)
+
+
 def relu(x: Array, y: Array, mask: Bytes, threads: int) -> None:
     """y = max(x, 0); mask has one bit per element, x > 0. x, y (N,), mask (ceil(N / 8),)."""
     mask[...] = np.packbits(x > 0, bitorder="little")

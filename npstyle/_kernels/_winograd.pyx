@@ -1,0 +1,222 @@
+"""3x3 convolution by Winograd's minimal filtering F(6x6, 3x3), with the ReLU that follows it.
+
+A tile of 6 x 6 outputs looks at 8 x 8 inputs. Directly that takes 36 . 9 = 324 multiplications for each
+pair of channels; after a linear transform of tile and filter it takes 64, and one more transform gives
+the outputs. Over all tiles and channels those are 64 matrix products. The steps are in winograd_steps.h,
+this file decides what is done when, by whom, and where it is kept. See docs/winograd.md.
+"""
+from cython cimport floating
+from cython.parallel cimport prange
+from libc.stdint cimport uint8_t
+from libc.string cimport memset
+
+from npstyle._kernels._openmp cimport npstyle_thread
+
+cdef extern from "winograd.h" nogil:
+    enum:
+        OUT
+        TILE
+        POINTS
+    ctypedef struct winograd_shape:
+        Py_ssize_t H, W, C, K
+    ctypedef struct winograd_stack:
+        Py_ssize_t step, row
+    ctypedef struct winograd_steps:
+        const char* name
+        Py_ssize_t panel, rows
+        void (*input)(
+            const void* x, const uint8_t* mask, const void* zeros, winograd_shape s, Py_ssize_t first,
+            Py_ssize_t count, void* v, winograd_stack at,
+        ) noexcept nogil
+        void (*gather)(const void* w, winograd_shape s, int flip, Py_ssize_t panel, void* g) noexcept nogil
+        void (*kernel)(const void* g, Py_ssize_t C, int row, void* u) noexcept nogil
+        void (*multiply)(
+            const void* v, winograd_stack at, Py_ssize_t points, Py_ssize_t count, Py_ssize_t C,
+            const void* u, void* m, winograd_stack to, int ahead,
+        ) noexcept nogil
+        void (*output)(
+            const void* m, winograd_stack at, winograd_shape s, Py_ssize_t first, Py_ssize_t count,
+            Py_ssize_t panel, const void* bias, uint8_t* mask, int add, void* y,
+        ) noexcept nogil
+    const winograd_steps* winograd_find(const char* name, int bytes)
+
+cdef const winograd_steps* steps_float
+cdef const winograd_steps* steps_double
+
+
+def use(name=None):
+    """Choose an instruction set, "avx512", "avx2" or "plain"; None takes the best. Returns its name."""
+    global steps_float, steps_double
+    cdef bytes text = b"" if name is None else name.encode()
+    cdef const char* wanted = NULL
+    if name is not None:
+        wanted = text
+    if winograd_find(wanted, 4) == NULL:
+        raise ValueError(f"this processor, or this build, has no {name}")
+    steps_float = winograd_find(wanted, 4)
+    steps_double = winograd_find(wanted, 8)
+    return steps_float.name.decode()
+
+
+use()
+
+
+# Sizes, measured best. None depends on the number of threads.
+cdef enum:
+    BLOCK = 32     # tiles that a job transforms and multiplies, in its second-level cache
+    BATCH = 128    # tiles that are transformed for all threads together, in the third-level cache
+    LARGE = 65536  # C K above which transformed weights, 16 MB then, would fill that cache
+    FEW = 256      # tiles below which there is not a block for every thread
+    MANY = 8       # panels, and more, are work enough to be dealt out without dividing a batch
+    PAD = 16       # numbers between matrices and rows: powers of two apart, they would share cache lines
+
+
+cdef struct Plan:
+    bint by_panels     # a job is a panel of output channels for a batch of tiles, or a block of tiles
+    Py_ssize_t tiles   # of the picture
+    Py_ssize_t batch   # tiles that are transformed before any is multiplied
+    Py_ssize_t block   # tiles of a job
+    Py_ssize_t panels  # of the layer
+    Py_ssize_t g, u_row, u, v, m  # numbers: a panel of filters, and transformed; transformed input; products
+    winograd_stack v_at, m_at
+
+
+cdef Plan plan(const winograd_steps* steps, winograd_shape s) noexcept nogil:
+    cdef Plan p
+    cdef Py_ssize_t block = (BLOCK + steps.rows - 1) // steps.rows * steps.rows
+    p.tiles = ((s.H + OUT - 1) // OUT) * ((s.W + OUT - 1) // OUT)
+    p.panels = s.K // steps.panel
+    p.by_panels = s.C * s.K > LARGE or p.tiles < FEW
+    p.batch = min((p.tiles + block - 1) // block, BATCH // BLOCK) * block if p.by_panels else block
+    p.block = p.batch if p.panels >= MANY else block
+    p.v_at = winograd_stack(p.batch * (s.C + PAD) + PAD, s.C + PAD)
+    p.m_at = winograd_stack(p.block * steps.panel + PAD, steps.panel)
+    p.g = 9 * s.C * steps.panel
+    p.u_row = TILE * s.C * steps.panel
+    p.u = TILE * p.u_row
+    p.v = POINTS * p.v_at.step
+    p.m = POINTS * p.m_at.step
+    return p
+
+
+def winograd_work(Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t K, int itemsize, int threads):
+    """How many numbers of memory to work in the functions below need: x (H, W, C) to y (H, W, K)."""
+    cdef Plan p = plan(steps_float if itemsize == 4 else steps_double, winograd_shape(H, W, C, K))
+    if p.by_panels:
+        return C + p.v + threads * (p.g + p.u_row + p.m)
+    return C + p.panels * p.u + threads * (p.g + p.v + p.m)
+
+
+cdef void convolve_by_blocks(
+    const winograd_steps* steps, Plan p, winograd_shape s, const floating* x, const uint8_t* x_mask,
+    const floating* w, bint flip, const floating* b, floating* y, uint8_t* y_mask, bint add,
+    floating* work, int threads,
+) noexcept nogil:
+    """Shallow layers: all weights are transformed, then each job takes a block of tiles from x to y."""
+    cdef floating* zeros = work
+    cdef floating* u = zeros + s.C
+    cdef floating* room = u + p.panels * p.u  # of each thread: g, v, m
+    cdef Py_ssize_t blocks = (p.tiles + p.block - 1) // p.block
+    cdef Py_ssize_t job, panel, first, count
+    cdef int row
+    cdef floating* g
+    cdef floating* v
+    for panel in prange(p.panels, num_threads=min(threads, p.panels), schedule="dynamic"):
+        g = room + npstyle_thread() * (p.g + p.v + p.m)
+        steps.gather(w, s, flip, panel, g)
+        for row in range(TILE):
+            steps.kernel(g, s.C, row, u + panel * p.u + row * p.u_row)
+    for job in prange(blocks, num_threads=min(threads, blocks), schedule="dynamic"):
+        v = room + npstyle_thread() * (p.g + p.v + p.m) + p.g
+        first = job * p.block
+        count = min(p.block, p.tiles - first)
+        steps.input(x, x_mask, zeros, s, first, count, v, p.v_at)
+        for panel in range(p.panels):
+            steps.multiply(v, p.v_at, POINTS, count, s.C, u + panel * p.u, v + p.v, p.m_at, False)
+            steps.output(v + p.v, p.m_at, s, first, count, panel, b, y_mask, add, y)
+
+
+cdef void convolve_by_panels(
+    const winograd_steps* steps, Plan p, winograd_shape s, const floating* x, const uint8_t* x_mask,
+    const floating* w, bint flip, const floating* b, floating* y, uint8_t* y_mask, bint add,
+    floating* work, int threads,
+) noexcept nogil:
+    """Deep layers, whose weights are larger than the picture there: all tiles of a batch are transformed,
+    then each job makes a panel of weights, a row at a time in its cache, and sends the batch through it.
+    """
+    cdef floating* zeros = work
+    cdef floating* v = zeros + s.C
+    cdef floating* room = v + p.v  # of each thread: g, a row of u, m
+    cdef Py_ssize_t batch, start, jobs, job, blocks, panel, first, count
+    cdef int row
+    cdef floating* g
+    cdef floating* m
+    for batch in range((p.tiles + p.batch - 1) // p.batch):
+        start = batch * p.batch
+        jobs = (min(p.batch, p.tiles - start) + steps.rows - 1) // steps.rows
+        for job in prange(jobs, num_threads=min(threads, jobs), schedule="dynamic"):
+            first = job * steps.rows
+            count = min(steps.rows, p.tiles - start - first)
+            steps.input(x, x_mask, zeros, s, start + first, count, v + first * p.v_at.row, p.v_at)
+        blocks = (min(p.batch, p.tiles - start) + p.block - 1) // p.block
+        jobs = p.panels * blocks
+        for job in prange(jobs, num_threads=min(threads, jobs), schedule="dynamic"):
+            g = room + npstyle_thread() * (p.g + p.u_row + p.m)
+            m = g + p.g + p.u_row
+            panel = job // blocks
+            first = job % blocks * p.block
+            count = min(p.block, p.tiles - start - first)
+            steps.gather(w, s, flip, panel, g)
+            for row in range(TILE):
+                steps.kernel(g, s.C, row, g + p.g)
+                steps.multiply(
+                    v + row * TILE * p.v_at.step + first * p.v_at.row, p.v_at, TILE, count, s.C, g + p.g,
+                    m + row * TILE * p.m_at.step, p.m_at, True,
+                )
+            steps.output(m, p.m_at, s, start + first, count, panel, b, y_mask, add, y)
+
+
+cdef void convolve(
+    winograd_shape s, const floating* x, const uint8_t* x_mask, const floating* w, bint flip,
+    const floating* b, floating* y, uint8_t* y_mask, bint add, floating* work, int threads,
+) noexcept nogil:
+    cdef const winograd_steps* steps = steps_float if floating is float else steps_double
+    cdef Plan p = plan(steps, s)
+    memset(work, 0, s.C * sizeof(floating))  # what stands outside the picture
+    if p.by_panels:
+        convolve_by_panels(steps, p, s, x, x_mask, w, flip, b, y, y_mask, add, work, threads)
+    else:
+        convolve_by_blocks(steps, p, s, x, x_mask, w, flip, b, y, y_mask, add, work, threads)
+
+
+def winograd(
+    const floating[:, :, ::1] x,  # IN (H, W, C)
+    const floating[:, ::1] w,     # IN (9C, K)
+    const floating[::1] b,        # IN (K,)
+    floating[:, :, ::1] y,        # OUT (H, W, K)
+    uint8_t[::1] mask,            # OUT (H W K / 8,)
+    floating[::1] work,           # numbers to work in, as many as winograd_work says
+    int threads,
+):
+    cdef winograd_shape s = winograd_shape(x.shape[0], x.shape[1], x.shape[2], w.shape[1])
+    with nogil:
+        convolve(
+            s, &x[0, 0, 0], NULL, &w[0, 0], False, &b[0], &y[0, 0, 0], &mask[0], False, &work[0], threads
+        )
+
+
+def winograd_backward(
+    const floating[:, :, ::1] dy,  # IN (H, W, K)
+    const uint8_t[::1] mask,       # IN (H W K / 8,)
+    const floating[:, ::1] w,      # IN (9C, K)
+    floating[:, :, ::1] dx,        # OUT (H, W, C), IN, too, with add
+    bint add,
+    floating[::1] work,            # numbers to work in, as many as winograd_work says
+    int threads,
+):
+    # Forward with the roles of C and K exchanged.
+    cdef winograd_shape s = winograd_shape(dy.shape[0], dy.shape[1], dy.shape[2], dx.shape[2])
+    with nogil:
+        convolve[floating](
+            s, &dy[0, 0, 0], &mask[0], &w[0, 0], True, NULL, &dx[0, 0, 0], NULL, add, &work[0], threads
+        )
