@@ -4,7 +4,7 @@ BLAS thinks in columns: an (M, N) array in C order is to it an (N, M) matrix, so
 for with its factors exchanged, (A B)' = B' A'. Only this file knows.
 """
 from cython cimport floating
-from scipy.linalg.cython_blas cimport dgemm, dsyrk, sgemm, ssyrk
+from scipy.linalg.cython_blas cimport dgemm, sgemm
 
 
 cdef inline void matmul(
@@ -16,12 +16,3 @@ cdef inline void matmul(
         sgemm("N", "N", &N, &M, &K, &one, <float*>b, &row, <float*>a, &K, &beta, c, &row)
     else:
         dgemm("N", "N", &N, &M, &K, &one, <double*>b, &row, <double*>a, &K, &beta, c, &row)
-
-
-cdef inline void lower_gram(int M, int C, const floating* f, floating* g) noexcept nogil:
-    """Lower triangle of g (C, C) = f'f with f (M, C); the upper triangle is left as it was."""
-    cdef floating one = 1, zero = 0
-    if floating is float:
-        ssyrk("U", "N", &C, &M, &one, <float*>f, &C, &zero, g, &C)
-    else:
-        dsyrk("U", "N", &C, &M, &one, <double*>f, &C, &zero, g, &C)

@@ -1,14 +1,51 @@
-"""Gram matrix G = F'F of a response F (M, C), and the gradient it sends back to F."""
+"""Gram matrix G = F'F of a response F (M, C), and the gradient it sends back to F.
+
+The products stand in gram_steps.h; C is a multiple of 32 there.
+"""
 import numpy as np
 
 from cython cimport floating
 from cython.parallel cimport prange
 
-from npstyle._kernels._blas cimport lower_gram, matmul
+from npstyle._buffers import aligned
+from npstyle._kernels._openmp cimport npstyle_thread
 
-# Rows of F a thread takes at a time.
+cdef extern from "gram.h" nogil:
+    enum:
+        DEPTH
+    ctypedef struct gram_steps:
+        const char* name
+        Py_ssize_t panel
+        void (*gram)(const void* f, Py_ssize_t count, Py_ssize_t C, void* pack, void* g) noexcept nogil
+        void (*times)(
+            const void* f, Py_ssize_t count, Py_ssize_t C, const void* s, void* df
+        ) noexcept nogil
+    const gram_steps* gram_find(const char* name, int bytes)
+
+cdef const gram_steps* steps_float
+cdef const gram_steps* steps_double
+
+
+def use(name=None):
+    """Choose an instruction set, "avx512", "avx2" or "plain"; None takes the best. Returns its name."""
+    global steps_float, steps_double
+    cdef bytes text = b"" if name is None else name.encode()
+    cdef const char* wanted = NULL
+    if name is not None:
+        wanted = text
+    if gram_find(wanted, 4) == NULL:
+        raise ValueError(f"this processor, or this build, has no {name}")
+    steps_float = gram_find(wanted, 4)
+    steps_double = gram_find(wanted, 8)
+    return steps_float.name.decode()
+
+
+use()
+
+# Rows of F that one job takes.
 cdef enum:
-    BLOCK = 2048
+    SUMMED = 512
+    MULTIPLIED = 256
 
 
 def gram(
@@ -16,14 +53,16 @@ def gram(
     double[:, ::1] g,          # OUT (C, C)
     int threads,
 ):
+    cdef const gram_steps* steps = steps_float if floating is float else steps_double
     cdef Py_ssize_t M = f.shape[0], C = f.shape[1], i, first, row
-    cdef Py_ssize_t blocks = (M + BLOCK - 1) // BLOCK
-    cdef floating[:, :, ::1] partial = np.empty(
-        (blocks, C, C), dtype=np.float32 if floating is float else np.float64
-    )
-    for i in prange(blocks, nogil=True, num_threads=min(threads, blocks), schedule="dynamic"):
-        first = i * BLOCK
-        lower_gram(min(BLOCK, M - first), C, &f[first, 0], &partial[i, 0, 0])
+    cdef Py_ssize_t blocks = (M + SUMMED - 1) // SUMMED
+    dtype = np.float32 if floating is float else np.float64
+    cdef floating[:, :, ::1] partial = aligned((blocks, C, C), dtype)
+    threads = min(threads, blocks)
+    cdef floating[:, ::1] pack = aligned((threads, DEPTH * steps.panel), dtype)
+    for i in prange(blocks, nogil=True, num_threads=threads, schedule="dynamic"):
+        first = i * SUMMED
+        steps.gram(&f[first, 0], min(SUMMED, M - first), C, &pack[npstyle_thread(), 0], &partial[i, 0, 0])
     for row in prange(C, nogil=True, num_threads=min(threads, C), schedule="dynamic"):
         add_row(partial, g, row)
 
@@ -50,12 +89,14 @@ def gram_backward(
     floating[:, ::1] df,       # OUT (M, C)
     int threads,
 ):
+    cdef const gram_steps* steps = steps_float if floating is float else steps_double
     cdef Py_ssize_t M = f.shape[0], C = f.shape[1], i, first
-    cdef Py_ssize_t blocks = (M + BLOCK - 1) // BLOCK
-    cdef floating[:, ::1] s = np.add(dg, np.transpose(dg)).astype(
-        np.float32 if floating is float else np.float64
-    )
+    cdef Py_ssize_t blocks = (M + MULTIPLIED - 1) // MULTIPLIED
+    # dg + dg', the columns of a panel side by side.
+    packed = aligned((C // steps.panel, C, steps.panel), np.float32 if floating is float else np.float64)
+    packed[...] = np.add(dg, np.transpose(dg)).reshape(C, C // steps.panel, steps.panel).transpose(1, 0, 2)
+    cdef const floating[:, :, ::1] panels = packed
     threads = min(threads, blocks)
     for i in prange(blocks, nogil=True, num_threads=threads, schedule="dynamic"):
-        first = i * BLOCK
-        matmul(min(BLOCK, M - first), C, C, &f[first, 0], &s[0, 0], <floating>0, &df[first, 0], C)
+        first = i * MULTIPLIED
+        steps.times(&f[first, 0], min(MULTIPLIED, M - first), C, &panels[0, 0, 0], &df[first, 0])

@@ -1,0 +1,47 @@
+/* Gram matrix and its gradient, for one type of number and one instruction set: included by
+   instruction_sets.h, after vectors.h. C is a multiple of 32. */
+
+/* Lower triangle, and some of the upper, of g (C, C) = f'f for f (count, C). pack (DEPTH, PANEL) is
+   room for some columns of f, one row behind the other. */
+TARGET static void NAME(gram)(const void *f_, idx count, idx C, void *pack_, void *g_)
+{
+    REAL *pack = (REAL *)pack_;
+    for (idx first = 0; first < count; first += DEPTH) {
+        const idx depth = count - first < DEPTH ? count - first : DEPTH;
+        const REAL *f = (const REAL *)f_ + first * C;
+        for (idx j = 0; j < C; j += PANEL) {
+            for (idx m = 0; m < depth; m++)
+                memcpy(pack + m * PANEL, f + m * C + j, PANEL * sizeof(REAL));
+            for (idx i = j; i < C; i += 4 * (ROWS / 4))
+                NAME(product)(4 * (ROWS / 4), f + i, 1, C, depth, pack, first > 0, (REAL *)g_ + i * C + j, C,
+                              0, 0);
+        }
+    }
+}
+
+/* df (count, C) = f (count, C) s (C, C), where s stands in panels: (C / PANEL, C, PANEL). Where one pass makes
+   the sums, df goes past the caches: it is needed much later. */
+INLINE void NAME(times_)(const REAL *f, idx count, idx C, const REAL *s, REAL *df, const int stream)
+{
+    for (idx j = 0; j < C; j += PANEL)
+        for (idx c = 0; c < C; c += DEPTH) {
+            const idx depth = C - c < DEPTH ? C - c : DEPTH;
+            const REAL *u = s + j * C + c * PANEL;
+            idx row = 0;
+            for (; row + ROWS <= count; row += ROWS)
+                NAME(product)(ROWS, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 1, stream);
+            for (; row < count; row++)
+                NAME(product)(1, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 0, 0);
+        }
+}
+
+TARGET static void NAME(times)(const void *f, idx count, idx C, const void *s, void *df)
+{
+    if (C <= DEPTH && (uintptr_t)df % 64 == 0)
+        NAME(times_)((const REAL *)f, count, C, (const REAL *)s, (REAL *)df, 1);
+    else
+        NAME(times_)((const REAL *)f, count, C, (const REAL *)s, (REAL *)df, 0);
+    FENCE();
+}
+
+static const gram_steps NAME(steps) = {ISA, PANEL, NAME(gram), NAME(times)};
