@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from npstyle._buffers import Buffers
 from npstyle.errors import UserError
 from npstyle.losses import content_loss, gram_matrix, style_loss, sum_of_squares, total_variation
 from npstyle.settings import Settings
@@ -73,8 +72,6 @@ class Objective:
         self.terms: dict[str, float] = {}
         if settings.style_layers and not self.styles:
             raise UserError("styles", "none", "at least one picture", "give one, or no style layers")
-        # Not the network's: these live through both passes, its own only from one layer to the next.
-        self._buffers = Buffers()
         # By dtype: a float64 gradient needs float64 targets.
         self._targets: dict[np.dtype[Any], tuple[dict[str, Target], dict[str, Target]]] = {}
         self._targets_in(np.dtype(np.float32))
@@ -101,7 +98,7 @@ class Objective:
         tape: Tape = []
         threads = self.network.threads
         for name, F in self.network.walk(x, {**content, **style}, tape):
-            dF = gradients[name] = self._buffers.empty(F.shape, F.dtype)
+            dF = gradients[name] = self.network.buffers.empty(F.shape, F.dtype)
             if name in style:
                 terms[f"style/{name}"], _ = style_loss(F, *style[name], threads=threads, out=dF)
             if name in content and name not in style:
@@ -110,8 +107,6 @@ class Objective:
                 terms[f"content/{name}"], second = content_loss(F, *content[name])
                 dF += second
         gradient = self.network.backward(tape, gradients, overwrite=True)
-        for dF in gradients.values():
-            self._buffers.give(dF)
         terms["total_variation"] = 0.0
         if self.settings.tv_weight:
             terms["total_variation"], dx = total_variation(x, self.settings.tv_weight)

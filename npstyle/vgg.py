@@ -160,7 +160,8 @@ class VGG19:
         gradients : {name: (h, w, K) array}
             dLoss / dresponse for some of the layers recorded.
         overwrite : bool
-            The gradients given are not needed any more: add up in their memory.
+            The gradients given are not needed any more: add up in their memory, and give back what is from
+            `buffers`.
 
         Returns
         -------

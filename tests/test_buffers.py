@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
 
 from npstyle._buffers import ALIGNMENT, Buffers
 
@@ -38,8 +41,9 @@ def test_the_smallest_block_that_fits_is_taken() -> None:
     large, small = buffers.empty((1000,), np.float32), buffers.empty((10,), np.float32)
     buffers.give(large)
     buffers.give(small)
-    assert np.shares_memory(small, buffers.empty((10,), np.float32))
-    assert np.shares_memory(large, buffers.empty((10,), np.float32))
+    first, second = buffers.empty((10,), np.float32), buffers.empty((10,), np.float32)
+    assert np.shares_memory(small, first)
+    assert np.shares_memory(large, second)
 
 
 def test_arrays_from_elsewhere_are_left_alone() -> None:
@@ -55,7 +59,58 @@ def test_blocks_too_small_for_the_next_picture_are_let_go() -> None:
     buffers.give(buffers.empty((10,), np.float32))
     large = buffers.empty((1000,), np.float32)
     gc.collect()
-    assert [block.nbytes for block in buffers._ours.values()] == [large.nbytes + ALIGNMENT]
+    assert buffers.nbytes == large.nbytes + -large.nbytes % ALIGNMENT
+
+
+def test_what_is_not_asked_for_stays_for_others() -> None:
+    buffers = Buffers()
+    whole = buffers.empty((4096,), np.uint8)
+    buffers.give(whole)
+    parts = [buffers.empty((1000,), np.uint8) for _ in range(4)]
+    assert all(np.shares_memory(whole, part) for part in parts)
+    assert all(part.ctypes.data % ALIGNMENT == 0 for part in parts)
+    assert not any(np.shares_memory(parts[i], parts[j]) for i in range(4) for j in range(i))
+    assert buffers.nbytes == 4096
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 2, 1)])
+def test_free_neighbours_are_one_part_again(order: tuple[int, ...]) -> None:
+    buffers = Buffers()
+    whole = buffers.empty((3072,), np.uint8)
+    buffers.give(whole)
+    parts = [buffers.empty((1024,), np.uint8) for _ in range(3)]
+    for index in order:
+        buffers.give(parts[index])
+    assert np.shares_memory(whole, buffers.empty((3072,), np.uint8))
+    assert buffers.nbytes == 3072
+
+
+def test_what_is_forgotten_comes_back_when_its_last_view_is_gone() -> None:
+    buffers = Buffers()
+    view = buffers.empty((8, 128), np.float32)[2:]
+    gc.collect()
+    other = buffers.empty((8, 128), np.float32)
+    assert not np.shares_memory(view, other)
+    address = view.ctypes.data - 2 * 128 * 4
+    del view
+    gc.collect()
+    assert buffers.empty((8, 128), np.float32).ctypes.data == address
+
+
+def test_lent_parts_never_overlap_in_a_long_life() -> None:
+    buffers, rng = Buffers(), np.random.default_rng(0)
+    lent: list[tuple[int, NDArray[Any]]] = []
+    for number in range(2000):
+        if lent and rng.random() < 0.5:
+            filled, array = lent.pop(rng.integers(len(lent)))
+            assert (array == filled).all()
+            if rng.random() < 0.8:
+                buffers.give(array)
+        else:
+            array = buffers.empty((int(rng.integers(1, 3000)),), np.int64)
+            array[...] = number
+            lent.append((number, array))
+    assert all((array == filled).all() for filled, array in lent)
 
 
 def test_what_is_given_back_twice_is_lent_once() -> None:
