@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,10 +21,103 @@ def blas_threads() -> set[int]:
 
 def test_by_default_every_core_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _threads.resolve(None) == _threads.available() >= 1
+    monkeypatch.setattr(_threads, "cpu_limits", lambda _: frozenset())
+    monkeypatch.setattr(os, "process_cpu_count", lambda: 7, raising=False)
+    assert _threads.resolve(None) == 7
+    monkeypatch.delattr(os, "process_cpu_count")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
     assert _threads.resolve(None) == 3
     monkeypatch.delattr(os, "sched_getaffinity")
-    assert _threads.resolve(None) == (os.cpu_count() or 1)
+    monkeypatch.setattr(os, "cpu_count", lambda: 9)
+    assert _threads.resolve(None) == 9
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert _threads.resolve(None) == 1
+
+
+def control_groups(system: Path, own: str, files: dict[str, str]) -> Path:
+    """Lay out what Linux shows: /proc/self/cgroup, and files below /sys/fs/cgroup."""
+    texts = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    for name, text in {"proc/self/cgroup": own, **texts}.items():
+        (system / name).parent.mkdir(parents=True, exist_ok=True)
+        (system / name).write_bytes(text.encode("latin-1"))
+    return system
+
+
+def version_1(folder: str, quota: int, period: int = 100000) -> dict[str, str]:
+    return {f"{folder}/cpu.cfs_quota_us": f"{quota}\n", f"{folder}/cpu.cfs_period_us": f"{period}\n"}
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "limits"),
+    [
+        pytest.param("0::/a\n", {"a/cpu.max": "200000 100000\n"}, {2}, id="own group"),
+        pytest.param("0::/\n", {"cpu.max": "150000 100000\n"}, {2}, id="rounded up, container's own view"),
+        pytest.param("0::/\n", {"cpu.max": "1000 100000\n"}, {1}, id="at least one"),
+        pytest.param("0::/\n", {"cpu.max": "150000 50000\n"}, {3}, id="another period"),
+        pytest.param("0::/a\n", {"a/cpu.max": "max 100000\n"}, set(), id="max"),
+        pytest.param(
+            "0::/a/b/c\n",
+            {"cpu.max": "700000 100000", "a/cpu.max": "500000 100000", "a/b/c/cpu.max": "max 100000"},
+            {5, 7},
+            id="groups above",
+        ),
+        pytest.param("0::/a\n", {"b/cpu.max": "200000 100000\n"}, set(), id="another's group"),
+        pytest.param("0::/../a\n", {"cpu.max": "200000 100000\n"}, set(), id="out of sight"),
+        pytest.param("4:cpu:/a\n", version_1("cpu/a", 250000), {3}, id="version 1"),
+        pytest.param("4:cpu:/a/b\n", version_1("cpu/a", 200000, 50000), {4}, id="version 1, group above"),
+        pytest.param(
+            "4:cpu,cpuacct:/a\n", version_1("cpu,cpuacct/a", 200000), {2}, id="version 1, two names"
+        ),
+        pytest.param(
+            "4:cpu:/docker/12ab\n", version_1("cpu", 200000), {2}, id="version 1, path from outside"
+        ),
+        pytest.param("4:cpu:/a\n", version_1("cpu/a", -1), set(), id="version 1, -1"),
+        pytest.param("5:cpuset:/a\n", version_1("cpu/a", 200000), set(), id="version 1, other controllers"),
+        pytest.param(
+            "7:memory:/m\n4:cpu,cpuacct:/a\n0::/u\n",
+            version_1("cpu/a", 300000) | {"unified/u/cgroup.procs": "1\n"},
+            {3},
+            id="both versions, limit in 1",
+        ),
+        pytest.param(
+            "7:memory:/m\n0::/u\n", {"unified/u/cpu.max": "200000 100000\n"}, {2}, id="both, limit in 2"
+        ),
+        pytest.param("", {"cpu.max": "200000 100000\n"}, set(), id="in no group"),
+        pytest.param("\xff\0\n::\n0:\n/\n", {"cpu.max": "200000 100000\n"}, set(), id="garbage for a group"),
+        pytest.param("0::/\xff/\0\n", {"cpu.max": "200000 100000\n"}, {2}, id="garbage below a group"),
+        *(
+            pytest.param("0::/\n", {"cpu.max": text}, set(), id=f"garbage {text!r}")
+            for text in (
+                "",
+                "\xff\xfe",
+                "2",
+                "0 100000",
+                "200000 0",
+                "-200000 100000",
+                "-1 -1",
+                "1 2 3",
+                "1.5 1",
+            )
+        ),
+        pytest.param("0::/\n", {"cpu.max/folder": ""}, set(), id="unreadable"),
+        pytest.param("4:cpu:/\n", {"cpu/cpu.cfs_quota_us": "200000\n"}, set(), id="version 1, half of it"),
+    ],
+)
+def test_limits_of_control_groups(tmp_path: Path, own: str, files: dict[str, str], limits: set[int]) -> None:
+    assert _threads.cpu_limits(control_groups(tmp_path, own, files)) == limits
+
+
+def test_no_control_groups(tmp_path: Path) -> None:
+    assert _threads.cpu_limits(tmp_path) == set()
+
+
+@pytest.mark.parametrize(("cores", "available"), [(8, 3), (2, 2)])
+def test_the_tightest_limit_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, available: int
+) -> None:
+    monkeypatch.setattr(os, "process_cpu_count", lambda: cores, raising=False)
+    files = {"cpu.max": "600000 100000", "a/cpu.max": "300000 100000", "a/b/cpu.max": "500000 100000"}
+    assert _threads.available(control_groups(tmp_path, "0::/a/b\n", files)) == available
 
 
 def test_more_threads_than_anyone_has_are_cut_off() -> None:

@@ -148,6 +148,7 @@ def winograd(
 
     x (H, W, C), w (9C, K), b (K,), y (H, W, K), mask (H W K / 8,), work (winograd_work(...),).
     """
+    threads = resolve(threads)  # once: what is available may change, and `work` was made for so many
     H, W, C = x.shape
     K = w.shape[1]
     _check_channels("winograd", C, K)
@@ -162,13 +163,14 @@ def winograd(
         mask=(mask, (H * W * K // 8,)),
         work=(work, (numbers,)),
     )
-    _kernels.winograd(x, w, b, y, mask, work, resolve(threads))
+    _kernels.winograd(x, w, b, y, mask, work, threads)
 
 
 def winograd_backward(
     dy: Array, mask: Bytes, w: Array, dx: Array, add: bool, work: Array, threads: int | None = None
 ) -> None:
     """dx = derivative of `winograd`, or dx += with `add`: dy (H, W, K), w (9C, K), dx (H, W, C)."""
+    threads = resolve(threads)
     H, W, K = dy.shape
     C = dx.shape[2]
     _check_channels("winograd_backward", C, K)
@@ -182,7 +184,7 @@ def winograd_backward(
         dx=(dx, (H, W, C)),
         work=(work, (numbers,)),
     )
-    _kernels.winograd_backward(dy, mask, w, dx, add, work, resolve(threads))
+    _kernels.winograd_backward(dy, mask, w, dx, add, work, threads)
 
 
 def _check_channels(kernel: str, C: int, K: int) -> None:
