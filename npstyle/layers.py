@@ -99,8 +99,8 @@ class Conv2D:
 class WinogradConvReLU:
     """What `Conv2D` and `ReLU` do one after the other, in one pass and with a fifth of the multiplications.
 
-    y = max(x * kernel + bias, 0), by Winograd's minimal filtering F(6x6, 3x3). It rounds differently: in
-    float32 to about 1e-5 of the size of y, where `Conv2D` is at 1e-6.
+    y = max(x * kernel + bias, 0), by Winograd's minimal filtering F(6x6, 3x3). In float32 it rounds to some
+    1e-6 of the size of y, ten times as much as `Conv2D`.
 
     Parameters
     ----------

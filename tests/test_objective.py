@@ -13,7 +13,7 @@ from gradcheck import directional_error
 from npstyle import VGG19, Objective, Settings, UserError, load_weights, preset
 from npstyle.architecture import CONVOLUTION_METHODS
 from npstyle.losses import gram_matrix
-from tolerances import ADJOINT, DIRECTIONAL
+from tolerances import ADJOINT, DIRECTIONAL, SAME
 
 Array = NDArray[Any]
 
@@ -64,13 +64,16 @@ def test_both_ways_to_convolve_have_the_same_derivative(pooling: str) -> None:
 
 @pytest.mark.parametrize("convolution", CONVOLUTION_METHODS)
 def test_the_gradient_in_float32_is_that_in_float64(convolution: str) -> None:
-    """For the recipe of the paper, as the benchmark runs it, with average pooling."""
+    """For the recipe of the paper, in a picture so small that rounding turns no response's sign.
+
+    One sign of two million has been seen to change a gradient by 6e-4.
+    """
     network = VGG19(load_weights("random", seed=1), convolution=convolution)
-    objective = Objective(network, picture(96, 80), [picture(70, 90, 1)], preset("paper"))
-    x = picture(96, 80, 2)
+    objective = Objective(network, picture(64, 48), [picture(70, 90, 1)], preset("paper"))
+    x = picture(64, 48, 2)
     _, exact = objective(x)
     _, found = objective(x.astype(np.float32))
-    assert np.linalg.norm(found - exact) < 1e-3 * np.linalg.norm(exact)
+    assert np.linalg.norm(found - exact) < SAME[found.dtype] * np.linalg.norm(exact)
 
 
 def test_the_paper_preset_is_the_formula_of_the_paper(network: VGG19) -> None:

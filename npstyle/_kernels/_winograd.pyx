@@ -63,7 +63,7 @@ use()
 
 # Sizes, measured best. None depends on the number of threads.
 cdef enum:
-    BLOCK = 32     # tiles that a job transforms and multiplies, in its second-level cache
+    BLOCK = 32     # tiles that a job transforms and multiplies: 1 MB, in its own cache, for 64 channels
     BATCH = 128    # tiles that are transformed for all threads together, in the third-level cache
     LARGE = 65536  # C K above which transformed weights, 16 MB then, would fill that cache
     FEW = 256      # tiles below which there is not a block for every thread
@@ -141,8 +141,9 @@ cdef void convolve_by_panels(
     const floating* w, bint flip, const floating* b, floating* y, uint8_t* y_mask, bint add,
     floating* work, int threads,
 ) noexcept nogil:
-    """Deep layers, whose weights are larger than the picture there: all tiles of a batch are transformed,
-    then each job makes a panel of weights, a row at a time in its cache, and sends the batch through it.
+    """Deep layers, whose weights are larger than the picture there, and small pictures: all tiles of a batch
+    are transformed, then each job makes a panel of weights, a row at a time in its cache, and sends the batch,
+    or a block of it, through.
     """
     cdef floating* zeros = work
     cdef floating* v = zeros + s.C

@@ -92,7 +92,7 @@ INLINE void NAME(product)(const int rows, const REAL *v, idx v_row, idx v_next, 
     for (int r = 0; r < rows; r++)
         UNROLL
         for (int i = 0; i < WIDTH; i++)
-            sum[r][i] = more ? LOAD(m + r * m_row + i * LANES) : zero;
+            sum[r][i] = zero;
     for (idx c = 0; c < C; c++, u += PANEL) {
         VEC column[WIDTH];
         if (ahead)
@@ -113,5 +113,5 @@ INLINE void NAME(product)(const int rows, const REAL *v, idx v_row, idx v_next, 
             if (stream)
                 STREAM(m + r * m_row + i * LANES, sum[r][i]);
             else
-                STORE(m + r * m_row + i * LANES, sum[r][i]);
+                STORE(m + r * m_row + i * LANES, more ? LOAD(m + r * m_row + i * LANES) + sum[r][i] : sum[r][i]);
 }

@@ -11,8 +11,9 @@
    A matrix is applied to columns, then to rows, by the ..._1d functions. The points are 0, +-1, +-2,
    +-1/2 and infinity: a pair +-p shares its even and its odd part. */
 
-/* y = B' x for x of TILE vectors: row p of B' has the coefficients of the product of (z - q) over all
-   points q but p. */
+/* y = B' x for x of TILE vectors: row p of B' has the coefficients of the product of (z - q) over all finite
+   points q but p, row infinity those over all of them. At p = 0 the signs of this row and of kernel_1d's are
+   turned, which changes nothing. */
 INLINE void NAME(input_1d)(const VEC *x, VEC *y)
 {
     VEC even, odd;
@@ -32,7 +33,7 @@ INLINE void NAME(input_1d)(const VEC *x, VEC *y)
     y[7] = x[7] - x[1] + N(5.25) * (x[3] - x[5]);
 }
 
-/* y = G x for x of 3 vectors: row p of G is (1, p, p^2) over the product of (p - q). */
+/* y = G x for x of 3 vectors: row p of G is (1, p, p^2) over the product of (p - q), row infinity (0, 0, 1). */
 INLINE void NAME(kernel_1d)(const VEC *x, VEC *y)
 {
     VEC even, odd;
@@ -129,7 +130,8 @@ TARGET static void NAME(gather)(const void *w_, winograd_shape s, int flip, idx 
         }
 }
 
-/* One row of a panel's transformed weights, u (TILE, C, PANEL), from its filters g (C, 3, 3, PANEL). */
+/* One row of a panel's transformed weights, u (TILE, C, PANEL), from its filters g (C, 3, 3, PANEL): G's own
+   numbers down the columns, kernel_1d along the row. */
 TARGET static void NAME(kernel)(const void *g_, idx C, int row, void *u_)
 {
     static const REAL G[TILE][3] = {
@@ -156,7 +158,7 @@ TARGET static void NAME(kernel)(const void *g_, idx C, int row, void *u_)
         }
 }
 
-/* Products of `count` tiles, rounded up to ROWS, with a panel u (points, C, PANEL), for some of the POINTS
+/* Products of `count` tiles, rounded up to ROWS (rows that stand for no tile are not looked at later), with a panel u (points, C, PANEL), for some of the POINTS
    places in a tile: m (points, count, PANEL). */
 TARGET static void NAME(multiply)(const void *v_, winograd_stack at, idx points, idx count, idx C,
                                   const void *u_, void *m_, winograd_stack to, int ahead)
