@@ -8,7 +8,6 @@ differently with every thread count. So it is limited to one thread as long as a
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 
 from threadpoolctl import ThreadpoolController
 
+from npstyle._cgroups import control_groups, text
 from npstyle.errors import whole_number
 
 # More than this has no use, and every thread of a kernel has a buffer of its own.
@@ -44,28 +44,7 @@ def cpu_limits(system: Path) -> frozenset[int]:
 
     Read once, as kernels ask at every call, and so that buffers made for a number of threads go on fitting.
     """
-    return frozenset(limit for group in _control_groups(system) if (limit := _cpu_limit(group)))
-
-
-def _control_groups(system: Path) -> Iterator[Path]:
-    """Folders that a CPU limit of this process can be in, whether they are there or not.
-
-    A line of /proc/self/cgroup is number:controllers:/path. Version 2 has one tree and names no
-    controllers; version 1 has a tree for each, and "unified" beside them where both are in use.
-    """
-    mounts = system / "sys/fs/cgroup"
-    lines = _text(system / "proc/self/cgroup")
-    for controllers, path in re.findall(r"^\d+:([^:\n]*):/(.*)$", lines, re.MULTILINE):
-        own = Path(path)
-        if ".." in own.parts:  # outside what this process can see; what it can see is not above it
-            continue
-        if not controllers:
-            trees = ["", "unified"]
-        else:
-            trees = ["cpu", "cpu,cpuacct"] if "cpu" in controllers.split(",") else []
-        for tree in trees:
-            # A container may see its own folder as the top of the tree, and yet the path from outside.
-            yield from (mounts / tree / group for group in (own, *own.parents))
+    return frozenset(limit for group in control_groups("cpu", system) if (limit := _cpu_limit(group)))
 
 
 def _cpu_limit(group: Path) -> int | None:
@@ -73,21 +52,13 @@ def _cpu_limit(group: Path) -> int | None:
 
     Microseconds in every so many: "150000 100000" in one file (version 2) or in two (version 1).
     """
-    text = _text(group / "cpu.max")
-    text = text or f"{_text(group / 'cpu.cfs_quota_us')} {_text(group / 'cpu.cfs_period_us')}"
+    both = text(group / "cpu.max")
+    both = both or f"{text(group / 'cpu.cfs_quota_us')} {text(group / 'cpu.cfs_period_us')}"
     try:
-        quota, period = map(int, text.split())
+        quota, period = map(int, both.split())
     except ValueError:  # "max 100000", or no such file
         return None
     return -(-quota // period) if quota > 0 and period > 0 else None  # version 1 says -1 for no limit
-
-
-def _text(file: Path) -> str:
-    """Its text, or nothing where there is none to read, which is so on most systems."""
-    try:
-        return file.read_text("utf-8", "surrogateescape")
-    except (OSError, ValueError):
-        return ""
 
 
 def resolve(threads: int | None) -> int:

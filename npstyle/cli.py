@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 IMPATIENCE = 2.0  # seconds within which Ctrl-C pressed again means the same
+WORTH_TELLING = 10.0  # seconds; shorter runs are over before anyone plans for them
 
 EPILOG = """\
 examples:
@@ -107,10 +108,13 @@ def paint(argv: list[str]) -> int:
     init = _starting_file(options)
     H, W, _ = content.shape
     images.check_dimensions(output, W, H)
+    memory = _memory_for(options, settings, content, styles)
     weights = _weights(options, settings)
     if weights.random:
         settings = settings_from(options, otherwise="random")
     _tell_what_is_slow(options)
+    if not options.quiet:
+        _tell(f"{W} x {H} pixels, {options.iterations} iterations: about {_gigabytes(memory)} of memory")
     began = time.monotonic()
     with _Bar(options) as bar, _ctrl_c() as no_more:
         result = stylize(
@@ -163,6 +167,31 @@ def _weights(options: argparse.Namespace, settings: Settings) -> Weights:
         warnings.showwarning = _show_warning
         top = deepest(settings.layers)
         return load_weights(options.weights, options.seed, top, progress=_may_show_bar(options))
+
+
+def _memory_for(
+    options: argparse.Namespace, settings: Settings, content: Any, styles: Sequence[Any]
+) -> float:
+    """Bytes that the run will take; a UserError with a size that fits, if they are not there."""
+    from npstyle import estimate, images
+
+    def bytes_at(size: int) -> float:
+        shapes = [picture.shape for picture in (content, *styles)]
+        sizes = [images.fitted_size(H, W, size) for H, W, _ in shapes]
+        return estimate.of_run(sizes[0], sizes[1:], settings.layers, options.convolution, options.threads)
+
+    needed, free = bytes_at(options.size), estimate.available_memory()
+    if free is None or needed <= free or options.force:
+        return needed
+    fitting = estimate.largest(lambda size: bytes_at(size) <= free, 16, max(content.shape[:2]))
+    cure = f"try --size {fitting}" if fitting else "free some"
+    raise UserError(
+        "memory", f"{_gigabytes(free)} free", f"about {_gigabytes(needed)}", f"{cure}, or --force to go on"
+    )
+
+
+def _gigabytes(number: float) -> str:
+    return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
 def _tell_what_is_slow(options: argparse.Namespace) -> None:
@@ -266,6 +295,7 @@ def painting_parser() -> argparse.ArgumentParser:
     methods = CONVOLUTION_METHODS
     add("--convolution", choices=methods, default="auto", help="how convolutions are computed (auto)")
     add("--threads", type=_whole(1), help="(every core this process may use)", metavar="N")
+    add("--force", action="store_true", help="go on where the memory seems too small")
     add("--quiet", action="store_true", help="say nothing but warnings and errors")
     add("--version", action="version", version=f"npstyle {__version__}")
     return parser
@@ -336,11 +366,16 @@ def _may_show_bar(options: argparse.Namespace) -> bool:
 
 
 class _Bar:
-    """Progress with loss and time left, where someone is looking."""
+    """Progress with loss and time left, where someone is looking; elsewhere one line on the time left."""
+
+    FIRST = 3  # iterations that the line is made from
 
     def __init__(self, options: argparse.Namespace) -> None:
         from tqdm import tqdm
 
+        self.iterations = options.iterations
+        self.told = options.quiet or _may_show_bar(options)
+        self.began = math.nan
         self.bar = tqdm(
             total=options.iterations, disable=not _may_show_bar(options), unit="it", dynamic_ncols=True
         )
@@ -348,6 +383,12 @@ class _Bar:
     def step(self, progress: Progress) -> None:
         self.bar.set_postfix_str(f"loss {progress.loss:.4g}", refresh=False)
         self.bar.update()
+        if progress.iteration == 1:
+            self.began = time.monotonic()
+        elif progress.iteration == 1 + self.FIRST and not self.told:
+            left = (time.monotonic() - self.began) / self.FIRST * (self.iterations - progress.iteration)
+            if left > WORTH_TELLING:
+                _tell(f"about {_duration(left)} to go")
 
     def close(self) -> None:
         self.bar.close()
@@ -357,6 +398,10 @@ class _Bar:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _report(result: StyleResult, output: Path, seconds: float) -> None:

@@ -193,18 +193,10 @@ class VGG19:
         yield Step(CaffeInput(), None)
         for name in LAYERS[: LAYERS.index(top) + 1]:
             halved = block_of(name) - 1
-            key = (name, x.dtype, self._method(name, H >> halved, W >> halved))
+            key = (name, x.dtype, method_of(self.convolution, name, H >> halved, W >> halved))
             if key not in self._steps:
                 self._steps[key] = list(self._make(*key))
             yield from self._steps[key]
-
-    def _method(self, name: str, H: int, W: int) -> str:
-        """How a layer of H x W pixels is computed."""
-        if name not in CONVOLUTIONS or CONVOLUTIONS[name][0] == 3:
-            return "im2col"
-        if self.convolution == "auto":
-            return "winograd" if H * W >= LEAST_FOR_WINOGRAD else "im2col"
-        return self.convolution
 
     def _make(self, name: str, dtype: np.dtype[Any], method: str) -> Iterator[Step]:
         if name not in CONVOLUTIONS:
@@ -217,6 +209,15 @@ class VGG19:
         else:
             yield Step(Conv2D(kernel, bias, self.threads, self.buffers), None)
             yield Step(ReLU(in_place=True, threads=self.threads), name)
+
+
+def method_of(convolution: str, name: str, H: int, W: int) -> str:
+    """How a layer of H x W pixels is computed: "im2col" or "winograd"."""
+    if name not in CONVOLUTIONS or CONVOLUTIONS[name][0] == 3:
+        return "im2col"
+    if convolution == "auto":
+        return "winograd" if H * W >= LEAST_FOR_WINOGRAD else "im2col"
+    return convolution
 
 
 def filters_of(weights: Mapping[str, Filters], name: str) -> tuple[Array, Array]:

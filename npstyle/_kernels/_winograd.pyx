@@ -141,9 +141,9 @@ cdef void convolve_by_panels(
     const floating* w, bint flip, const floating* b, floating* y, uint8_t* y_mask, bint add,
     floating* work, int threads,
 ) noexcept nogil:
-    """Deep layers, whose weights are larger than the picture there, and small pictures: all tiles of a batch
-    are transformed, then each job makes a panel of weights, a row at a time in its cache, and sends the batch,
-    or a block of it, through.
+    """Deep layers, whose weights are larger than the picture there, and small pictures: all tiles of a
+    batch are transformed, then each job makes a panel of weights, a row at a time in its cache, and sends
+    the batch, or a block of it, through.
     """
     cdef floating* zeros = work
     cdef floating* v = zeros + s.C
