@@ -15,7 +15,7 @@ from Cython.Build import cythonize  # type: ignore[import-untyped, unused-ignore
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-KERNELS = ["_convolution", "_winograd", "_relu", "_pooling", "_gram", "_openmp"]
+KERNELS = ["_convolution", "_winograd", "_thin", "_relu", "_pooling", "_gram", "_openmp"]
 DEBUG = os.environ.get("NPSTYLE_DEBUG", "0") == "1"
 
 # (compile flags, link flags) by compiler: tried in turn until one of them builds and links.

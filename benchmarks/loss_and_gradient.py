@@ -49,18 +49,21 @@ def pictures(size: int) -> tuple[Any, Any, Any]:
     return content, style, (content + style) / 2
 
 
-def npstyle_evaluation(size: int, threads: int | None) -> Callable[[], Any]:
+def npstyle_evaluation(size: int, threads: int | None, convolution: str = "auto") -> Callable[[], Any]:
     """A function that makes one evaluation with npstyle."""
     import npstyle
 
     content, style, x = pictures(size)
-    network = npstyle.VGG19(npstyle.load_weights("random", deepest="conv5_1"), threads=threads)
+    weights = npstyle.load_weights("random", deepest="conv5_1")
+    network = npstyle.VGG19(weights, convolution=convolution, threads=threads)
     objective = npstyle.Objective(network, content, [style], npstyle.preset("paper"))
     return lambda: objective(x)
 
 
-def torch_evaluation(size: int, threads: int | None, channels_last: bool) -> Callable[[], Any]:
-    """The same work as PyTorch's users write it."""
+def torch_evaluation(
+    size: int, threads: int | None, channels_last: bool, bfloat16: bool = False
+) -> Callable[[], Any]:
+    """The same work as PyTorch's users write it; with bfloat16, in rounded arithmetic."""
     import torch
     from torch.nn import functional
 
@@ -95,17 +98,19 @@ def torch_evaluation(size: int, threads: int | None, channels_last: bool) -> Cal
         return flat @ flat.T / flat.shape[1]
 
     content, style, start = (torch.tensor(picture) for picture in pictures(size))
-    with torch.no_grad():
+    precision = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
+    with torch.no_grad(), precision:
         P = responses(content)[CONTENT_LAYER]
         A = {name: mean_gram(x) for name, x in responses(style).items() if name in STYLE_LAYERS}
 
     def evaluate() -> Any:
         x = start.clone().requires_grad_()
-        found = responses(x)
-        loss = 1e-3 * 0.5 * (found[CONTENT_LAYER] - P).square().sum()
-        for name in STYLE_LAYERS:
-            scale = 1 / 5 / (4 * A[name].shape[0] ** 2)
-            loss = loss + scale * (mean_gram(found[name]) - A[name]).square().sum()
+        with precision:
+            found = responses(x)
+            loss = 1e-3 * 0.5 * (found[CONTENT_LAYER] - P).square().sum()
+            for name in STYLE_LAYERS:
+                scale = 1 / 5 / (4 * A[name].shape[0] ** 2)
+                loss = loss + scale * (mean_gram(found[name]) - A[name]).square().sum()
         loss.backward()
         return loss.item(), x.grad
 
@@ -124,8 +129,10 @@ def sgemm(size: int, threads: int | None) -> Callable[[], Any]:
 PROGRAMS: dict[str, Callable[[int, int | None], Callable[[], Any]]] = {
     "sgemm": sgemm,
     "npstyle": npstyle_evaluation,
+    "npstyle im2col": lambda size, threads: npstyle_evaluation(size, threads, "im2col"),
     "PyTorch NCHW": lambda size, threads: torch_evaluation(size, threads, channels_last=False),
     "PyTorch channels_last": lambda size, threads: torch_evaluation(size, threads, channels_last=True),
+    "PyTorch bfloat16": lambda size, threads: torch_evaluation(size, threads, True, bfloat16=True),
 }
 
 
@@ -164,31 +171,55 @@ def work(program: str, size: int, threads: int | None) -> None:
         print(json.dumps({"seconds": seconds, "megabytes": kilobytes / 1024}), flush=True)
 
 
-def compare(size: int, repeats: int, threads: int | None) -> None:
-    """Print a table of all programs that are installed."""
+def in_turns(workers: dict[str, Worker], repeats: int) -> None:
+    """One evaluation of each after the other, again and again, after one to warm up."""
+    for turn in range(repeats + 1):
+        for worker in workers.values():
+            worker.evaluate()
+            if turn == 0:
+                worker.seconds.clear()
+    for worker in workers.values():
+        worker.close()
+
+
+def ratios(theirs: Worker, ours: Worker) -> tuple[float, float, float]:
+    """Smallest, median and largest of time / time in each turn."""
+    found = sorted(their / our for their, our in zip(theirs.seconds, ours.seconds, strict=True))
+    return found[0], statistics.median(found), found[-1]
+
+
+def compare(size: int, repeats: int, threads: int | None) -> tuple[str, list[tuple[Any, ...]]]:
+    """A headline, and a row for each program that is installed.
+
+    Name, seconds, GFLOP/s of direct convolution, share of the sgemm peak, peak MB, and time / npstyle.
+    """
     torch = importlib.util.find_spec("torch") is not None
     workers = {
         name: Worker(name, size, threads) for name in PROGRAMS if torch or not name.startswith("PyTorch")
     }
-    for turn in range(repeats + 1):
-        for worker in workers.values():
-            worker.evaluate()
-            if turn == 0:  # to warm up
-                worker.seconds.clear()
-    for worker in workers.values():
-        worker.close()
+    in_turns(workers, repeats)
     peak = 8 * 2 * MATRIX**3 / 1e9 / statistics.median(workers.pop("sgemm").seconds)
-    ours = workers["npstyle"].seconds
-    print(f"{size} x {size} pixels, {gflop(size):.0f} GFLOP; sgemm peak {peak:.0f} GFLOP/s")
-    columns = f"{'seconds':>8}{'GFLOP/s':>9}{'of peak':>9}{'peak MB':>9}"
-    print(f"{'':<22}{columns}   time / npstyle: min, median, max")
+    floor = gflop(size) / 4 / peak
+    headline = (
+        f"{size} x {size} pixels, {gflop(size):.0f} GFLOP; sgemm peak {peak:.0f} GFLOP/s; "
+        f"a quarter of the multiplications at that: {floor:.2f} s"
+    )
+    rows = []
     for name, worker in workers.items():
         seconds = statistics.median(worker.seconds)
         rate = gflop(size) / seconds
-        ratios = sorted(theirs / mine for theirs, mine in zip(worker.seconds, ours, strict=True))
-        low, middle, high = ratios[0], statistics.median(ratios), ratios[-1]
+        rows.append((name, seconds, rate, rate / peak, worker.megabytes, *ratios(worker, workers["npstyle"])))
+    return headline, rows
+
+
+def show(headline: str, rows: list[tuple[Any, ...]]) -> None:
+    """Print a comparison."""
+    print(headline)
+    columns = f"{'seconds':>8}{'GFLOP/s':>9}{'of peak':>9}{'peak MB':>9}"
+    print(f"{'':<22}{columns}   time / npstyle: min, median, max")
+    for name, seconds, rate, share, megabytes, low, middle, high in rows:
         print(
-            f"{name:<22}{seconds:>8.2f}{rate:>9.0f}{rate / peak:>9.0%}{worker.megabytes:>9.0f}"
+            f"{name:<22}{seconds:>8.2f}{rate:>9.0f}{share:>9.0%}{megabytes:>9.0f}"
             f"{low:>16.2f}{middle:>9.2f}{high:>9.2f}"
         )
 
@@ -219,7 +250,7 @@ def main() -> None:
     if options.worker:
         work(options.worker, options.size, options.threads)
     else:
-        compare(options.size, options.repeats, options.threads)
+        show(*compare(options.size, options.repeats, options.threads))
 
 
 if __name__ == "__main__":

@@ -154,6 +154,48 @@ class WinogradConvReLU:
         return self.buffers.empty((numbers,), x.dtype)
 
 
+class ThinConvReLU:
+    """What `Conv2D` and `ReLU` do one after the other, for pictures of few channels: conv1_1.
+
+    y = max(x * kernel + bias, 0). Forward by im2col, as `Conv2D`: a patch is short, 9C numbers. Backward by
+    its adjoint, col2im, where `Conv2D` would gather 9K numbers to make C.
+
+    Parameters
+    ----------
+    kernel : (3, 3, C, K) array
+        K is a multiple of 32.
+    bias : (K,) array
+    threads : int, optional
+        Every available core, if left out.
+    buffers : Buffers, optional
+        Where outputs get their memory from.
+    """
+
+    def __init__(
+        self, kernel: Array, bias: Array, threads: int | None = None, buffers: Buffers | None = None
+    ) -> None:
+        _, _, C, K = kernel.shape
+        self.matrix = np.ascontiguousarray(kernel).reshape(9 * C, K)
+        self.bias = np.ascontiguousarray(bias)
+        self.threads = threads
+        self.buffers = buffers or Buffers()
+
+    def forward(self, x: Array) -> tuple[Array, Bytes]:
+        """Rectified y (H, W, K) of x (H, W, C), and the mask y > 0 packed into bits."""
+        H, W, _ = x.shape
+        y: Array = self.buffers.empty((H, W, self.bias.size), x.dtype)
+        mask = np.empty(y.size // 8, np.uint8)
+        _kernels.thin(x, self.matrix, self.bias, y, mask, self.threads)
+        return y, mask
+
+    def backward(self, dy: Array, memory: Bytes, onto: Array | None = None) -> Array:
+        """Derivative dx (H, W, C), of (2) in docs/convolution.md: dP = dy Q' where y > 0, dx = col2im(dP)."""
+        H, W, _ = dy.shape
+        dx: Array = self.buffers.empty((H, W, self.matrix.shape[0] // 9), dy.dtype)
+        _kernels.thin_backward(dy, memory, self.matrix, dx, self.threads)
+        return _added(dx, onto)
+
+
 class ReLU:
     """y = max(x, 0), element by element.
 

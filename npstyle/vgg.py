@@ -12,12 +12,22 @@ from npstyle import _threads
 from npstyle._buffers import Buffers
 from npstyle.architecture import CONVOLUTION_METHODS, CONVOLUTIONS, LAYERS, block_of, canonical, deepest
 from npstyle.errors import UserError, one_of
-from npstyle.layers import AveragePool, CaffeInput, Conv2D, Layer, MaxPool, ReLU, WinogradConvReLU
+from npstyle.layers import (
+    AveragePool,
+    CaffeInput,
+    Conv2D,
+    Layer,
+    MaxPool,
+    ReLU,
+    ThinConvReLU,
+    WinogradConvReLU,
+)
 
 Array = NDArray[np.floating]
 
 SMALLEST = 16  # pixels on a side: below, block 5 would have nothing left to look at
 LEAST_FOR_WINOGRAD = 100  # pixels of a layer: below, im2col is faster (docs/performance.md)
+FUSED: dict[str, Callable[..., Layer]] = {"winograd": WinogradConvReLU, "thin": ThinConvReLU}
 POOLINGS: dict[str, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
 
 
@@ -204,17 +214,19 @@ class VGG19:
             return
         kernel, bias = filters_of(self.weights, name)
         kernel, bias = kernel.astype(dtype, copy=False), bias.astype(dtype, copy=False)
-        if method == "winograd":
-            yield Step(WinogradConvReLU(kernel, bias, self.threads, self.buffers), name)
+        if method in FUSED:
+            yield Step(FUSED[method](kernel, bias, self.threads, self.buffers), name)
         else:
             yield Step(Conv2D(kernel, bias, self.threads, self.buffers), None)
             yield Step(ReLU(in_place=True, threads=self.threads), name)
 
 
 def method_of(convolution: str, name: str, H: int, W: int) -> str:
-    """How a layer of H x W pixels is computed: "im2col" or "winograd"."""
-    if name not in CONVOLUTIONS or CONVOLUTIONS[name][0] == 3:
+    """How a layer of H x W pixels is computed: "im2col", "winograd", or "thin" with its three channels."""
+    if name not in CONVOLUTIONS or convolution == "im2col":
         return "im2col"
+    if CONVOLUTIONS[name][0] == 3:
+        return "thin"
     if convolution == "auto":
         return "winograd" if H * W >= LEAST_FOR_WINOGRAD else "im2col"
     return convolution

@@ -285,6 +285,40 @@ def test_winograd(H: int, W: int, C: int, K: int, isa: str, dtype: Any) -> None:
         assert_close(dx, twin)
 
 
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("H", "W", "C", "K"),
+    [(1, 1, 3, 64), (5, 7, 3, 64), (17, 33, 1, 32), (9, 200, 2, 96), (200, 250, 3, 64)],
+)
+def test_thin(H: int, W: int, C: int, K: int, isa: str, dtype: Any) -> None:
+    _kernels.use(isa)
+    x, w, b, y, mask = winograd_arrays(H, W, C, K, dtype)
+    twins = y.copy(), mask.copy()
+    _kernels.thin(x, w, b, y, mask)
+    reference.thin(x, w, b, *twins, 1)
+    assert_close(y, twins[0])
+    bits, twin_bits = (np.unpackbits(m, bitorder="little").reshape(y.shape) for m in (mask, twins[1]))
+    assert np.maximum(y, twins[0])[bits != twin_bits].max(initial=0) < SAME[x.dtype]
+    dy, dx = normal(y.shape, dtype, 3), np.full_like(x, np.nan)
+    twin = dx.copy()
+    _kernels.thin_backward(dy, mask, w, dx)
+    reference.thin_backward(dy, mask, w, twin, 1)
+    assert_close(dx, twin)
+
+
+def test_thin_does_not_depend_on_the_number_of_threads() -> None:
+    runs = []
+    for threads in THREADS:
+        x, w, b, y, mask = winograd_arrays(97, 131, 3, 64, np.float32)
+        _kernels.thin(x, w, b, y, mask, threads)
+        _kernels.thin_backward(y, mask, w, x, threads)
+        runs.append((x, y, mask))
+    for run in runs[1:]:
+        for one, other in zip(runs[0], run, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
 def test_winograds_transforms_are_exact_for_one_row() -> None:
     """A' [(G g) . (B' d)] is the correlation of d with g: in fractions small enough, to the last bit."""
     B, G, A = reference.winograd_transforms()

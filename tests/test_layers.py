@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gradcheck import adjoint_error, directional_error
 from npstyle import UserError
 from npstyle._kernels import reference
-from npstyle.layers import AveragePool, CaffeInput, Conv2D, MaxPool, ReLU, WinogradConvReLU
+from npstyle.layers import AveragePool, CaffeInput, Conv2D, MaxPool, ReLU, ThinConvReLU, WinogradConvReLU
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 
 Array = NDArray[Any]
@@ -76,19 +76,22 @@ def test_convolution_directional(size: tuple[int, int]) -> None:
     assert directional_error(lambda x: layer.forward(x)[0], layer.backward, normal(*size, 3)) < DIRECTIONAL
 
 
-def winograd(bias: float, dtype: Any = np.float64) -> WinogradConvReLU:
-    """With a bias so large, of either sign, that no output is near the kink."""
-    return WinogradConvReLU(
-        normal(3, 3, 32, 64, dtype=dtype, seed=1), (bias * np.sign(normal(64, seed=2))).astype(dtype)
-    )
+FUSED = [(WinogradConvReLU, 32), (ThinConvReLU, 3)]
+
+
+def fused(make: Any, C: int, bias: Array) -> Any:
+    return make(normal(3, 3, C, bias.size, dtype=bias.dtype, seed=1), bias)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [*SIZES, (50, 70)])
-def test_winograd_goes_backward_by_its_adjoint(size: tuple[int, int], dtype: Any) -> None:
+@pytest.mark.parametrize(("make", "C"), FUSED)
+def test_fused_layers_go_backward_by_their_adjoint(
+    make: Any, C: int, size: tuple[int, int], dtype: Any
+) -> None:
     """Where every output is positive, the layer is a convolution, and affine."""
-    layer = WinogradConvReLU(normal(3, 3, 32, 64, dtype=dtype, seed=1), np.full(64, 1e3, dtype))
-    x = normal(*size, 32, dtype=dtype)
+    layer = fused(make, C, np.full(64, 1e3, dtype))
+    x = normal(*size, C, dtype=dtype)
     _, mask = layer.forward(x)
     assert np.unpackbits(mask).all()
     error = adjoint_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, mask), x)
@@ -96,8 +99,10 @@ def test_winograd_goes_backward_by_its_adjoint(size: tuple[int, int], dtype: Any
 
 
 @pytest.mark.parametrize("size", [*SIZES, (50, 70)])
-def test_winograd_directional_away_from_the_kink(size: tuple[int, int]) -> None:
-    layer, x = winograd(1e3), normal(*size, 32)
+@pytest.mark.parametrize(("make", "C"), FUSED)
+def test_fused_layers_directional_away_from_the_kink(make: Any, C: int, size: tuple[int, int]) -> None:
+    """With biases so large, of either sign, that no output is near zero."""
+    layer, x = fused(make, C, 1e3 * np.sign(normal(64, seed=2))), normal(*size, C)
     y, mask = layer.forward(x)
     assert 0.2 < (y > 0).mean() < 0.8
     error = directional_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, mask), x)
@@ -105,20 +110,22 @@ def test_winograd_directional_away_from_the_kink(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_winograd_is_a_convolution_and_a_relu(dtype: Any) -> None:
-    fused, x = winograd(1, dtype), normal(9, 14, 32, dtype=dtype)
-    conv2d, relu = Conv2D(fused.matrix.reshape(3, 3, 32, 64), fused.bias), ReLU()
-    y, mask = fused.forward(x)
+@pytest.mark.parametrize(("make", "C"), FUSED)
+def test_fused_layers_are_a_convolution_and_a_relu(make: Any, C: int, dtype: Any) -> None:
+    layer, x = fused(make, C, normal(64, dtype=dtype, seed=2)), normal(9, 14, C, dtype=dtype)
+    conv2d, relu = Conv2D(layer.matrix.reshape(3, 3, C, 64), layer.bias), ReLU()
+    y, mask = layer.forward(x)
     expected, mask_expected = relu.forward(conv2d.forward(x)[0])
     np.testing.assert_allclose(y, expected, atol=SAME[x.dtype] * expected.max())
     dy = normal(*y.shape, dtype=dtype, seed=3)
     dx = conv2d.backward(relu.backward(dy, mask_expected))
-    np.testing.assert_allclose(fused.backward(dy, mask), dx, atol=SAME[x.dtype] * np.abs(dx).max())
+    np.testing.assert_allclose(layer.backward(dy, mask), dx, atol=SAME[x.dtype] * np.abs(dx).max())
 
 
 LAYERS = [
     (lambda: conv(), (4, 5, 3)),
-    (lambda: winograd(1), (4, 5, 32)),
+    (lambda: fused(WinogradConvReLU, 32, normal(64, seed=2)), (4, 5, 32)),
+    (lambda: fused(ThinConvReLU, 3, normal(64, seed=2)), (4, 5, 3)),
     (ReLU, (4, 5, 3)),
     (lambda: ReLU(in_place=True), (4, 5, 3)),
     (AveragePool, (4, 5, 3)),

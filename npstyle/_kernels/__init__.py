@@ -27,12 +27,14 @@ Array = NDArray[np.floating]
 Bytes = NDArray[np.uint8]
 
 PANEL = 32  # channels come in multiples of this, for the widest vectors there are
-COMPILED = ("_convolution", "_winograd", "_relu", "_pooling", "_gram", "_openmp")
+COMPILED = ("_convolution", "_winograd", "_thin", "_relu", "_pooling", "_gram", "_openmp")
 NAMES = (
     "conv3x3",
     "winograd_work",
     "winograd",
     "winograd_backward",
+    "thin",
+    "thin_backward",
     "relu",
     "relu_backward",
     "average_pool",
@@ -64,7 +66,7 @@ def _load(which: str) -> tuple[Any, bool]:
     functions = {
         name: getattr(module, name) for module in modules.values() for name in NAMES if hasattr(module, name)
     }
-    functions["use"] = [modules["_winograd"].use, modules["_gram"].use]
+    functions["use"] = [modules[name].use for name in ("_winograd", "_thin", "_gram")]
     return SimpleNamespace(**functions), modules["_openmp"].has_openmp()
 
 
@@ -185,6 +187,42 @@ def winograd_backward(
         work=(work, (numbers,)),
     )
     _kernels.winograd_backward(dy, mask, w, dx, add, work, threads)
+
+
+def thin(x: Array, w: Array, b: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:
+    """y = max(conv3x3(x), 0) and a bit per element, as `relu`, for few channels C; K is a multiple of 32.
+
+    x (H, W, C), w (9C, K), b (K,), y (H, W, K), mask (H W K / 8,).
+    """
+    H, W, C = x.shape
+    K = w.shape[1]
+    _check_channels("thin", 0, K)
+    _check(
+        "thin",
+        x,
+        x=(x, (H, W, C)),
+        w=(w, (9 * C, K)),
+        b=(b, (K,)),
+        y=(y, (H, W, K)),
+        mask=(mask, (H * W * K // 8,)),
+    )
+    _kernels.thin(x, w, b, y, mask, resolve(threads))
+
+
+def thin_backward(dy: Array, mask: Bytes, w: Array, dx: Array, threads: int | None = None) -> None:
+    """dx = derivative of `thin`: dy (H, W, K), mask (H W K / 8,), w (9C, K) to dx (H, W, C)."""
+    H, W, K = dy.shape
+    C = dx.shape[2]
+    _check_channels("thin_backward", 0, K)
+    _check(
+        "thin_backward",
+        dy,
+        dy=(dy, (H, W, K)),
+        mask=(mask, (H * W * K // 8,)),
+        w=(w, (9 * C, K)),
+        dx=(dx, (H, W, C)),
+    )
+    _kernels.thin_backward(dy, mask, w, dx, resolve(threads))
 
 
 def _check_channels(kernel: str, C: int, K: int) -> None:

@@ -13,6 +13,7 @@ typedef ptrdiff_t idx;
 /* Terms of a sum that are added up before it is added to what there is: a panel of as many rows fits the L1
    cache, and short sums round less (half as much here as sums of 512 terms). */
 #define DEPTH 128
+#define STREAMED 12000000 /* bytes of an output from which on it is written past the caches */
 
 #define JOIN_(a, b) a##_##b
 #define JOIN(a, b) JOIN_(a, b)

@@ -114,6 +114,19 @@ def winograd_backward(
     dx[...] = winograd_convolution(dz, flipped) + (dx if add else 0)
 
 
+def thin(x: Array, w: Array, b: Array, y: Array, mask: Bytes, threads: int) -> None:
+    """y = max(P Q + b, 0), mask as in `relu`. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
+    conv3x3(x, w, b, y, threads)
+    relu(y.reshape(-1), y.reshape(-1), mask, threads)
+
+
+def thin_backward(dy: Array, mask: Bytes, w: Array, dx: Array, threads: int) -> None:
+    """dx = col2im(dP), where dP = dy Q' for dy where the mask has a bit."""
+    dz = np.empty(dy.shape, dy.dtype)
+    relu_backward(dy.reshape(-1), mask, dz.reshape(-1), threads)
+    conv3x3_backward(dz, w, dx)
+
+
 def relu(x: Array, y: Array, mask: Bytes, threads: int) -> None:
     """y = max(x, 0); mask has one bit per element, x > 0. x, y (N,), mask (ceil(N / 8),)."""
     mask[...] = np.packbits(x > 0, bitorder="little")

@@ -7,7 +7,6 @@
 #define OUT 6            /* outputs of a tile, in each direction: F(6x6, 3x3) */
 #define TILE (OUT + 2)   /* inputs of a tile: neighbouring tiles share two rows or columns */
 #define POINTS (TILE * TILE)
-#define STREAMED 12000000 /* bytes of an output from which on it is written past the caches */
 
 /* Sizes of the picture and its division into tiles. */
 typedef struct {
