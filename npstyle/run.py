@@ -304,7 +304,7 @@ class _Run:
         # SciPy begins at the start, where the loss is known already.
         loss, gradient = self.at_start or self._evaluate(x.reshape(self.shape))
         self.at_start = None
-        return loss / self.unit, gradient.reshape(-1).astype(np.float64) / self.unit
+        return loss / self.unit, np.divide(gradient.reshape(-1), self.unit, dtype=np.float64)
 
     def _after_iteration(self, intermediate_result: Any) -> None:
         self.pixels = intermediate_result.x.reshape(self.shape).copy()

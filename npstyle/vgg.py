@@ -26,7 +26,7 @@ from npstyle.layers import (
 Array = NDArray[np.floating]
 
 SMALLEST = 16  # pixels on a side: below, block 5 would have nothing left to look at
-LEAST_FOR_WINOGRAD = 100  # pixels of a layer: below, im2col is faster (docs/performance.md)
+LEAST_FOR_WINOGRAD = 60  # pixels of a layer: below, im2col is faster (docs/performance.md)
 FUSED: dict[str, Callable[..., Layer]] = {"winograd": WinogradConvReLU, "thin": ThinConvReLU}
 POOLINGS: dict[str, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
 
@@ -135,8 +135,7 @@ class VGG19:
         if not wanted:
             return
         for step in self._chain(deepest(wanted), x):
-            with _threads.one_blas_thread():
-                y, memory = step.layer.forward(x)
+            y, memory = step.layer.forward(x)
             if y is not x:
                 self.buffers.give(x)
             x = y
@@ -185,15 +184,14 @@ class VGG19:
         # What each layer's input is called: where a gradient for it is named, dx is added to that.
         inputs = [None, *(recorded.step.response for recorded in tape[:-1])]
         dx = sums.get(tape[-1].step.response)
-        with _threads.one_blas_thread():
-            for (step, memory, _, _), below in zip(reversed(tape), reversed(inputs), strict=True):
-                onto = sums.get(below)
-                if dx is None:
-                    dx = onto
-                    continue
-                dy, dx = dx, step.layer.backward(dx, memory, onto)
-                if dy is not dx:
-                    self.buffers.give(dy)
+        for (step, memory, _, _), below in zip(reversed(tape), reversed(inputs), strict=True):
+            onto = sums.get(below)
+            if dx is None:
+                dx = onto
+                continue
+            dy, dx = dx, step.layer.backward(dx, memory, onto)
+            if dy is not dx:
+                self.buffers.give(dy)
         assert dx is not None  # _check_gradients has seen one on the tape
         return dx
 

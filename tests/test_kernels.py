@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -218,6 +219,17 @@ WINOGRAD_CHANNELS = [
 WINOGRAD_SIZES = [(1, 1), (6, 6), (7, 13), (40, 23)]
 
 
+# A single tile; by panels, in one batch and in several; by blocks; with tiles of both sizes.
+WINOGRAD_SHAPES = [
+    (5, 4, 32, 64),
+    (13, 20, 96, 160),
+    (60, 90, 32, 64),
+    (101, 107, 32, 64),
+    (33, 40, 288, 256),
+    (72, 90, 288, 256),
+]
+
+
 def winograd_arrays(H: int, W: int, C: int, K: int, dtype: Any) -> tuple[Array, ...]:
     """x, w, b, and room for y and mask."""
     w = (normal((9 * C, K), dtype, 1) / np.sqrt(9 * C)).astype(dtype)
@@ -259,11 +271,7 @@ def test_winograd_computes_what_im2col_and_relu_compute(
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(
-    # A single tile; by panels, in one batch and in several; by blocks.
-    ("H", "W", "C", "K"),
-    [(5, 4, 32, 64), (13, 20, 96, 160), (60, 90, 32, 64), (101, 107, 32, 64), (33, 40, 288, 256)],
-)
+@pytest.mark.parametrize(("H", "W", "C", "K"), WINOGRAD_SHAPES)
 def test_winograd(H: int, W: int, C: int, K: int, isa: str, dtype: Any) -> None:
     assert _kernels.use(isa) == isa
     x, w, b, y, mask = winograd_arrays(H, W, C, K, dtype)
@@ -319,16 +327,33 @@ def test_thin_does_not_depend_on_the_number_of_threads() -> None:
             np.testing.assert_array_equal(one, other)
 
 
-def test_winograds_transforms_are_exact_for_one_row() -> None:
-    """A' [(G g) . (B' d)] is the correlation of d with g: in fractions small enough, to the last bit."""
-    B, G, A = reference.winograd_transforms()
+@pytest.mark.parametrize("out", reference.POINTS)
+def test_winograds_transforms_are_exact_for_one_row(out: int) -> None:
+    """A' [(G g) . (B' d)] is the correlation of d with g, unit vector by unit vector."""
+    B, G, A = reference.winograd_transforms(out)
     for position in range(3):
-        for place in range(8):
-            d, g = np.eye(8)[place], np.eye(3)[position]
-            expected = np.zeros(6)
-            if 0 <= place - position < 6:
+        for place in range(out + 2):
+            d, g = np.eye(out + 2)[place], np.eye(3)[position]
+            expected = np.zeros(out)
+            if 0 <= place - position < out:
                 expected[place - position] = 1
             np.testing.assert_allclose(A @ ((G @ g) * (B @ d)), expected, atol=1e-13)
+
+
+@pytest.mark.parametrize("out", reference.POINTS)
+def test_winograds_twin_is_a_convolution(out: int) -> None:
+    x, w = normal((7, 10, 3), np.float64), normal((27, 4), np.float64, 1)
+    expected = (reference.im2col(x) @ w).reshape(7, 10, 4)
+    assert_close(reference.winograd_convolution(x, w.reshape(3, 3, 3, 4), out), expected)
+
+
+def test_small_layers_take_small_tiles() -> None:
+    """And the sizes tested above take both."""
+    module = import_module("npstyle._kernels._winograd")
+    assert [module.winograd_tile(side, side, 512, 512, 4) for side in (8, 16, 32, 64)] == [6, 6, 6, 8]
+    for isa in INSTRUCTION_SETS:
+        _kernels.use(isa)
+        assert {module.winograd_tile(*shape, 4) for shape in WINOGRAD_SHAPES} == {6, 8}
 
 
 def test_winograd_passes_nan_on_and_counts_it_as_not_positive() -> None:

@@ -92,11 +92,17 @@ def gram_backward(
     cdef const gram_steps* steps = steps_float if floating is float else steps_double
     cdef Py_ssize_t M = f.shape[0], C = f.shape[1], i, first
     cdef Py_ssize_t blocks = (M + MULTIPLIED - 1) // MULTIPLIED
-    # dg + dg', the columns of a panel side by side.
-    packed = aligned((C // steps.panel, C, steps.panel), np.float32 if floating is float else np.float64)
-    packed[...] = np.add(dg, np.transpose(dg)).reshape(C, C // steps.panel, steps.panel).transpose(1, 0, 2)
-    cdef const floating[:, :, ::1] panels = packed
+    cdef Py_ssize_t panels = C // steps.panel, panel, row, column
+    # s = dg + dg', the columns of a panel side by side.
+    cdef floating[:, :, ::1] s = aligned(
+        (panels, C, steps.panel), np.float32 if floating is float else np.float64
+    )
+    for panel in prange(panels, nogil=True, num_threads=min(threads, panels), schedule="dynamic"):
+        for row in range(C):
+            for column in range(steps.panel):
+                i = panel * steps.panel + column
+                s[panel, row, column] = <floating>(dg[row, i] + dg[i, row])
     threads = min(threads, blocks)
     for i in prange(blocks, nogil=True, num_threads=threads, schedule="dynamic"):
         first = i * MULTIPLIED
-        steps.times(&f[first, 0], min(MULTIPLIED, M - first), C, &panels[0, 0, 0], &df[first, 0])
+        steps.times(&f[first, 0], min(MULTIPLIED, M - first), C, &s[0, 0, 0], &df[first, 0])

@@ -2,8 +2,9 @@
 
 A tile of 6 x 6 outputs looks at 8 x 8 inputs. Directly that takes 36 . 9 = 324 multiplications for each
 pair of channels; after a linear transform of tile and filter it takes 64, and one more transform gives
-the outputs. Over all tiles and channels those are 64 matrix products. The steps are in winograd_steps.h,
-this file decides what is done when, by whom, and where it is kept. See docs/winograd.md.
+the outputs. Over all tiles and channels those are 64 matrix products. Small layers, where much of such tiles
+would overhang, take F(4x4, 3x3). The steps are in winograd_tile.h, this file decides what is done when,
+by whom, and where it is kept. See docs/winograd.md.
 """
 from cython cimport floating
 from cython.parallel cimport prange
@@ -13,17 +14,13 @@ from libc.string cimport memset
 from npstyle._kernels._openmp cimport npstyle_thread
 
 cdef extern from "winograd.h" nogil:
-    enum:
-        OUT
-        TILE
-        POINTS
     ctypedef struct winograd_shape:
         Py_ssize_t H, W, C, K
     ctypedef struct winograd_stack:
         Py_ssize_t step, row
     ctypedef struct winograd_steps:
         const char* name
-        Py_ssize_t panel, rows
+        Py_ssize_t tile, panel, rows
         void (*input)(
             const void* x, const uint8_t* mask, const void* zeros, winograd_shape s, Py_ssize_t first,
             Py_ssize_t count, void* v, winograd_stack at,
@@ -38,10 +35,12 @@ cdef extern from "winograd.h" nogil:
             const void* m, winograd_stack at, winograd_shape s, Py_ssize_t first, Py_ssize_t count,
             Py_ssize_t panel, const void* bias, uint8_t* mask, int add, void* y,
         ) noexcept nogil
-    const winograd_steps* winograd_find(const char* name, int bytes)
+    ctypedef struct winograd_sizes:
+        winograd_steps large, small
+    const winograd_sizes* winograd_find(const char* name, int bytes)
 
-cdef const winograd_steps* steps_float
-cdef const winograd_steps* steps_double
+cdef const winograd_sizes* steps_float
+cdef const winograd_sizes* steps_double
 
 
 def use(name=None):
@@ -55,7 +54,7 @@ def use(name=None):
         raise ValueError(f"this processor, or this build, has no {name}")
     steps_float = winograd_find(wanted, 4)
     steps_double = winograd_find(wanted, 8)
-    return steps_float.name.decode()
+    return steps_float.large.name.decode()
 
 
 use()
@@ -68,10 +67,13 @@ cdef enum:
     LARGE = 65536  # C K above which transformed weights, 16 MB then, would fill that cache
     FEW = 256      # tiles below which there is not a block for every thread
     MANY = 8       # panels, and more, are work enough to be dealt out without dividing a batch
+    WEIGHTS = 10   # tiles whose products take as long as to transform the weights for them
     PAD = 16       # numbers between matrices and rows: powers of two apart, they would share cache lines
 
 
 cdef struct Plan:
+    const winograd_steps* steps
+    Py_ssize_t points  # places in a tile, and so products
     bint by_panels     # a job is a panel of output channels for a batch of tiles, or a block of tiles
     Py_ssize_t tiles   # of the picture
     Py_ssize_t batch   # tiles that are transformed before any is multiplied
@@ -81,22 +83,40 @@ cdef struct Plan:
     winograd_stack v_at, m_at
 
 
-cdef Plan plan(const winograd_steps* steps, winograd_shape s) noexcept nogil:
+cdef Py_ssize_t tiles_of(const winograd_steps* steps, winograd_shape s) noexcept nogil:
+    cdef Py_ssize_t out = steps.tile - 2
+    return ((s.H + out - 1) // out) * ((s.W + out - 1) // out)
+
+
+cdef Py_ssize_t cost(const winograd_steps* steps, winograd_shape s) noexcept nogil:
+    """Of the products, and of the weights for them, in rows multiplied."""
+    cdef Py_ssize_t tiles = tiles_of(steps, s)
+    return steps.tile * steps.tile * ((tiles + steps.rows - 1) // steps.rows * steps.rows + WEIGHTS)
+
+
+cdef Plan plan(const winograd_sizes* sizes, winograd_shape s) noexcept nogil:
     cdef Plan p
-    cdef Py_ssize_t block = (BLOCK + steps.rows - 1) // steps.rows * steps.rows
-    p.tiles = ((s.H + OUT - 1) // OUT) * ((s.W + OUT - 1) // OUT)
-    p.panels = s.K // steps.panel
+    p.steps = &sizes.large if cost(&sizes.large, s) <= cost(&sizes.small, s) else &sizes.small
+    cdef Py_ssize_t block = (BLOCK + p.steps.rows - 1) // p.steps.rows * p.steps.rows
+    p.points = p.steps.tile * p.steps.tile
+    p.tiles = tiles_of(p.steps, s)
+    p.panels = s.K // p.steps.panel
     p.by_panels = s.C * s.K > LARGE or p.tiles < FEW
     p.batch = min((p.tiles + block - 1) // block, BATCH // BLOCK) * block if p.by_panels else block
     p.block = p.batch if p.panels >= MANY else block
     p.v_at = winograd_stack(p.batch * (s.C + PAD) + PAD, s.C + PAD)
-    p.m_at = winograd_stack(p.block * steps.panel + PAD, steps.panel)
-    p.g = 9 * s.C * steps.panel
-    p.u_row = TILE * s.C * steps.panel
-    p.u = TILE * p.u_row
-    p.v = POINTS * p.v_at.step
-    p.m = POINTS * p.m_at.step
+    p.m_at = winograd_stack(p.block * p.steps.panel + PAD, p.steps.panel)
+    p.g = 9 * s.C * p.steps.panel
+    p.u_row = p.steps.tile * s.C * p.steps.panel
+    p.u = p.steps.tile * p.u_row
+    p.v = p.points * p.v_at.step
+    p.m = p.points * p.m_at.step
     return p
+
+
+def winograd_tile(Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t K, int itemsize):
+    """Inputs of a tile in each direction, 8 or 6, as the functions below take it."""
+    return plan(steps_float if itemsize == 4 else steps_double, winograd_shape(H, W, C, K)).steps.tile
 
 
 def winograd_work(Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t K, int itemsize, int threads):
@@ -108,11 +128,12 @@ def winograd_work(Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t K, int it
 
 
 cdef void convolve_by_blocks(
-    const winograd_steps* steps, Plan p, winograd_shape s, const floating* x, const uint8_t* x_mask,
+    Plan p, winograd_shape s, const floating* x, const uint8_t* x_mask,
     const floating* w, bint flip, const floating* b, floating* y, uint8_t* y_mask, bint add,
     floating* work, int threads,
 ) noexcept nogil:
     """Shallow layers: all weights are transformed, then each job takes a block of tiles from x to y."""
+    cdef const winograd_steps* steps = p.steps
     cdef floating* zeros = work
     cdef floating* u = zeros + s.C
     cdef floating* room = u + p.panels * p.u  # of each thread: g, v, m
@@ -124,7 +145,7 @@ cdef void convolve_by_blocks(
     for panel in prange(p.panels, num_threads=min(threads, p.panels), schedule="dynamic"):
         g = room + npstyle_thread() * (p.g + p.v + p.m)
         steps.gather(w, s, flip, panel, g)
-        for row in range(TILE):
+        for row in range(steps.tile):
             steps.kernel(g, s.C, row, u + panel * p.u + row * p.u_row)
     for job in prange(blocks, num_threads=min(threads, blocks), schedule="dynamic"):
         v = room + npstyle_thread() * (p.g + p.v + p.m) + p.g
@@ -132,12 +153,12 @@ cdef void convolve_by_blocks(
         count = min(p.block, p.tiles - first)
         steps.input(x, x_mask, zeros, s, first, count, v, p.v_at)
         for panel in range(p.panels):
-            steps.multiply(v, p.v_at, POINTS, count, s.C, u + panel * p.u, v + p.v, p.m_at, False)
+            steps.multiply(v, p.v_at, p.points, count, s.C, u + panel * p.u, v + p.v, p.m_at, False)
             steps.output(v + p.v, p.m_at, s, first, count, panel, b, y_mask, add, y)
 
 
 cdef void convolve_by_panels(
-    const winograd_steps* steps, Plan p, winograd_shape s, const floating* x, const uint8_t* x_mask,
+    Plan p, winograd_shape s, const floating* x, const uint8_t* x_mask,
     const floating* w, bint flip, const floating* b, floating* y, uint8_t* y_mask, bint add,
     floating* work, int threads,
 ) noexcept nogil:
@@ -145,6 +166,7 @@ cdef void convolve_by_panels(
     batch are transformed, then each job makes a panel of weights, a row at a time in its cache, and sends
     the batch, or a block of it, through.
     """
+    cdef const winograd_steps* steps = p.steps
     cdef floating* zeros = work
     cdef floating* v = zeros + s.C
     cdef floating* room = v + p.v  # of each thread: g, a row of u, m
@@ -168,11 +190,11 @@ cdef void convolve_by_panels(
             first = job % blocks * p.block
             count = min(p.block, p.tiles - start - first)
             steps.gather(w, s, flip, panel, g)
-            for row in range(TILE):
+            for row in range(steps.tile):
                 steps.kernel(g, s.C, row, g + p.g)
                 steps.multiply(
-                    v + row * TILE * p.v_at.step + first * p.v_at.row, p.v_at, TILE, count, s.C, g + p.g,
-                    m + row * TILE * p.m_at.step, p.m_at, True,
+                    v + row * steps.tile * p.v_at.step + first * p.v_at.row, p.v_at, steps.tile, count, s.C, g + p.g,
+                    m + row * steps.tile * p.m_at.step, p.m_at, True,
                 )
             steps.output(m, p.m_at, s, start + first, count, panel, b, y_mask, add, y)
 
@@ -181,13 +203,12 @@ cdef void convolve(
     winograd_shape s, const floating* x, const uint8_t* x_mask, const floating* w, bint flip,
     const floating* b, floating* y, uint8_t* y_mask, bint add, floating* work, int threads,
 ) noexcept nogil:
-    cdef const winograd_steps* steps = steps_float if floating is float else steps_double
-    cdef Plan p = plan(steps, s)
+    cdef Plan p = plan(steps_float if floating is float else steps_double, s)
     memset(work, 0, s.C * sizeof(floating))  # what stands outside the picture
     if p.by_panels:
-        convolve_by_panels(steps, p, s, x, x_mask, w, flip, b, y, y_mask, add, work, threads)
+        convolve_by_panels(p, s, x, x_mask, w, flip, b, y, y_mask, add, work, threads)
     else:
-        convolve_by_blocks(steps, p, s, x, x_mask, w, flip, b, y, y_mask, add, work, threads)
+        convolve_by_blocks(p, s, x, x_mask, w, flip, b, y, y_mask, add, work, threads)
 
 
 def winograd(

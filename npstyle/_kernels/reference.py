@@ -49,46 +49,50 @@ def conv3x3_backward(dy: Array, w: Array, dx: Array) -> None:
     dx[...] = col2im(dy.reshape(-1, K) @ w.T, dx.shape)
 
 
-OUT = 6  # outputs of a Winograd tile in each direction
-POINTS = (0, 1, -1, 2, -2, 1 / 2, -1 / 2)  # and infinity
+# Points of Winograd's transforms, by the outputs of a tile in each direction; infinity belongs to all.
+POINTS = {
+    6: (0, 1, -1, 2, -2, 1 / 2, -1 / 2),
+    4: (0, np.sqrt(1 / 2), -np.sqrt(1 / 2), np.sqrt(2), -np.sqrt(2)),
+}
 
 
-def winograd_transforms() -> tuple[Array, Array, Array]:
-    """The matrices B' (8, 8), G (8, 3) and A' (6, 8) of F(6, 3), a row or column for each point.
+def winograd_transforms(out: int) -> tuple[Array, Array, Array]:
+    """The matrices B' (n, n), G (n, 3) and A' (out, n) of F(out, 3), n = out + 2: a row or column a point.
 
     Toom and Cook's construction: see docs/winograd.md, equation 3.
     """
-    n = len(POINTS)
-    B, G, A = np.zeros((n + 1, n + 1)), np.zeros((n + 1, 3)), np.zeros((OUT, n + 1))
-    for row, p in enumerate(POINTS):
-        others = [q for q in POINTS if q != p]
+    points = POINTS[out]
+    n = len(points)
+    B, G, A = np.zeros((n + 1, n + 1)), np.zeros((n + 1, 3)), np.zeros((out, n + 1))
+    for row, p in enumerate(points):
+        others = [q for q in points if q != p]
         B[row, :n] = np.poly(others)[::-1]  # coefficients of the product of (z - q), z^0 first
         G[row] = np.power(p, np.arange(3.0)) / np.prod([p - q for q in others])
-        A[:, row] = np.power(p, np.arange(float(OUT)))
-    B[n], G[n, 2], A[OUT - 1, n] = np.poly(POINTS)[::-1], 1, 1
+        A[:, row] = np.power(p, np.arange(float(out)))
+    B[n], G[n, 2], A[out - 1, n] = np.poly(points)[::-1], 1, 1
     return B, G, A
 
 
-def winograd_tiles(x: Array) -> Array:
-    """Tiles (rows, columns, 8, 8, C) of zero-padded x (H, W, C); each begins 6 pixels after the last."""
+def winograd_tiles(x: Array, out: int) -> Array:
+    """Tiles (rows, columns, out + 2, out + 2, C) of zero-padded x (H, W, C), `out` pixels apart."""
     H, W, _ = x.shape
-    padded = np.pad(x, ((1, 1 + -H % OUT), (1, 1 + -W % OUT), (0, 0)))
-    windows = sliding_window_view(padded, (OUT + 2, OUT + 2), axis=(0, 1))[::OUT, ::OUT]
+    padded = np.pad(x, ((1, 1 + -H % out), (1, 1 + -W % out), (0, 0)))
+    windows = sliding_window_view(padded, (out + 2, out + 2), axis=(0, 1))[::out, ::out]
     tiles: Array = windows.transpose(0, 1, 3, 4, 2)
     return tiles
 
 
-def winograd_convolution(x: Array, kernel: Array) -> Array:
+def winograd_convolution(x: Array, kernel: Array, out: int = 6) -> Array:
     """y (H, W, K) of x (H, W, C) and kernel (3, 3, C, K): V = B'dB, U = GgG', M = VU, y = A'MA."""
     H, W, _ = x.shape
-    B, G, A = (matrix.astype(x.dtype) for matrix in winograd_transforms())
-    d = winograd_tiles(x)
+    B, G, A = (matrix.astype(x.dtype) for matrix in winograd_transforms(out))
+    d = winograd_tiles(x, out)
     V = np.einsum("pi,qj,rsijc->pqrsc", B, B, d, optimize=True)
     U = np.einsum("pi,qj,ijck->pqck", G, G, kernel, optimize=True)
-    M = np.einsum("pqrsc,pqck->pqrsk", V, U, optimize=True)  # 64 matrix products, one for each (p, q)
+    M = np.einsum("pqrsc,pqck->pqrsk", V, U, optimize=True)  # a matrix product for each (p, q)
     y: Array = np.einsum("ip,jq,pqrsk->risjk", A, A, M, optimize=True)
     rows, _, columns, _, K = y.shape
-    return y.reshape(rows * OUT, columns * OUT, K)[:H, :W]
+    return y.reshape(rows * out, columns * out, K)[:H, :W]
 
 
 def winograd_work(H: int, W: int, C: int, K: int, itemsize: int, threads: int) -> int:

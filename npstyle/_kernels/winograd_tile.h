@@ -1,0 +1,285 @@
+/* The steps of a Winograd convolution with tiles of TILE x TILE inputs, for one type of number and one
+   instruction set: included by winograd_steps.h for both sizes of tiles.
+
+   With the three transforms written as matrices B' (TILE x TILE), G (TILE x 3) and A' (OUT x TILE),
+
+       V = B' d B      each tile d of the input, TILE x TILE numbers of each channel c
+       U = G g G'      each 3 x 3 filter g, from channel c to channel k
+       M = V U         for each of the POINTS places in a tile: a product over the channels
+       y = A' M A      each tile of the output, OUT x OUT numbers of each channel k
+
+   A matrix is applied to columns, then to rows, by the ..._1d functions. The points are, for tiles of 8,
+   0, +-1, +-2, +-1/2 and infinity, for tiles of 6, 0, +-sqrt(1/2), +-sqrt(2) and infinity: a pair +-p shares
+   its even and its odd part. */
+
+#define OUT (TILE - 2)
+#define POINTS (TILE * TILE)
+#define TILED(f) JOIN(JOIN(f, TILE), SUFFIX)
+
+/* y = B' x for x of TILE vectors: row p of B' has the coefficients of the product of (z - q) over all finite
+   points q but p, row infinity those over all of them. At p = 0 the signs of this row and of kernel_1d's are
+   turned, which changes nothing. */
+#if TILE == 8
+INLINE void TILED(input_1d)(const VEC *x, VEC *y)
+{
+    VEC even, odd;
+    y[0] = x[0] - x[6] + N(5.25) * (x[4] - x[2]);
+    even = x[2] + x[6] - N(4.25) * x[4];
+    odd = x[1] + x[5] - N(4.25) * x[3];
+    y[1] = even + odd;
+    y[2] = even - odd;
+    even = x[6] + N(0.25) * x[2] - N(1.25) * x[4];
+    odd = N(0.5) * x[1] - N(2.5) * x[3] + N(2) * x[5];
+    y[3] = even + odd;
+    y[4] = even - odd;
+    even = x[6] + N(4) * x[2] - N(5) * x[4];
+    odd = N(2) * x[1] - N(2.5) * x[3] + N(0.5) * x[5];
+    y[5] = even + odd;
+    y[6] = even - odd;
+    y[7] = x[7] - x[1] + N(5.25) * (x[3] - x[5]);
+}
+#else
+INLINE void TILED(input_1d)(const VEC *x, VEC *y)
+{
+    VEC even, odd;
+    y[0] = x[0] - N(2.5) * x[2] + x[4];
+    even = x[4] - N(2) * x[2];
+    odd = N(SQRT2 / 2) * (x[3] - N(2) * x[1]);
+    y[1] = even + odd;
+    y[2] = even - odd;
+    even = x[4] - N(0.5) * x[2];
+    odd = N(SQRT2) * (x[3] - N(0.5) * x[1]);
+    y[3] = even + odd;
+    y[4] = even - odd;
+    y[5] = x[1] - N(2.5) * x[3] + x[5];
+}
+#endif
+
+/* y = G x for x of 3 vectors: row p of G is (1, p, p^2) over the product of (p - q), row infinity (0, 0, 1). */
+#if TILE == 8
+INLINE void TILED(kernel_1d)(const VEC *x, VEC *y)
+{
+    VEC even, odd;
+    y[0] = x[0];
+    even = N(-2. / 9) * (x[0] + x[2]);
+    odd = N(-2. / 9) * x[1];
+    y[1] = even + odd;
+    y[2] = even - odd;
+    even = N(1. / 90) * x[0] + N(4. / 90) * x[2];
+    odd = N(2. / 90) * x[1];
+    y[3] = even + odd;
+    y[4] = even - odd;
+    even = N(32. / 45) * x[0] + N(8. / 45) * x[2];
+    odd = N(16. / 45) * x[1];
+    y[5] = even + odd;
+    y[6] = even - odd;
+    y[7] = x[2];
+}
+#else
+INLINE void TILED(kernel_1d)(const VEC *x, VEC *y)
+{
+    VEC even, odd;
+    y[0] = x[0];
+    even = N(-2. / 3) * x[0] - N(1. / 3) * x[2];
+    odd = N(-SQRT2 / 3) * x[1];
+    y[1] = even + odd;
+    y[2] = even - odd;
+    even = N(1. / 6) * x[0] + N(1. / 3) * x[2];
+    odd = N(SQRT2 / 6) * x[1];
+    y[3] = even + odd;
+    y[4] = even - odd;
+    y[5] = x[2];
+}
+#endif
+
+/* y = A' x for x of TILE vectors: row i of A' has p^i for every point. */
+#if TILE == 8
+INLINE void TILED(output_1d)(const VEC *x, VEC *y)
+{
+    VEC even1 = x[1] + x[2], odd1 = x[1] - x[2];
+    VEC even2 = x[3] + x[4], odd2 = x[3] - x[4];
+    VEC even3 = x[5] + x[6], odd3 = x[5] - x[6];
+    y[0] = x[0] + even1 + even2 + even3;
+    y[1] = odd1 + N(2) * odd2 + N(0.5) * odd3;
+    y[2] = even1 + N(4) * even2 + N(0.25) * even3;
+    y[3] = odd1 + N(8) * odd2 + N(0.125) * odd3;
+    y[4] = even1 + N(16) * even2 + N(0.0625) * even3;
+    y[5] = odd1 + N(32) * odd2 + N(0.03125) * odd3 + x[7];
+}
+#else
+INLINE void TILED(output_1d)(const VEC *x, VEC *y)
+{
+    VEC even1 = x[1] + x[2], odd1 = x[1] - x[2];
+    VEC even2 = x[3] + x[4], odd2 = x[3] - x[4];
+    y[0] = x[0] + even1 + even2;
+    y[1] = N(SQRT2 / 2) * odd1 + N(SQRT2) * odd2;
+    y[2] = N(0.5) * even1 + N(2) * even2;
+    y[3] = N(SQRT2 / 4) * odd1 + N(2 * SQRT2) * odd2 + x[5];
+}
+#endif
+
+/* Tiles first ... first + count - 1 of x (H, W, C) to rows 0 ... count - 1 of v, POINTS matrices of C
+   columns. With a mask, x counts as zero where the mask has no bit. `zeros` stands for pixels outside. */
+TARGET static void TILED(input)(const void *x_, const uint8_t *mask, const void *zeros, winograd_shape s,
+                               idx first, idx count, void *v_, winograd_stack at)
+{
+    const REAL *x = (const REAL *)x_;
+    const idx across = (s.W + OUT - 1) / OUT;
+    for (idx tile = first; tile < first + count; tile++) {
+        REAL *v = (REAL *)v_ + (tile - first) * at.row;
+        const idx top = tile / across * OUT - 1, left = tile % across * OUT - 1;
+        const REAL *pixel[POINTS];
+        idx element[POINTS]; /* of the mask */
+        for (int i = 0; i < TILE; i++)
+            for (int j = 0; j < TILE; j++) {
+                const idx h = top + i, w = left + j;
+                const int inside = 0 <= h && h < s.H && 0 <= w && w < s.W;
+                element[i * TILE + j] = inside ? (h * s.W + w) * s.C : 0;
+                pixel[i * TILE + j] = inside ? x + (h * s.W + w) * s.C : (const REAL *)zeros;
+            }
+        for (idx c = 0; c < s.C; c += LANES) {
+            VEC half[TILE][TILE], before[TILE], after[TILE];
+            for (int j = 0; j < TILE; j++) {
+                for (int i = 0; i < TILE; i++) {
+                    before[i] = LOAD(pixel[i * TILE + j] + c);
+                    PREFETCH(pixel[i * TILE + j] + OUT * s.C + c); /* the next tile */
+                }
+                if (mask)
+                    for (int i = 0; i < TILE; i++)
+                        before[i] = KEEP(before[i], NAME(read_bits)(mask, element[i * TILE + j] + c));
+                TILED(input_1d)(before, after);
+                for (int i = 0; i < TILE; i++)
+                    half[i][j] = after[i];
+            }
+            for (int i = 0; i < TILE; i++) {
+                TILED(input_1d)(half[i], after);
+                for (int j = 0; j < TILE; j++)
+                    STORE(v + (i * TILE + j) * at.step + c, after[j]);
+            }
+        }
+    }
+}
+
+/* The filters of one panel of output channels, g (C, 3, 3, PANEL), from w (3, 3, C, K); with flip, those of
+   the backward pass, from w (3, 3, K, C): turned by 180 degrees, with channels exchanged. */
+TARGET static void TILED(gather)(const void *w_, winograd_shape s, int flip, idx panel, void *g_)
+{
+    const REAL *w = (const REAL *)w_;
+    REAL *g = (REAL *)g_;
+    if (!flip) {
+        w += panel * PANEL;
+        for (idx c = 0; c < s.C; c++)
+            for (int tap = 0; tap < 9; tap++)
+                memcpy(g + (c * 9 + tap) * PANEL, w + (tap * s.C + c) * s.K, PANEL * sizeof(REAL));
+        return;
+    }
+    for (int tap = 0; tap < 9; tap++)
+        for (idx k = 0; k < PANEL; k++) {
+            const REAL *from = w + ((8 - tap) * s.K + panel * PANEL + k) * s.C;
+            for (idx c = 0; c < s.C; c++)
+                g[(c * 9 + tap) * PANEL + k] = from[c];
+        }
+}
+
+/* One row of a panel's transformed weights, u (TILE, C, PANEL), from its filters g (C, 3, 3, PANEL): G's own
+   numbers down the columns, kernel_1d along the row. */
+TARGET static void TILED(kernel)(const void *g_, idx C, int row, void *u_)
+{
+    static const REAL G[TILE][3] = {
+        {1, 0, 0},
+#if TILE == 8
+        {N(-2. / 9), N(-2. / 9), N(-2. / 9)},
+        {N(-2. / 9), N(2. / 9), N(-2. / 9)},
+        {N(1. / 90), N(2. / 90), N(4. / 90)},
+        {N(1. / 90), N(-2. / 90), N(4. / 90)},
+        {N(32. / 45), N(16. / 45), N(8. / 45)},
+        {N(32. / 45), N(-16. / 45), N(8. / 45)},
+#else
+        {N(-2. / 3), N(-SQRT2 / 3), N(-1. / 3)},
+        {N(-2. / 3), N(SQRT2 / 3), N(-1. / 3)},
+        {N(1. / 6), N(SQRT2 / 6), N(1. / 3)},
+        {N(1. / 6), N(-SQRT2 / 6), N(1. / 3)},
+#endif
+        {0, 0, 1},
+    };
+    for (idx c = 0; c < C; c++)
+        for (int k = 0; k < PANEL; k += LANES) {
+            const REAL *g = (const REAL *)g_ + c * 9 * PANEL + k;
+            REAL *u = (REAL *)u_ + c * PANEL + k;
+            VEC half[3], after[TILE];
+            for (int j = 0; j < 3; j++)
+                half[j] = G[row][0] * LOAD(g + j * PANEL) + G[row][1] * LOAD(g + (3 + j) * PANEL) +
+                          G[row][2] * LOAD(g + (6 + j) * PANEL);
+            TILED(kernel_1d)(half, after);
+            for (int j = 0; j < TILE; j++)
+                STORE(u + j * C * PANEL, after[j]);
+        }
+}
+
+/* Products of `count` tiles, rounded up to ROWS (rows that stand for no tile are not looked at later), with a panel u (points, C, PANEL), for some of the POINTS
+   places in a tile: m (points, count, PANEL). */
+TARGET static void TILED(multiply)(const void *v_, winograd_stack at, idx points, idx count, idx C,
+                                  const void *u_, void *m_, winograd_stack to, int ahead)
+{
+    for (idx t = 0; t < points; t++)
+        for (idx c = 0; c < C; c += DEPTH)
+            for (idx row = 0; row < count; row += ROWS) {
+                const REAL *v = (const REAL *)v_ + t * at.step + row * at.row + c;
+                const REAL *u = (const REAL *)u_ + (t * C + c) * PANEL;
+                REAL *m = (REAL *)m_ + t * to.step + row * to.row;
+                if (ahead)
+                    NAME(product)(ROWS, v, at.row, 1, C - c < DEPTH ? C - c : DEPTH, u, c > 0, m, to.row, 1, 0);
+                else
+                    NAME(product)(ROWS, v, at.row, 1, C - c < DEPTH ? C - c : DEPTH, u, c > 0, m, to.row, 0, 0);
+            }
+}
+
+/* One panel of output channels of tiles first ... first + count - 1, to y (H, W, K): plus bias where there
+   is one, rectified with its mask where there is one, added to what y holds with `add`. A large y goes past
+   the caches: it would not stay there until it is read, and need not be read before it is written. */
+TARGET static void TILED(output)(const void *m_, winograd_stack at, winograd_shape s, idx first, idx count,
+                                idx panel, const void *bias, uint8_t *mask, int add, void *y_)
+{
+    const VEC zero = {0};
+    const int stream = !add && s.H * s.W * s.K * (idx)sizeof(REAL) >= STREAMED && (uintptr_t)y_ % 64 == 0;
+    const idx across = (s.W + OUT - 1) / OUT;
+    for (idx tile = first; tile < first + count; tile++) {
+        const idx top = tile / across * OUT, left = tile % across * OUT;
+        const int high = (int)(s.H - top < OUT ? s.H - top : OUT);
+        const int wide = (int)(s.W - left < OUT ? s.W - left : OUT);
+        for (idx k = 0; k < PANEL; k += LANES) {
+            const idx channel = panel * PANEL + k;
+            const REAL *m = (const REAL *)m_ + (tile - first) * at.row + k;
+            const VEC b = bias ? LOAD((const REAL *)bias + channel) : zero;
+            VEC half[OUT][TILE], before[TILE], after[OUT];
+            for (int j = 0; j < TILE; j++) {
+                for (int i = 0; i < TILE; i++)
+                    before[i] = LOAD(m + (i * TILE + j) * at.step);
+                TILED(output_1d)(before, after);
+                for (int i = 0; i < OUT; i++)
+                    half[i][j] = after[i];
+            }
+            for (int i = 0; i < high; i++) {
+                TILED(output_1d)(half[i], after);
+                for (int j = 0; j < wide; j++) {
+                    const idx element = ((top + i) * s.W + left + j) * s.K + channel;
+                    REAL *y = (REAL *)y_ + element;
+                    VEC value = after[j] + b;
+                    if (mask) {
+                        NAME(write_bits)(mask, element, POSITIVE(value));
+                        value = RECTIFY(value);
+                    }
+                    if (stream)
+                        STREAM(y, value);
+                    else
+                        STORE(y, add ? value + LOAD(y) : value);
+                }
+            }
+        }
+    }
+    FENCE();
+}
+
+#undef OUT
+#undef POINTS
+#undef TILED
