@@ -193,8 +193,8 @@ cdef void convolve_by_panels(
             for row in range(steps.tile):
                 steps.kernel(g, s.C, row, g + p.g)
                 steps.multiply(
-                    v + row * steps.tile * p.v_at.step + first * p.v_at.row, p.v_at, steps.tile, count, s.C, g + p.g,
-                    m + row * steps.tile * p.m_at.step, p.m_at, True,
+                    v + row * steps.tile * p.v_at.step + first * p.v_at.row, p.v_at, steps.tile, count,
+                    s.C, g + p.g, m + row * steps.tile * p.m_at.step, p.m_at, True,
                 )
             steps.output(m, p.m_at, s, start + first, count, panel, b, y_mask, add, y)
 
