@@ -17,14 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle import _kernels
+from npstyle._buffers import Buffers
 
 Array = NDArray[np.floating]
 Double = NDArray[np.float64]
 
 
 def sum_of_squares(x: Array) -> float:
-    """Sum of x**2 over all elements, in double."""
-    return float(np.sum(np.square(x), dtype=np.float64))
+    """Sum of x**2 over all elements, in double; some at a time, which stay in the cache."""
+    flat = x.reshape(-1)
+    some = 65536
+    return sum(
+        float(np.sum(np.square(flat[i : i + some]), dtype=np.float64)) for i in range(0, flat.size, some)
+    )
 
 
 def content_loss(F: Array, P: Array, scale: float = 1.0, out: Array | None = None) -> tuple[float, Array]:
@@ -39,16 +44,25 @@ def content_loss(F: Array, P: Array, scale: float = 1.0, out: Array | None = Non
     return value, np.multiply(difference, scale, out=difference)
 
 
-def gram_matrix(F: Array, threads: int | None = None) -> Double:
+def gram_matrix(F: Array, threads: int | None = None, buffers: Buffers | None = None) -> Double:
     """G = F'F over all positions, equation 3: (C, C) in double, for F (H, W, C)."""
+    buffers = buffers or Buffers()
     C = F.shape[2]
-    G = np.empty((C, C))
-    _kernels.gram(F.reshape(-1, C), G, threads)
+    f = F.reshape(-1, C)
+    G = buffers.empty((C, C), np.float64)
+    work = _room(f, threads, buffers)
+    _kernels.gram(f, G, work, threads)
+    buffers.give(work)
     return G
 
 
 def style_loss(
-    F: Array, A_mean: Double, scale: float = 1.0, threads: int | None = None, out: Array | None = None
+    F: Array,
+    A_mean: Double,
+    scale: float = 1.0,
+    threads: int | None = None,
+    out: Array | None = None,
+    buffers: Buffers | None = None,
 ) -> tuple[float, Array]:
     """Squared distance of two Gram matrices, each divided by its number of positions.
 
@@ -60,14 +74,25 @@ def style_loss(
 
     Step by step: dL/dG = 2 scale D / M, and dF = F (dG + dG'), as F stands twice in G = F'F.
     """
+    buffers = buffers or Buffers()
     H, W, C = F.shape
     M = H * W
-    D = gram_matrix(F, threads) / M - A_mean
+    G = gram_matrix(F, threads, buffers)
+    D = np.subtract(np.divide(G, M, out=G), A_mean, out=G)
     value = scale * sum_of_squares(D)
-    dG = 2 * scale / M * D
+    dG = np.multiply(D, 2 * scale / M, out=D)
     dF = np.empty(F.shape, F.dtype) if out is None else out
-    _kernels.gram_backward(F.reshape(M, C), dG, dF.reshape(M, C), threads)
+    f, df = F.reshape(M, C), dF.reshape(M, C)
+    work = _room(f, threads, buffers)
+    _kernels.gram_backward(f, dG, df, work, threads)
+    buffers.give(work)
+    buffers.give(G)
     return value, dF
+
+
+def _room(f: Array, threads: int | None, buffers: Buffers) -> Array:
+    M, C = f.shape
+    return buffers.empty((_kernels.gram_work(M, C, f.itemsize, threads),), f.dtype)
 
 
 def total_variation(x: Array, scale: float = 1.0) -> tuple[float, Array]:

@@ -96,17 +96,17 @@ class Objective:
         terms: dict[str, float] = {}
         gradients: dict[str, Array] = {}
         tape: Tape = []
-        threads = self.network.threads
-        for name, F in self.network.walk(x, {**content, **style}, tape):
-            dF = gradients[name] = self.network.buffers.empty(F.shape, F.dtype)
+        network, buffers = self.network, self.network.buffers
+        for name, F in network.walk(x, {**content, **style}, tape):
+            dF = gradients[name] = buffers.empty(F.shape, F.dtype)
             if name in style:
-                terms[f"style/{name}"], _ = style_loss(F, *style[name], threads=threads, out=dF)
+                terms[f"style/{name}"], _ = style_loss(F, *style[name], network.threads, dF, buffers)
             if name in content and name not in style:
                 terms[f"content/{name}"], _ = content_loss(F, *content[name], out=dF)
             if name in content and name in style:
                 terms[f"content/{name}"], second = content_loss(F, *content[name])
                 dF += second
-        gradient = self.network.backward(tape, gradients, overwrite=True)
+        gradient = network.backward(tape, gradients, overwrite=True)
         terms["total_variation"] = 0.0
         if self.settings.tv_weight:
             terms["total_variation"], dx = total_variation(x, self.settings.tv_weight)
@@ -137,10 +137,13 @@ class Objective:
         if not layers:
             return {}
         targets = {}
+        network = self.network
         means: dict[str, list[Array]] = {name: [] for name in layers}
         for picture in self.styles:
-            for name, F in self.network.walk(picture.astype(dtype), layers):
-                means[name].append(gram_matrix(F, self.network.threads) / (F.shape[0] * F.shape[1]))
+            for name, F in network.walk(picture.astype(dtype), layers):
+                means[name].append(
+                    gram_matrix(F, network.threads, network.buffers) / (F.shape[0] * F.shape[1])
+                )
         for name, matrices in means.items():
             A_mean = np.mean(matrices, axis=0)
             scale = s.style_weight / len(layers)

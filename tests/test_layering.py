@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_cgroups": set(),
     "_kernels": {"errors", "_buffers", "_threads"},
     "layers": {"_kernels", "_buffers"},
-    "losses": {"_kernels"},
+    "losses": {"_kernels", "_buffers"},
     "vgg": {"errors", "architecture", "layers", "_threads", "_buffers"},
     "objective": {"errors", "losses", "settings", "vgg", "_buffers"},
     "calibration": {"errors", "architecture", "layers", "vgg", "weights"},

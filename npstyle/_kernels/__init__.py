@@ -41,6 +41,7 @@ NAMES = (
     "average_pool_backward",
     "max_pool",
     "max_pool_backward",
+    "gram_work",
     "gram",
     "gram_backward",
 )
@@ -272,29 +273,42 @@ def max_pool_backward(dy: Array, winner: Bytes, dx: Array, threads: int | None =
     _kernels.max_pool_backward(dy, winner, dx, resolve(threads))
 
 
-def gram(f: Array, g: NDArray[np.float64], threads: int | None = None) -> None:
-    """g = f'f, over blocks in the dtype of f, added up in double: f (M, C) to g (C, C)."""
+def gram_work(M: int, C: int, itemsize: int, threads: int | None = None) -> int:
+    """How many numbers of `itemsize` bytes the two functions below work in, for f (M, C)."""
+    number: int = _kernels.gram_work(M, C + -C % PANEL, itemsize, resolve(threads))
+    return number
+
+
+def gram(f: Array, g: NDArray[np.float64], work: Array, threads: int | None = None) -> None:
+    """g = f'f, over blocks in the dtype of f, added up in double: f (M, C) to g (C, C).
+
+    work (gram_work(...),).
+    """
+    threads = resolve(threads)  # once, as in `winograd`
     M, C = f.shape
-    _check("gram", f, f=(f, (M, C)), g=(g, (C, C)))
+    _check("gram", f, f=(f, (M, C)), g=(g, (C, C)), work=(work, (gram_work(M, C, f.itemsize, threads),)))
     if C % PANEL:
         padded = np.empty((C + -C % PANEL,) * 2)
-        gram(_padded(f, 0), padded, threads)
+        _kernels.gram(_padded(f, 0), padded, work, threads)
         g[...] = padded[:C, :C]
     else:
-        _kernels.gram(f, g, resolve(threads))
+        _kernels.gram(f, g, work, threads)
 
 
-def gram_backward(f: Array, dg: NDArray[np.float64], df: Array, threads: int | None = None) -> None:
-    """df = f (dg + dg'): f (M, C), dg (C, C) to df (M, C)."""
+def gram_backward(
+    f: Array, dg: NDArray[np.float64], df: Array, work: Array, threads: int | None = None
+) -> None:
+    """df = f (dg + dg'): f (M, C), dg (C, C) to df (M, C), work (gram_work(...),)."""
+    threads = resolve(threads)
     M, C = f.shape
-    _check("gram_backward", f, f=(f, (M, C)), dg=(dg, (C, C)), df=(df, (M, C)))
+    numbers = gram_work(M, C, f.itemsize, threads)
+    _check("gram_backward", f, f=(f, (M, C)), dg=(dg, (C, C)), df=(df, (M, C)), work=(work, (numbers,)))
     if C % PANEL:
         padded = np.empty((M, C + -C % PANEL), f.dtype)
-        rows = -C % PANEL
-        gram_backward(_padded(f, 0), _padded(dg, rows), padded, threads)
+        _kernels.gram_backward(_padded(f, 0), _padded(dg, -C % PANEL), padded, work, threads)
         df[...] = padded[:, :C]
     else:
-        _kernels.gram_backward(f, dg, df, resolve(threads))
+        _kernels.gram_backward(f, dg, df, work, threads)
 
 
 def _padded(a: NDArray[Any], rows: int) -> NDArray[Any]:

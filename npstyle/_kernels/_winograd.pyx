@@ -7,7 +7,7 @@ would overhang, take F(4x4, 3x3). The steps are in winograd_tile.h, this file de
 by whom, and where it is kept. See docs/winograd.md.
 """
 from cython cimport floating
-from cython.parallel cimport prange
+from cython.parallel cimport parallel, prange
 from libc.stdint cimport uint8_t
 from libc.string cimport memset
 
@@ -62,13 +62,14 @@ use()
 
 # Sizes, measured best. None depends on the number of threads.
 cdef enum:
-    BLOCK = 32     # tiles that a job transforms and multiplies: 1 MB, in its own cache, for 64 channels
-    BATCH = 128    # tiles that are transformed for all threads together, in the third-level cache
-    LARGE = 65536  # C K above which transformed weights, 16 MB then, would fill that cache
-    FEW = 256      # tiles below which there is not a block for every thread
-    MANY = 8       # panels, and more, are work enough to be dealt out without dividing a batch
-    WEIGHTS = 10   # tiles whose products take as long as to transform the weights for them
-    PAD = 16       # numbers between matrices and rows: powers of two apart, they would share cache lines
+    BLOCK = 32       # tiles that a job transforms and multiplies: 1 MB, in its own cache, for 64 channels
+    BATCH = 128      # tiles that are transformed for all threads together, in the third-level cache
+    LARGE = 65536    # C K above which transformed weights, 16 MB then, would fill that cache
+    MIDDLING = 1024  # tiles below which blocks are half as large, for threads to end at one time
+    FEW = 256        # tiles below which there is not a block for every thread
+    MANY = 8         # panels, and more, are work enough to be dealt out without dividing a batch
+    WEIGHTS = 10     # tiles whose products take as long as to transform the weights for them
+    PAD = 16         # numbers between matrices and rows: powers of two apart, they would share cache lines
 
 
 cdef struct Plan:
@@ -97,11 +98,12 @@ cdef Py_ssize_t cost(const winograd_steps* steps, winograd_shape s) noexcept nog
 cdef Plan plan(const winograd_sizes* sizes, winograd_shape s) noexcept nogil:
     cdef Plan p
     p.steps = &sizes.large if cost(&sizes.large, s) <= cost(&sizes.small, s) else &sizes.small
-    cdef Py_ssize_t block = (BLOCK + p.steps.rows - 1) // p.steps.rows * p.steps.rows
-    p.points = p.steps.tile * p.steps.tile
     p.tiles = tiles_of(p.steps, s)
-    p.panels = s.K // p.steps.panel
     p.by_panels = s.C * s.K > LARGE or p.tiles < FEW
+    cdef Py_ssize_t block = BLOCK if p.by_panels or p.tiles >= MIDDLING else BLOCK // 2
+    block = (block + p.steps.rows - 1) // p.steps.rows * p.steps.rows
+    p.points = p.steps.tile * p.steps.tile
+    p.panels = s.K // p.steps.panel
     p.batch = min((p.tiles + block - 1) // block, BATCH // BLOCK) * block if p.by_panels else block
     p.block = p.batch if p.panels >= MANY else block
     p.v_at = winograd_stack(p.batch * (s.C + PAD) + PAD, s.C + PAD)
@@ -142,19 +144,20 @@ cdef void convolve_by_blocks(
     cdef int row
     cdef floating* g
     cdef floating* v
-    for panel in prange(p.panels, num_threads=min(threads, p.panels), schedule="dynamic"):
+    with parallel(num_threads=threads):
         g = room + npstyle_thread() * (p.g + p.v + p.m)
-        steps.gather(w, s, flip, panel, g)
-        for row in range(steps.tile):
-            steps.kernel(g, s.C, row, u + panel * p.u + row * p.u_row)
-    for job in prange(blocks, num_threads=min(threads, blocks), schedule="dynamic"):
-        v = room + npstyle_thread() * (p.g + p.v + p.m) + p.g
-        first = job * p.block
-        count = min(p.block, p.tiles - first)
-        steps.input(x, x_mask, zeros, s, first, count, v, p.v_at)
-        for panel in range(p.panels):
-            steps.multiply(v, p.v_at, p.points, count, s.C, u + panel * p.u, v + p.v, p.m_at, False)
-            steps.output(v + p.v, p.m_at, s, first, count, panel, b, y_mask, add, y)
+        v = g + p.g
+        for panel in prange(p.panels, schedule="dynamic"):
+            steps.gather(w, s, flip, panel, g)
+            for row in range(steps.tile):
+                steps.kernel(g, s.C, row, u + panel * p.u + row * p.u_row)
+        for job in prange(blocks, schedule="dynamic"):
+            first = job * p.block
+            count = min(p.block, p.tiles - first)
+            steps.input(x, x_mask, zeros, s, first, count, v, p.v_at)
+            for panel in range(p.panels):
+                steps.multiply(v, p.v_at, p.points, count, s.C, u + panel * p.u, v + p.v, p.m_at, False)
+                steps.output(v + p.v, p.m_at, s, first, count, panel, b, y_mask, add, y)
 
 
 cdef void convolve_by_panels(
@@ -174,29 +177,30 @@ cdef void convolve_by_panels(
     cdef int row
     cdef floating* g
     cdef floating* m
-    for batch in range((p.tiles + p.batch - 1) // p.batch):
-        start = batch * p.batch
-        jobs = (min(p.batch, p.tiles - start) + steps.rows - 1) // steps.rows
-        for job in prange(jobs, num_threads=min(threads, jobs), schedule="dynamic"):
-            first = job * steps.rows
-            count = min(steps.rows, p.tiles - start - first)
-            steps.input(x, x_mask, zeros, s, start + first, count, v + first * p.v_at.row, p.v_at)
-        blocks = (min(p.batch, p.tiles - start) + p.block - 1) // p.block
-        jobs = p.panels * blocks
-        for job in prange(jobs, num_threads=min(threads, jobs), schedule="dynamic"):
-            g = room + npstyle_thread() * (p.g + p.u_row + p.m)
-            m = g + p.g + p.u_row
-            panel = job // blocks
-            first = job % blocks * p.block
-            count = min(p.block, p.tiles - start - first)
-            steps.gather(w, s, flip, panel, g)
-            for row in range(steps.tile):
-                steps.kernel(g, s.C, row, g + p.g)
-                steps.multiply(
-                    v + row * steps.tile * p.v_at.step + first * p.v_at.row, p.v_at, steps.tile, count,
-                    s.C, g + p.g, m + row * steps.tile * p.m_at.step, p.m_at, True,
-                )
-            steps.output(m, p.m_at, s, start + first, count, panel, b, y_mask, add, y)
+    with parallel(num_threads=threads):
+        g = room + npstyle_thread() * (p.g + p.u_row + p.m)
+        m = g + p.g + p.u_row
+        for batch in range((p.tiles + p.batch - 1) // p.batch):
+            start = batch * p.batch
+            jobs = (min(p.batch, p.tiles - start) + steps.rows - 1) // steps.rows
+            for job in prange(jobs, schedule="dynamic"):
+                first = job * steps.rows
+                count = min(steps.rows, p.tiles - start - first)
+                steps.input(x, x_mask, zeros, s, start + first, count, v + first * p.v_at.row, p.v_at)
+            blocks = (min(p.batch, p.tiles - start) + p.block - 1) // p.block
+            jobs = p.panels * blocks
+            for job in prange(jobs, schedule="dynamic"):
+                panel = job // blocks
+                first = job % blocks * p.block
+                count = min(p.block, p.tiles - start - first)
+                steps.gather(w, s, flip, panel, g)
+                for row in range(steps.tile):
+                    steps.kernel(g, s.C, row, g + p.g)
+                    steps.multiply(
+                        v + row * steps.tile * p.v_at.step + first * p.v_at.row, p.v_at, steps.tile, count,
+                        s.C, g + p.g, m + row * steps.tile * p.m_at.step, p.m_at, True,
+                    )
+                steps.output(m, p.m_at, s, start + first, count, panel, b, y_mask, add, y)
 
 
 cdef void convolve(

@@ -169,16 +169,20 @@ TARGET static void TILED(gather)(const void *w_, winograd_shape s, int flip, idx
     if (!flip) {
         w += panel * PANEL;
         for (idx c = 0; c < s.C; c++)
-            for (int tap = 0; tap < 9; tap++)
+            for (int tap = 0; tap < 9; tap++) {
+                PREFETCH(w + (tap * s.C + c + 8) * s.K);
                 memcpy(g + (c * 9 + tap) * PANEL, w + (tap * s.C + c) * s.K, PANEL * sizeof(REAL));
+            }
         return;
     }
     for (int tap = 0; tap < 9; tap++)
-        for (idx k = 0; k < PANEL; k++) {
-            const REAL *from = w + ((8 - tap) * s.K + panel * PANEL + k) * s.C;
-            for (idx c = 0; c < s.C; c++)
-                g[(c * 9 + tap) * PANEL + k] = from[c];
-        }
+        for (idx some = 0; some < s.C; some += 16) /* whose part of g stays in the first-level cache */
+            for (idx k = 0; k < PANEL; k++) {
+                const REAL *from = w + ((8 - tap) * s.K + panel * PANEL + k) * s.C;
+                PREFETCH(from + some + 32);
+                for (idx c = some; c < some + 16; c++)
+                    g[(c * 9 + tap) * PANEL + k] = from[c];
+            }
 }
 
 /* One row of a panel's transformed weights, u (TILE, C, PANEL), from its filters g (C, 3, 3, PANEL): G's own
