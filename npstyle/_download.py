@@ -10,7 +10,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
@@ -29,23 +29,39 @@ TIMEOUT = 5.0
 
 @dataclass(frozen=True)
 class Entry:
-    """A weights file that is known: its name, checksum ("md5:..." or "sha256:...") and addresses."""
+    """A weights file that is known.
+
+    Attributes
+    ----------
+    name : str
+    checksum : str
+        "md5:...", "sha256:..." or, where its publisher tells no more, "sha256-prefix:" and 8 digits.
+    addresses : tuple of str
+    megabytes : int, optional
+        About how large it is.
+    """
 
     name: str
     checksum: str
     addresses: tuple[str, ...]
+    megabytes: int | None = None
 
     def __post_init__(self) -> None:
-        if not re.fullmatch("md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", self.checksum):
+        if not re.fullmatch("md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8}", self.checksum):
             raise ValueError(f"checksum {self.checksum!r}")
 
     @property
     def algorithm(self) -> str:
-        return self.checksum.split(":")[0]
+        return self.checksum.split(":")[0].removesuffix("-prefix")
+
+    @property
+    def whole(self) -> bool:
+        """Whether the checksum is known to its last digit."""
+        return "-prefix:" not in self.checksum
 
 
 def registry() -> list[Entry]:
-    """The files known, the smallest first; NPSTYLE_REGISTRY names another list, such as a mirror's.
+    """The files known, the preferred first; NPSTYLE_REGISTRY names another list, such as a mirror's.
 
     Raises
     ------
@@ -56,7 +72,7 @@ def registry() -> list[Entry]:
     file = Path(other) if other else resources.files("npstyle._registry") / "registry.json"
     try:
         return [
-            Entry(item["name"], item["checksum"], tuple(item["addresses"]))
+            Entry(item["name"], item["checksum"], tuple(item["addresses"]), item.get("megabytes"))
             for item in json.loads(file.read_text(encoding="utf-8"))["files"]
         ]
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -82,15 +98,29 @@ def cache_folder() -> Path:
 
 def intact(path: Path, entry: Entry) -> bool:
     """Whether the file's checksum is the registered one."""
-    digest = hashlib.new(entry.algorithm)
+    return digest(path, entry.algorithm).startswith(entry.checksum.split(":")[1])
+
+
+def digest(path: Path, algorithm: str) -> str:
+    """The file's checksum, in hexadecimal digits."""
+    found = hashlib.new(algorithm)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest() == entry.checksum.split(":")[1]
+            found.update(chunk)
+    return found.hexdigest()
 
 
-def fetch_any(progress: bool = False) -> tuple[Path | None, list[str]]:
+def fetch_any(
+    progress: bool = False, entries: Sequence[Entry] | None = None
+) -> tuple[Path | None, list[str]]:
     """Download the first file that can be had, from the first address that has it.
+
+    Parameters
+    ----------
+    progress : bool
+        Show a bar on standard error.
+    entries : sequence of Entry, optional
+        In place of the whole registry.
 
     Returns
     -------
@@ -100,12 +130,12 @@ def fetch_any(progress: bool = False) -> tuple[Path | None, list[str]]:
     """
     failures: list[str] = []
     deadline = time.monotonic() + PATIENCE
-    for entry in registry():
+    for entry in registry() if entries is None else entries:
         for address in entry.addresses:
             begun = time.monotonic()
             if begun > deadline:
                 return None, [*failures, f"gave up after {PATIENCE:.0f} s"]
-            download = _Download(progress)
+            download = _Download(entry, progress)
             try:
                 return _fetch(entry, address, download), failures
             except Exception as error:  # whatever the network does, the next address is tried
@@ -116,9 +146,14 @@ def fetch_any(progress: bool = False) -> tuple[Path | None, list[str]]:
 
 
 class _Download:
-    """Pooch's download over HTTP, which remembers whether anything arrived."""
+    """Pooch's download over HTTP, which remembers whether anything arrived.
 
-    def __init__(self, progress: bool) -> None:
+    Pooch compares the whole of a checksum; the beginning of one is compared here, before the temporary
+    file gets its name.
+    """
+
+    def __init__(self, entry: Entry, progress: bool) -> None:
+        self.entry = entry
         self.progress = progress
         self.began = False
 
@@ -130,6 +165,8 @@ class _Download:
             http(url, output_file, caller)
         finally:
             self.began = os.path.getsize(output_file) > 0
+        if not self.entry.whole and not intact(Path(output_file), self.entry):
+            raise ValueError(f"{self.entry.algorithm} is not the known hash")
 
 
 def _fetch(entry: Entry, address: str, download: _Download) -> Path:
@@ -139,10 +176,13 @@ def _fetch(entry: Entry, address: str, download: _Download) -> Path:
     parts = urlsplit(address)
     if parts.scheme not in getproxies():  # a proxy looks names up itself
         _look_up(parts.hostname or "")
+    there = cache_folder() / entry.name
+    if not entry.whole and there.exists() and not intact(there, entry):
+        there.unlink()  # without a whole checksum, Pooch would take whatever is there
     with _quiet(pooch.get_logger()):
         path = pooch.retrieve(
             address,
-            known_hash=entry.checksum,
+            known_hash=entry.checksum if entry.whole else None,
             fname=entry.name,
             path=cache_folder(),
             downloader=download,

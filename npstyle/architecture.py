@@ -17,6 +17,7 @@ BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 
 
 POOLING_METHODS = ("average", "max")
+PADDINGS = ("zero", "replicate")
 CONVOLUTION_METHODS = ("auto", "im2col", "winograd")
 
 
@@ -78,6 +79,16 @@ def deepest(names: Iterable[str]) -> str:
 def block_of(name: str) -> int:
     """Which of the five blocks a layer belongs to, from 1."""
     return int(re.sub(r"\D", "", name)[0])
+
+
+def channels(name: str) -> int:
+    """Channels of a layer's response."""
+    return BLOCKS[block_of(name) - 1][1]
+
+
+def halvings(name: str) -> int:
+    """How often the picture has been halved when it comes to the response of a layer."""
+    return block_of(name) - (name in CONVOLUTIONS)
 
 
 def convolutions_up_to(name: str) -> tuple[str, ...]:

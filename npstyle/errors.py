@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -48,7 +49,24 @@ def whole_number(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def one_of(name: str, value: Any, names: Iterable[str]) -> None:
+def number(name: str, value: Any) -> float:
+    """The value as a float, if it is finite and not below 0.
+
+    Examples
+    --------
+    >>> number("style_weight", "1e3")
+    1000.0
+    """
+    try:
+        found = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        found = math.nan
+    if not (math.isfinite(found) and found >= 0):
+        raise UserError(name, repr(value), "a finite number from 0", "give it as 0.5 or 1e3")
+    return found
+
+
+def one_of(name: str, value: Any, names: Iterable[Any]) -> None:
     """Refuse a value that is none of the names."""
     if value not in list(names):
         raise UserError(name, repr(value), " or ".join(map(repr, names)), "take one of these")

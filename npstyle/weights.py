@@ -1,23 +1,28 @@
-"""VGG19's filters: find them, fetch them, check them, load them; or draw random ones.
+"""VGG19's filters: find them, fetch them, check them, load them, write them; or draw random ones.
 
 In memory they are what the Keras file has: kernels (3, 3, C, K) float32 in the order height, width, in,
-out; the first layer's input channels in the order blue, green, red.
+out; the first layer's input channels in the order blue, green, red, or red, green, blue where the filters
+were trained on torchvision's preparation of pictures.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import warnings
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from npstyle import _download
-from npstyle.architecture import CONVOLUTIONS, canonical, convolutions_up_to
-from npstyle.errors import UserError, whole_number
+from npstyle import _download, _statedict
+from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, canonical, convolutions_up_to
+from npstyle.errors import UserError, one_of, whole_number
 
 Array = NDArray[np.floating]
 
@@ -25,6 +30,19 @@ TOP = "conv5_4"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
 MAT_MAGIC = b"MATLAB"
+
+# What pictures go through before the network: see Weights.
+PREPARATIONS = ("caffe", "torchvision")
+# How the sha256 of a PyTorch file begins that is known by it: torchvision's vgg19, and the published
+# filters as they were converted for jcjohnson's neural-style.
+BY_CHECKSUM = {"dcbb9e9d": "torchvision", "d01eb7cb": "caffe"}
+# By these numbers the published filters are known in any file: of the first three filters of conv1_1, the
+# centre for blue, green and red, and the bias.
+PUBLISHED = (
+    (0.08978214, 0.10385381, 0.09986369, 0.7301776),
+    (0.18505956, 0.08851637, -0.06240906, 0.06493629),
+    (0.15264879, 0.2392226, 0.07442063, 0.03428847),
+)
 
 
 class ConvWeights(NamedTuple):
@@ -43,12 +61,23 @@ class Weights(Mapping[str, ConvWeights]):
         In words, for people.
     random : bool
         Never trained: to be calibrated to the pictures before use.
+    preparation : {"caffe", "torchvision"}
+        What the filters are to be shown. "caffe": blue, green, red from 0 to 255, minus the mean colour.
+        "torchvision": red, green, blue from 0 to 1, minus the mean, divided by the standard deviation.
     """
 
-    def __init__(self, layers: Mapping[str, ConvWeights], source: str, random: bool = False) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, ConvWeights],
+        source: str,
+        random: bool = False,
+        preparation: str = "caffe",
+    ) -> None:
+        one_of("preparation", preparation, PREPARATIONS)
         self._layers = dict(layers)
         self.source = source
         self.random = random
+        self.preparation = preparation
 
     def __getitem__(self, name: str) -> ConvWeights:
         if name not in self:
@@ -76,7 +105,11 @@ class RandomFiltersWarning(UserWarning):
 
 
 def load_weights(
-    source: str | os.PathLike[str] = "auto", seed: int = 0, deepest: str = TOP, progress: bool = False
+    source: str | os.PathLike[str] = "auto",
+    seed: int = 0,
+    deepest: str = TOP,
+    progress: bool = False,
+    preparation: str | None = None,
 ) -> Weights:
     """Filters of VGG19: from a file, found or fetched, or drawn at random.
 
@@ -86,13 +119,17 @@ def load_weights(
         "auto": the file that NPSTYLE_WEIGHTS names; else one from the registry that lies in
         `weights/` or in the user's cache; else a download; else random filters, with a warning.
         "imagenet": as "auto", but an error where "auto" takes random filters.
-        "random": Gaussian filters. A path: that file, Keras HDF5, MatConvNet .mat, or .npz.
+        "random": Gaussian filters. A path: that file, Keras HDF5, MatConvNet .mat, .npz, a PyTorch
+        state dict or .safetensors.
     seed : int
         Of the random filters.
     deepest : str
         The deepest layer wanted; nothing deeper is read.
     progress : bool
         Show a bar on standard error while downloading.
+    preparation : {"caffe", "torchvision"}, optional
+        What a file's filters are to be shown (see `Weights`), whatever it says itself. It is needed for
+        PyTorch's and .safetensors files that are not known.
 
     Returns
     -------
@@ -102,7 +139,8 @@ def load_weights(
     Raises
     ------
     UserError
-        The file is missing, damaged, or not VGG19's; or nothing was found for "imagenet".
+        The file is missing, damaged, or not VGG19's; its preparation is not known; or nothing was found
+        for "imagenet".
 
     Warns
     -----
@@ -115,19 +153,23 @@ def load_weights(
     >>> weights["conv1_1"].kernel.shape
     (3, 3, 3, 64)
     """
+    if preparation is not None:
+        one_of("preparation", preparation, PREPARATIONS)
     if source == "random":
+        if preparation not in (None, "caffe"):
+            raise UserError("preparation", repr(preparation), "'caffe' for random filters", "leave it out")
         return random_weights(seed, deepest)
     if source not in ("auto", "imagenet"):
-        return read_weights(source, deepest)
+        return read_weights(source, deepest, preparation=preparation)
     named = os.environ.get("NPSTYLE_WEIGHTS")
     if named:
-        return read_weights(named, deepest, origin="NPSTYLE_WEIGHTS")
+        return read_weights(named, deepest, origin="NPSTYLE_WEIGHTS", preparation=preparation)
     found, tried = find()
     if found is None:
         found, failures = _download.fetch_any(progress)
         tried += failures
     if found is not None:
-        return read_weights(found, deepest)
+        return read_weights(found, deepest, preparation=preparation)
     names = " or ".join(entry.name for entry in _download.registry()) or "a file of VGG19"
     cure = (
         f"fetch {names} on a machine with a network (addresses in weights/README.md) and put it into "
@@ -146,22 +188,21 @@ def load_weights(
 
 
 def find() -> tuple[Path | None, list[str]]:
-    """A registered file that is already here, whole; and the places where none was."""
-    tried: list[str] = []
-    for folder in (_download.project_folder(), _download.cache_folder()):
-        before = len(tried)
-        for entry in _download.registry():
+    """The first registered file that is already here, whole; and the places where none was."""
+    tried: dict[Path, list[str]] = {_download.project_folder(): [], _download.cache_folder(): []}
+    for entry in _download.registry():
+        for folder, found in tried.items():
             path = folder / entry.name
             if os.path.isfile(path):
                 try:
                     if _download.intact(path, entry):
-                        return path, tried
-                    tried.append(f"{path} (damaged: its {entry.algorithm} is not the registered one)")
+                        return path, []
+                    found.append(f"{path} (damaged: its {entry.algorithm} is not the registered one)")
                 except OSError as error:
-                    tried.append(f"{path} ({error.strerror})")
-        if len(tried) == before:
-            tried.append(f"{folder} (no registered file)")
-    return None, tried
+                    found.append(f"{path} ({error.strerror})")
+    return None, [
+        line for folder, found in tried.items() for line in found or [f"{folder} (no registered file)"]
+    ]
 
 
 def random_weights(seed: int = 0, deepest: str = TOP) -> Weights:
@@ -181,13 +222,19 @@ def random_weights(seed: int = 0, deepest: str = TOP) -> Weights:
     return Weights(layers, f"random filters (seed {seed})", random=True)
 
 
-def read_weights(path: str | os.PathLike[str], deepest: str = TOP, origin: str = "weights") -> Weights:
+def read_weights(
+    path: str | os.PathLike[str],
+    deepest: str = TOP,
+    origin: str = "weights",
+    preparation: str | None = None,
+) -> Weights:
     """Filters from a file; its format is told by its first bytes, not by its name.
 
     Raises
     ------
     UserError
-        In one line: missing, unreadable, damaged, another format, wrong shapes, NaN or infinity.
+        In one line: missing, unreadable, damaged, another format, wrong shapes, NaN or infinity; or it is not
+        known what the filters are to be shown.
     """
     if not os.fspath(path):
         raise UserError(origin, "an empty name", "a weights file, or 'auto'", "name one")
@@ -195,7 +242,7 @@ def read_weights(path: str | os.PathLike[str], deepest: str = TOP, origin: str =
     reader = _reader_of(path, origin)
     wanted = convolutions_up_to(deepest)
     try:
-        layers = dict(reader(path, wanted))
+        layers, said = reader(path, wanted)
     except (UserError, MemoryError, ImportError):
         raise
     except Exception as error:  # a damaged file can make its library raise anything
@@ -209,11 +256,57 @@ def read_weights(path: str | os.PathLike[str], deepest: str = TOP, origin: str =
             "at least conv1_1 (block1_conv1)",
             "take a file named in weights/README.md",
         )
-    return Weights({name: layers[name] for name in wanted if name in layers}, str(path))
+    layers = {name: layers[name] for name in wanted if name in layers}
+    preparation = preparation or said
+    if preparation is None:
+        return _recognised(path, layers)
+    if preparation not in PREPARATIONS:
+        expected = " or ".join(PREPARATIONS)
+        raise UserError(f"{origin}: {path}", f"the preparation {preparation!r}", expected, "name one")
+    return Weights(layers, str(path), preparation=preparation)
+
+
+def _recognised(path: Path, layers: dict[str, ConvWeights]) -> Weights:
+    """Filters of a file that doesn't say what they are to be shown, where that is known nevertheless.
+
+    The published filters are known by their numbers, also each in units of its own as in the paper's
+    normalised network; whatever else is known, by its checksum. How large the numbers are tells nothing: the
+    published ones of conv1_1, which see numbers of order 100, are of the size that suits numbers of order 1.
+    """
+    kernel, bias = layers["conv1_1"]
+    if _are_published(kernel, bias):
+        return Weights(layers, f"{path} (the published filters, by their numbers: caffe)")
+    if _are_published(kernel[:, :, ::-1], bias):
+        layers["conv1_1"] = ConvWeights(np.ascontiguousarray(kernel[:, :, ::-1]), bias)
+        return Weights(layers, f"{path} (the published filters, by their numbers: caffe, turned to BGR)")
+    preparation = BY_CHECKSUM.get(_download.digest(path, "sha256")[:8])
+    if preparation is not None:
+        return Weights(layers, f"{path} (by its checksum: {preparation})", preparation=preparation)
+    raise UserError(
+        f"weights: {path}",
+        "filters of which it is not known what they were trained on",
+        "caffe (BGR, 0 to 255, minus the mean) or torchvision (RGB, 0 to 1, mean and deviation)",
+        "say --preparation caffe or --preparation torchvision",
+    )
+
+
+def _are_published(kernel: Array, bias: Array) -> bool:
+    """Whether the first filters are the published ones, each times any factor; 8 bits of a number count."""
+    known = np.array(PUBLISHED)
+    found = np.column_stack([kernel[1, 1, :, : len(known)].T, bias[: len(known)]]).astype(np.float64)
+    size = np.sqrt(np.square(found).sum(axis=1) / np.square(known).sum(axis=1))[:, None]
+    return bool((size > 0).all() and np.allclose(found, known * size, rtol=2**-7, atol=0))
+
+
+class Contents(NamedTuple):
+    """What a file holds: filters, and what it says itself that they are to be shown."""
+
+    layers: dict[str, ConvWeights]
+    preparation: str | None
 
 
 Found = Iterable[tuple[str, ConvWeights]]
-Reader = Callable[[Path, tuple[str, ...]], Found]
+Reader = Callable[[Path, tuple[str, ...]], Contents]
 
 
 def _reader_of(path: Path, origin: str) -> Reader:
@@ -232,58 +325,79 @@ def _reader_of(path: Path, origin: str) -> Reader:
         raise UserError(
             f"{origin}: {path}", "a MATLAB 7.3 file", "MATLAB version 5", "save it again with -v7 or as .npz"
         )
-    for magic, reader in ((HDF5_MAGIC, _read_keras), (ZIP_MAGIC, _read_npz), (MAT_MAGIC, _read_matconvnet)):
+    for magic, reader in ((HDF5_MAGIC, _read_keras), (ZIP_MAGIC, _read_zip), (MAT_MAGIC, _read_matconvnet)):
         if head.startswith(magic):
             return reader
+    if head.startswith(b"\x80") and _statedict.LEGACY_MAGIC in head:
+        return partial(_read_tensors, _statedict.open_legacy)
+    if head[4:9] == b"\0\0\0\0{":  # the upper half of a length, and the JSON it is the length of
+        return partial(_read_tensors, _statedict.open_safetensors)
     raise UserError(
         f"{origin}: {path}",
         "an empty file" if not head else "an unknown format",
-        "Keras HDF5, MatConvNet .mat or .npz",
+        "Keras HDF5, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors",
         "take a file named in weights/README.md",
     )
 
 
-def _read_keras(path: Path, wanted: tuple[str, ...]) -> Found:
+def _read_keras(path: Path, wanted: tuple[str, ...]) -> Contents:
     """Groups block1_conv1 ..., each with a 4-D kernel and a 1-D bias, under whichever names."""
     import h5py
 
     with h5py.File(path, "r") as file:
         root = file.get("model_weights", file)
-        if not isinstance(root, h5py.Group):
-            return
-        for name in wanted:
-            group = root.get("block{}_conv{}".format(*name[4:].split("_")))
-            if not isinstance(group, h5py.Group):
-                continue
-            datasets: list[Any] = []
-            group.visititems(
-                lambda _, item, into=datasets: into.append(item) if hasattr(item, "shape") else None
-            )
-            by_rank = {len(dataset.shape): dataset for dataset in datasets}
-            if len(datasets) != 2 or set(by_rank) != {1, 4}:
-                shapes = ", ".join(str(dataset.shape) for dataset in datasets) or "nothing"
-                raise _wrong_shapes(path, name, shapes)
-            # Shapes are held against the table before anything is read.
-            yield name, _checked(path, name, by_rank[4], by_rank[1])
+        layers = dict(_keras_layers(path, root, wanted)) if isinstance(root, h5py.Group) else {}
+        said = file.attrs.get("preparation", "caffe")
+        return Contents(layers, said.decode() if isinstance(said, bytes) else str(said))
 
 
-def _read_npz(path: Path, wanted: tuple[str, ...]) -> Found:
-    """Arrays conv1_1/kernel and conv1_1/bias ... as in memory (blue, green, red)."""
+def _keras_layers(path: Path, root: Any, wanted: tuple[str, ...]) -> Found:
+    for name in wanted:
+        group = root.get(_keras_name(name))
+        if not hasattr(group, "visititems"):
+            continue
+        datasets: list[Any] = []
+        group.visititems(lambda _, item, into=datasets: into.append(item) if hasattr(item, "shape") else None)
+        by_rank = {len(dataset.shape): dataset for dataset in datasets}
+        if len(datasets) != 2 or set(by_rank) != {1, 4}:
+            shapes = ", ".join(str(dataset.shape) for dataset in datasets) or "nothing"
+            raise _wrong_shapes(path, name, shapes)
+        # Shapes are held against the table before anything is read.
+        yield name, _checked(path, name, by_rank[4], by_rank[1])
+
+
+def _keras_name(name: str) -> str:
+    """block4_conv2 for conv4_2, block4_pool for pool4."""
+    return f"block{block_of(name)}_" + (f"conv{name[6:]}" if name in CONVOLUTIONS else "pool")
+
+
+def _read_zip(path: Path, wanted: tuple[str, ...]) -> Contents:
+    """A zip file is NumPy's, or PyTorch's if it has a pickle in it."""
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        torch = bool(_statedict.pickle_in(archive))
+    return _read_tensors(_statedict.open_zip, path, wanted) if torch else _read_npz(path, wanted)
+
+
+def _read_npz(path: Path, wanted: tuple[str, ...]) -> Contents:
+    """Arrays conv1_1/kernel and conv1_1/bias ... as in memory; a text `preparation` may be among them."""
     # np.load leaves a damaged file open if it is given a name.
     with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+        layers: dict[str, ConvWeights] = {}
         for name in wanted:
             kernel, bias = f"{name}/kernel", f"{name}/bias"
             if kernel in file and bias in file:
-                yield name, _checked(path, name, file[kernel], file[bias])
+                layers[name] = _checked(path, name, file[kernel], file[bias])
+        return Contents(layers, str(file["preparation"]) if "preparation" in file else "caffe")
 
 
-def _read_matconvnet(path: Path, wanted: tuple[str, ...]) -> Found:
+def _read_matconvnet(path: Path, wanted: tuple[str, ...]) -> Contents:
     """A list of layers with name and weights {kernel, bias}, or in older files filters and biases.
 
     MatConvNet's networks take red, green, blue: the first kernel's input channels are turned round.
     """
     from scipy.io import loadmat
 
+    found: dict[str, ConvWeights] = {}
     layers = loadmat(path, variable_names=["layers"], simplify_cells=True).get("layers", ())
     for layer in np.atleast_1d(np.asarray(layers, dtype=object)):
         name = layer.get("name") if isinstance(layer, dict) else None
@@ -293,7 +407,19 @@ def _read_matconvnet(path: Path, wanted: tuple[str, ...]) -> Found:
         kernel, bias = (np.asarray(part) for part in pair)
         if name == "conv1_1" and kernel.ndim == 4:
             kernel = kernel[:, :, ::-1]
-        yield name, _checked(path, name, kernel, bias.reshape(-1))
+        found[name] = _checked(path, name, kernel, bias.reshape(-1))
+    return Contents(found, "caffe")
+
+
+def _read_tensors(
+    opened: Callable[[Path], AbstractContextManager[dict[str, _statedict.Tensor]]],
+    path: Path,
+    wanted: tuple[str, ...],
+) -> Contents:
+    """PyTorch's files and .safetensors, which don't say what their filters are to be shown."""
+    with opened(path) as tensors:
+        pairs = _statedict.convolutions(path, tensors)
+        return Contents({name: _checked(path, name, *pairs[name]) for name in wanted if name in pairs}, None)
 
 
 def _checked(path: Path, name: str, kernel: Any, bias: Any) -> ConvWeights:
@@ -324,4 +450,100 @@ def _wrong_shapes(path: Path, name: str, found: str) -> UserError:
         f"{name} with {found}",
         f"kernel (3, 3, {C}, {K}) and bias ({K},)",
         "take a file of VGG19 (weights/README.md)",
+    )
+
+
+def write_weights(path: str | os.PathLike[str], weights: Weights, overwrite: bool = False) -> Path:
+    """Write filters as .npz or as Keras HDF5 (.h5), with what they are to be shown; whole or not at all.
+
+    Raises
+    ------
+    UserError
+        It can't be written, or it exists and `overwrite` is False.
+    """
+    path = check_target(path, overwrite)
+    end = Path(os.path.realpath(path))  # through a symbolic link, to where it points
+    temporary = _temporary_name(end)
+    try:
+        WRITERS[path.suffix.lower()](temporary, weights)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        if not overwrite and os.path.lexists(end):  # it came a moment ago
+            raise _exists(path)
+        os.replace(temporary, end)
+    except (OSError, RuntimeError) as error:  # RuntimeError: what HDF5 makes of a full disk
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    return path
+
+
+def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
+    """Make sure, before long work, that filters can be written there: extension, folder, name."""
+    path = Path(os.path.expanduser(path))
+    if path.suffix.lower() not in WRITERS:
+        found = f"the extension {path.suffix!r}" if path.suffix else "no extension"
+        raise UserError(f"output: {path}", found, " or ".join(WRITERS), "give one of these")
+    if os.path.isdir(path):
+        raise UserError(f"output: {path}", "a folder", "a file name", "add a name to it")
+    if os.path.lexists(path) and not overwrite:
+        raise _exists(path)
+    probe = _temporary_name(Path(os.path.realpath(path)))
+    try:
+        probe.touch()
+        with suppress(FileNotFoundError):
+            os.lstat(path)  # the name itself may be too long
+    except OSError as error:
+        raise _unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    return path
+
+
+def _write_npz(path: Path, weights: Weights) -> None:
+    arrays: dict[str, Any] = {"preparation": np.array(weights.preparation)}
+    for name, layer in weights.items():
+        arrays |= {f"{name}/kernel": layer.kernel, f"{name}/bias": layer.bias}
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _write_keras(path: Path, weights: Weights) -> None:
+    """As Keras writes the convolutional part of VGG19, so that it can read it, too."""
+    import h5py
+
+    top = LAYERS.index(list(weights)[-1])
+    with h5py.File(path, "w") as file:
+        file.attrs["preparation"] = weights.preparation
+        file.attrs["layer_names"] = [_keras_name(name).encode() for name in LAYERS[: top + 1]]
+        for name in LAYERS[: top + 1]:
+            group = file.create_group(_keras_name(name))
+            parts = {} if name.startswith("pool") else dict(zip("Wb", weights[name], strict=True))
+            names = [f"{_keras_name(name)}_{part}_1:0" for part in parts]
+            group.attrs["weight_names"] = np.array([each.encode() for each in names], "S40")
+            for each, array in zip(names, parts.values(), strict=True):
+                group[each] = array
+
+
+WRITERS: dict[str, Callable[[Path, Weights], None]] = {".npz": _write_npz, ".h5": _write_keras}
+
+
+def _temporary_name(path: Path) -> Path:
+    return path.with_name(f".npstyle-{secrets.token_hex(4)}.tmp")
+
+
+def _exists(path: Path) -> UserError:
+    return UserError(
+        f"output: {path}", "a file of that name", "a new name", "choose another or add --overwrite"
+    )
+
+
+def _unwritable(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"output: {path}",
+        f"{getattr(error, 'strerror', None) or error} on writing there",
+        "a name in a folder with room that can be written to",
+        "choose another",
     )

@@ -115,12 +115,20 @@ def dead(server: Server) -> Iterator[str]:
         yield f"http://127.0.0.1:{unused.getsockname()[1]}/dead"
 
 
+def digits(algorithm: str, content: bytes) -> str:
+    plain = algorithm.removesuffix("-prefix")
+    return hashlib.new(plain, content).hexdigest()[: 8 if algorithm != plain else None]
+
+
+every_algorithm = pytest.mark.parametrize("algorithm", ["md5", "sha256", "sha256-prefix"])
+
+
 @pytest.fixture
 def register(alone: Path) -> Register:
     """Function that makes the registry of one file: its addresses, and what it should hold."""
 
     def write(*addresses: str, content: bytes = GOOD, algorithm: str = "sha256") -> None:
-        checksum = f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}"
+        checksum = f"{algorithm}:{digits(algorithm, content)}"
         entry = {"name": NAME, "checksum": checksum, "addresses": addresses}
         (alone.parent / "registry.json").write_text(json.dumps({"files": [entry]}))
 
@@ -131,7 +139,7 @@ def left_in(cache: Path) -> list[str]:
     return sorted(path.name for path in cache.iterdir())
 
 
-@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+@every_algorithm
 def test_a_good_file_is_kept(algorithm: str, server: Server, register: Register, alone: Path) -> None:
     register(server.address("/good"), algorithm=algorithm)
     assert _download.fetch_any() == (alone / NAME, [])
@@ -167,12 +175,13 @@ bad_pages = pytest.mark.parametrize(("page", "reason"), BAD_PAGES.values(), ids=
 
 
 @bad_pages
+@every_algorithm
 def test_a_bad_file_is_refused(
-    page: Page, reason: str, server: Server, register: Register, alone: Path
+    page: Page, reason: str, algorithm: str, server: Server, register: Register, alone: Path
 ) -> None:
     server.pages["/hash/refused/404"] = page
     bad = server.address("/hash/refused/404")
-    register(bad)
+    register(bad, algorithm=algorithm)
     assert _download.fetch_any() == (None, [f"{bad} ({reason})"])
     assert left_in(alone) == []
 
@@ -189,12 +198,42 @@ def test_the_next_one_is_tried(
     assert server.asked == ["/bad", "/good"]
 
 
-def test_a_damaged_file_in_the_cache_is_replaced(server: Server, register: Register, alone: Path) -> None:
+@every_algorithm
+def test_a_damaged_file_in_the_cache_is_replaced(
+    algorithm: str, server: Server, register: Register, alone: Path
+) -> None:
     alone.mkdir()
     (alone / NAME).write_bytes(b"damaged")
-    register(server.address("/good"))
+    register(server.address("/good"), algorithm=algorithm)
     assert _download.fetch_any() == (alone / NAME, [])
     assert (alone / NAME).read_bytes() == GOOD
+
+
+@every_algorithm
+def test_a_good_file_in_the_cache_is_kept(
+    algorithm: str, server: Server, register: Register, alone: Path
+) -> None:
+    alone.mkdir()
+    (alone / NAME).write_bytes(GOOD)
+    register(server.address("/good"), algorithm=algorithm)
+    assert _download.fetch_any() == (alone / NAME, [])
+    assert server.asked == []
+
+
+def test_what_is_fetched_can_be_chosen(server: Server, register: Register, alone: Path) -> None:
+    register(server.address("/good"))
+    (entry,) = _download.registry()
+    assert (entry.name, entry.whole, entry.megabytes) == (NAME, True, None)
+    assert _download.fetch_any(entries=[]) == (None, [])
+    assert _download.fetch_any(entries=[entry]) == (alone / NAME, [])
+
+
+@pytest.mark.parametrize(
+    "checksum", ["sha256-prefix:0123456", "sha256-prefix:012345678", "md5-prefix:01234567", "sha256:01234567"]
+)
+def test_a_checksum_has_as_many_digits_as_it_says(checksum: str) -> None:
+    with pytest.raises(ValueError, match=f"checksum '{checksum}'"):
+        _download.Entry("x", checksum, ())
 
 
 def test_a_dead_server_is_passed_over(server: Server, dead: str, register: Register, alone: Path) -> None:

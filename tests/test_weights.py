@@ -18,10 +18,19 @@ import pytest
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from npstyle import _download
+from npstyle import _download, weights
 from npstyle.architecture import CONVOLUTIONS
 from npstyle.errors import UserError
-from npstyle.weights import ConvWeights, RandomFiltersWarning, load_weights, random_weights, read_weights
+from npstyle.weights import (
+    ConvWeights,
+    RandomFiltersWarning,
+    Weights,
+    check_target,
+    load_weights,
+    random_weights,
+    read_weights,
+    write_weights,
+)
 
 Layers = dict[str, ConvWeights]
 Writer = Callable[[Path, Layers], None]
@@ -187,7 +196,9 @@ def test_bad_seeds_are_refused(seed: Any) -> None:
 ONE = filters("conv1_1")["conv1_1"]
 WRONG_SHAPES = [((5, 5, 3, 64), (64,)), ((64, 3, 3, 3), (64,)), ((3, 3, 3, 64), (65,)), ((3, 3, 64), (64,))]
 NO_FILTERS = "no filters of VGG19; expected at least conv1_1 (block1_conv1); take a file named in weights/"
-FORMATS = "expected Keras HDF5, MatConvNet .mat or .npz; take a file named in weights/README.md"
+FORMATS = (
+    "expected Keras HDF5, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors; take a file named"
+)
 NO_FILE = "expected a weights file, 'auto', 'imagenet' or 'random'; check the name"
 PICKLED = "damaged file (Object arrays cannot be loaded when allow_pickle=False); expected a whole one"
 UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -305,8 +316,13 @@ def test_auto_falls_back_to_random_filters_and_says_what_was_tried(alone: Path) 
 def test_imagenet_never_falls_back(alone: Path) -> None:
     tried = f"{_download.project_folder()} (no registered file); {alone} (no registered file)"
     words = f"weights: found no ImageNet filters: {tried}; expected a file or a network; fetch "
-    with pytest.raises(UserError, match="^" + re.escape(words)):
+    with pytest.raises(UserError, match=r"^" + re.escape(words)):
         load_weights("imagenet")
+
+
+def checksum(algorithm: str, content: bytes) -> str:
+    plain = algorithm.removesuffix("-prefix")
+    return f"{algorithm}:{hashlib.new(plain, content).hexdigest()[: 8 if algorithm != plain else None]}"
 
 
 def register(alone: Path, file: Path, algorithm: str) -> Path:
@@ -314,20 +330,20 @@ def register(alone: Path, file: Path, algorithm: str) -> Path:
     alone.mkdir()
     cached = alone / file.name
     shutil.copy(file, cached)
-    checksum = f"{algorithm}:{hashlib.new(algorithm, file.read_bytes()).hexdigest()}"
-    entry = {"name": file.name, "checksum": checksum, "addresses": []}
+    entry = {"name": file.name, "checksum": checksum(algorithm, file.read_bytes()), "addresses": []}
     (alone.parent / "registry.json").write_text(json.dumps({"files": [entry]}))
     return cached
 
 
-@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+@pytest.mark.parametrize("algorithm", ["md5", "sha256", "sha256-prefix"])
 def test_a_registered_file_in_the_cache_is_used_if_whole(algorithm: str, file: Path, alone: Path) -> None:
     cached = register(alone, file, algorithm)
     assert load_weights("auto").source == load_weights("imagenet").source == str(cached)
     cached.write_bytes(cached.read_bytes() + b"x")
     with pytest.raises(UserError) as caught:
         load_weights("imagenet")
-    assert f"{cached} (damaged: its {algorithm} is not the registered one); expected" in str(caught.value)
+    plain = algorithm.removesuffix("-prefix")
+    assert f"{cached} (damaged: its {plain} is not the registered one); expected" in str(caught.value)
     assert f"fetch {file.name} on a machine with a network" in str(caught.value)
 
 
@@ -340,18 +356,201 @@ def test_a_file_in_the_cache_that_may_not_be_read_is_told(
         load_weights("imagenet")
 
 
+def test_the_order_of_the_list_counts_more_than_the_place(
+    file: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = file.parent / "project"
+    project.mkdir()
+    alone.mkdir()
+    monkeypatch.setattr(_download, "project_folder", lambda: project)
+    entries = []
+    for name, folder, seed in (("first.npz", alone, 1), ("second.npz", project, 2)):
+        npz(folder / name, random_weights(seed, "conv1_1"))
+        found = checksum("sha256", (folder / name).read_bytes())
+        entries.append({"name": name, "checksum": found, "addresses": []})
+    (alone.parent / "registry.json").write_text(json.dumps({"files": entries}))
+    assert load_weights("auto").source == str(alone / "first.npz")
+    (alone / "first.npz").write_bytes(b"damaged")
+    assert load_weights("auto").source == str(project / "second.npz")
+    (project / "second.npz").unlink()
+    damaged = f"{alone / 'first.npz'} (damaged: its sha256 is not the registered one)"
+    with pytest.raises(UserError) as caught:
+        load_weights("imagenet")
+    assert f"no ImageNet filters: {project} (no registered file); {damaged}; expected" in str(caught.value)
+
+
 def test_the_projects_registry_is_well_formed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NPSTYLE_REGISTRY")
     entries = _download.registry()
     assert len({entry.name for entry in entries}) == len(entries) > 0
     for entry in entries:
-        assert re.fullmatch(r"[\w.-]+\.(h5|mat)", entry.name)
-        assert re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}", entry.checksum)
+        assert re.fullmatch(r"[\w.-]+\.(h5|mat|pth)", entry.name)
+        assert re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8}", entry.checksum)
+        assert isinstance(entry.megabytes, int)
         assert entry.addresses
         assert all(re.fullmatch(rf"https://[\w./-]+/{entry.name}", each) for each in entry.addresses)
+    # torchvision's are other filters: whoever asks for none in particular gets the published ones.
+    assert entries[0].name.endswith("_notop.h5")
+    assert [entry.name for entry in entries if entry.name.endswith(".pth")] == [entries[-1].name]
 
 
 def test_known_values_of_the_real_filters(real_weights: str) -> None:
     layer = read_weights(real_weights, "conv1_1")["conv1_1"]
     assert layer.kernel[0, 0, 0, 0] == pytest.approx(0.34119523, rel=1e-6)
     assert layer.bias[0] == pytest.approx(0.7301776, rel=1e-6)
+
+
+@every_format
+def test_files_are_caffes_unless_they_say_otherwise(write: Writer, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    write(path, filters("conv1_1"))
+    assert read_weights(path).preparation == "caffe"
+    assert load_weights(path, preparation="torchvision").preparation == "torchvision"
+
+
+def test_a_preparation_is_one_of_two(file: Path, alone: Path) -> None:
+    with pytest.raises(UserError, match=r"^preparation: found 'rgb'; expected 'caffe' or 'torchvision'"):
+        load_weights(file, preparation="rgb")
+    with pytest.raises(UserError, match=r"^preparation: found 'rgb'"):
+        Weights({}, "nowhere", preparation="rgb")
+    with pytest.raises(UserError, match=r"^preparation: found 'torchvision'; expected 'caffe' for random"):
+        load_weights("random", preparation="torchvision")
+    assert load_weights("random", preparation="caffe", deepest="conv1_1").preparation == "caffe"
+    register(alone, file, "md5")
+    assert load_weights("auto", preparation="torchvision").preparation == "torchvision"
+
+
+def test_the_environments_file_may_be_told_its_preparation(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NPSTYLE_WEIGHTS", str(file))
+    assert load_weights("auto", preparation="torchvision").preparation == "torchvision"
+
+
+both_kinds = pytest.mark.parametrize("ending", [".npz", ".h5", ".H5"])
+
+
+@both_kinds
+@pytest.mark.parametrize("preparation", ["caffe", "torchvision"])
+@pytest.mark.parametrize("deepest", ["conv1_1", "conv2_2", "conv3_1"])
+def test_what_is_written_is_read_again(ending: str, preparation: str, deepest: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x{ending}"
+    put = Weights(filters(deepest), "here", preparation=preparation)
+    assert write_weights(path, put) == path
+    got = read_weights(path)
+    assert (got.preparation, list(got)) == (preparation, list(put))
+    for name in put:
+        for part, original in zip(got[name], put[name], strict=True):
+            np.testing.assert_array_equal(part, original)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def text(name: Any) -> str:
+    """As Keras does: h5py's versions differ in what they make of such an attribute."""
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
+def test_keras_finds_its_names_in_what_is_written(tmp_path: Path) -> None:
+    write_weights(tmp_path / "x.h5", Weights(filters("conv2_1"), "here"))
+    with h5py.File(tmp_path / "x.h5") as file:
+        layers = [text(name) for name in file.attrs["layer_names"]]
+        assert layers == ["block1_conv1", "block1_conv2", "block1_pool", "block2_conv1"]
+        for name in layers:
+            named = [text(each) for each in file[name].attrs["weight_names"]]
+            shapes = [file[name][each].shape for each in named]
+            assert len(shapes) == (0 if name == "block1_pool" else 2)
+            assert [len(shape) for shape in shapes] == [4, 1][: len(shapes)]
+
+
+@both_kinds
+def test_an_unknown_preparation_in_a_file_is_told(ending: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x{ending}"
+    if ending == ".npz":
+        npz(path, {"conv1_1": ONE}, preparation=np.array("rgb"))
+    else:
+        keras(path, {"conv1_1": ONE})
+        with h5py.File(path, "r+") as file:
+            file.attrs["preparation"] = "rgb"
+    assert "found the preparation 'rgb'; expected caffe or torchvision; name one" in complaint(path)
+    assert read_weights(path, preparation="caffe").preparation == "caffe"
+
+
+def refusal(path: Path, overwrite: bool = False) -> str:
+    """What writing there ends with, before and after the work is done."""
+    with pytest.raises(UserError) as caught:
+        check_target(path, overwrite)
+    with pytest.raises(UserError) as again:
+        write_weights(path, Weights({"conv1_1": ONE}, "here"), overwrite)
+    assert str(again.value) == str(caught.value)
+    assert not list(path.parent.glob(".npstyle-*")) if path.parent.is_dir() else True
+    return str(caught.value)
+
+
+def test_a_file_is_replaced_only_if_that_is_wanted(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    path.write_bytes(b"mine")
+    expected = "found a file of that name; expected a new name; choose another or add --overwrite"
+    assert refusal(path) == f"output: {path}: {expected}"
+    assert path.read_bytes() == b"mine"
+    write_weights(path, Weights({"conv1_1": ONE}, "here"), overwrite=True)
+    np.testing.assert_array_equal(read_weights(path)["conv1_1"].kernel, ONE.kernel)
+
+
+def test_a_file_that_came_a_moment_ago_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.npz"
+
+    def slow(temporary: Path, _: Weights) -> None:
+        temporary.write_bytes(b"new")
+        path.write_bytes(b"mine")
+
+    monkeypatch.setitem(weights.WRITERS, ".npz", slow)
+    with pytest.raises(UserError, match="found a file of that name"):
+        write_weights(path, Weights({"conv1_1": ONE}, "here"))
+    assert path.read_bytes() == b"mine"
+    assert [each.name for each in tmp_path.iterdir()] == ["x.npz"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("no room")])
+def test_a_full_disk_leaves_the_old_file(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.h5"
+    path.write_bytes(b"mine")
+
+    def fails(temporary: Path, _: Weights) -> None:
+        temporary.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setitem(weights.WRITERS, ".h5", fails)
+    with pytest.raises(UserError, match=r"found (No space left on device|no room) on writing there"):
+        write_weights(path, Weights({"conv1_1": ONE}, "here"), overwrite=True)
+    assert path.read_bytes() == b"mine"
+    assert [each.name for each in tmp_path.iterdir()] == ["x.h5"]
+
+
+def test_places_that_cannot_be_written_to_are_told(tmp_path: Path) -> None:
+    (tmp_path / "folder.h5").mkdir()
+    assert refusal(tmp_path / "folder.h5", overwrite=True).endswith(
+        "found a folder; expected a file name; add a name to it"
+    )
+    assert "on writing there; expected a name in a folder with room" in refusal(tmp_path / "gone" / "x.h5")
+    assert "on writing there; expected a name in a folder with room" in refusal(
+        tmp_path / ("a" * 300 + ".h5")
+    )
+    for name, found in (("x.pth", "the extension '.pth'"), ("x", "no extension")):
+        assert (
+            refusal(tmp_path / name)
+            == f"output: {tmp_path / name}: found {found}; expected .npz or .h5; give one of these"
+        )
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "x.npz"
+    try:
+        link.symlink_to(tmp_path / "there" / "y.npz")
+    except OSError:
+        pytest.skip("no symbolic links here")
+    write_weights(link, Weights({"conv1_1": ONE}, "here"), overwrite=True)
+    assert link.is_symlink()
+    assert (tmp_path / "there" / "y.npz").is_file()

@@ -1,0 +1,327 @@
+"""`npstyle weights`, word by word: what it prints, what it writes, how it exits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npstyle import _download, images, weights_command
+from npstyle.calibration import mean_activations, normalised
+from npstyle.errors import UserError
+from npstyle.weights import ConvWeights, Weights, random_weights, read_weights, write_weights
+
+Patch = pytest.MonkeyPatch
+Output = pytest.CaptureFixture[str]
+Run = Callable[..., list[str]]
+
+
+@pytest.fixture
+def run(capsys: Output) -> Run:
+    """Function that runs `npstyle weights`, holds its exit status against one, and returns its lines."""
+
+    def main(*words: Any, status: int = 0) -> list[str]:
+        assert weights_command.main([str(word) for word in words]) == status
+        return capsys.readouterr().out.splitlines()
+
+    return main
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file of filters up to conv2_1 with a bias that is not zero."""
+    layers = {
+        name: ConvWeights(kernel, np.linspace(-1, 3, bias.size, dtype=np.float32))
+        for name, (kernel, bias) in random_weights(4, "conv2_1").items()
+    }
+    return write_weights(tmp_path / "filters.npz", Weights(layers, "here", preparation="torchvision"))
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    rng = np.random.default_rng(2)
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, shape in zip(paths, ((40, 60, 3), (90, 30, 3)), strict=True):
+        images.write(path, rng.integers(0, 256, shape, dtype=np.uint8))
+    return paths
+
+
+@pytest.fixture
+def register(alone: Path) -> Callable[..., None]:
+    """Function that makes a registry of files: name, content, size in megabytes."""
+
+    def write(*files: tuple[str, bytes, int | None], addresses: tuple[str, ...] = ()) -> None:
+        entries: list[dict[str, Any]] = []
+        for name, content, megabytes in files:
+            checksum = "sha256:" + hashlib.sha256(content).hexdigest()
+            entries.append({"name": name, "checksum": checksum, "addresses": addresses})
+            if megabytes:
+                entries[-1]["megabytes"] = megabytes
+        (alone.parent / "registry.json").write_text(json.dumps({"files": entries}))
+
+    return write
+
+
+SUMMARY = "conv1_1 ... conv2_1 (3 of 16), torchvision"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("", "the following arguments are required: COMMAND; see npstyle weights --help"),
+        ("burn", "argument COMMAND: invalid choice: 'burn'"),
+        ("convert a.npz", "the following arguments are required: OUT; see npstyle weights convert --help"),
+        ("convert a.npz b.npz --preparation rgb", "argument --preparation: invalid choice: 'rgb'"),
+        ("convert a.npz b.npz --over", "unrecognized arguments: --over"),
+        ("normalise a.npz b.png", "the following arguments are required: -o/--output"),
+        ("normalise a.npz -o b.npz", "the following arguments are required: PICTURE"),
+        ("normalise a.npz b.png -o c.npz --floor -1", "--floor: found '-1'; expected a finite number from 0"),
+        ("normalise a.npz b.png -o c.npz --floor x", "--floor: found 'x'; expected a finite number from 0"),
+        ("normalise a.npz b.png -o c.npz --size 8", "--size: found 8; expected a whole number from 16"),
+        ("normalise a.npz b.png -o c.npz --size x", "--size: found 'x'; expected a whole number from 16"),
+        ("normalise a.npz b.png -o c.npz --pooling median", "argument --pooling: invalid choice: 'median'"),
+        ("fetch one two", "unrecognized arguments: two"),
+        ("list all", "unrecognized arguments: all"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(words: str, complaint: str, capsys: Output) -> None:
+    with pytest.raises(SystemExit) as caught:
+        weights_command.main(words.split())
+    assert caught.value.code == 2
+    output, errors = capsys.readouterr()
+    assert output == ""
+    (line,) = errors.splitlines()
+    assert line.startswith("npstyle: wrong usage: ")
+    assert complaint in line
+
+
+@pytest.mark.parametrize("command", ["", "list", "fetch", "convert", "verify", "normalise"])
+def test_help_is_there(command: str, capsys: Output) -> None:
+    with pytest.raises(SystemExit) as caught:
+        weights_command.main([*command.split(), "--help"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: npstyle weights {command}".strip())
+
+
+def test_list_tells_where_files_are_and_in_what_state(
+    run: Run, register: Any, alone: Path, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    project = tmp_path / "project"
+    for folder in (project, alone):
+        folder.mkdir()
+    monkeypatch.setattr(_download, "project_folder", lambda: project)
+    good = b"good" * 500_000
+    register(("one.h5", good, 80), ("two.h5", b"2", 575), ("three.h5", b"3", None))
+    (project / "one.h5").write_bytes(good)
+    (alone / "one.h5").write_bytes(b"half")
+    assert run("list") == [
+        "one.h5:",
+        f"  intact, 2 MB, {project / 'one.h5'}",
+        f"  damaged (sha256 is not the registered one), 0 MB, {alone / 'one.h5'}",
+        "two.h5: absent, about 575 MB",
+        "three.h5: absent, of unknown size",
+        f"project folder: {project}",
+        f"cache: {alone}",
+        "NPSTYLE_WEIGHTS: not set",
+    ]
+    monkeypatch.setenv("NPSTYLE_WEIGHTS", str(project / "one.h5"))
+    assert run("list")[-1] == f"NPSTYLE_WEIGHTS: {project / 'one.h5'}"
+    monkeypatch.setenv("NPSTYLE_WEIGHTS", "gone.h5")
+    assert run("list")[-1] == "NPSTYLE_WEIGHTS: gone.h5, no file of that name"
+
+
+def test_fetch_prints_what_is_here_already(run: Run, register: Any, alone: Path) -> None:
+    register(("one.h5", b"1", 1), ("two.h5", b"2", 2))
+    alone.mkdir()
+    (alone / "one.h5").write_bytes(b"1")
+    (alone / "two.h5").write_bytes(b"2")
+    assert run("fetch") == [str(alone / "one.h5")]
+    assert run("fetch", "two.h5") == [str(alone / "two.h5")]
+
+
+def test_fetch_downloads_the_one_that_is_named(
+    run: Run, register: Any, alone: Path, monkeypatch: Patch
+) -> None:
+    register(("one.h5", b"1", 1), ("two.h5", b"2", 2))
+    alone.mkdir()
+    (alone / "two.h5").write_bytes(b"damaged")
+    asked: list[Any] = []
+
+    def fetch_any(progress: bool, entries: list[Any]) -> tuple[Path, list[str]]:
+        asked.append((progress, [entry.name for entry in entries]))
+        return alone / entries[0].name, []
+
+    monkeypatch.setattr(_download, "fetch_any", fetch_any)
+    assert run("fetch") == [str(alone / "one.h5")]
+    assert run("fetch", "two.h5") == [str(alone / "two.h5")]
+    assert asked == [(False, ["one.h5"]), (False, ["two.h5"])]
+
+
+def test_fetch_that_fails_says_what_was_tried(register: Any, alone: Path, monkeypatch: Patch) -> None:
+    register(("one.h5", b"1", 1))
+    cure = f"expected a download; fetch it on another machine and put it into {alone}"
+    with pytest.raises(UserError) as caught:
+        weights_command.main(["fetch"])
+    assert str(caught.value) == f"weights: one.h5: found no address; {cure}"
+    failures = ["https://a.example/one.h5 (HTTP 404)", "https://b.example/one.h5 (timed out)"]
+    monkeypatch.setattr(_download, "fetch_any", lambda *_: (None, failures))
+    with pytest.raises(UserError) as caught:
+        weights_command.main(["fetch", "one.h5"])
+    assert str(caught.value) == f"weights: one.h5: found {'; '.join(failures)}; {cure}"
+    with pytest.raises(UserError, match=r"^name: found 'two.h5'; expected 'one.h5'; take one of these$"):
+        weights_command.main(["fetch", "two.h5"])
+    register()
+    with pytest.raises(UserError, match=r"^registry: found no files"):
+        weights_command.main(["fetch"])
+
+
+@pytest.mark.parametrize("ending", [".npz", ".h5"])
+def test_convert_writes_the_same_filters(ending: str, run: Run, file: Path, tmp_path: Path) -> None:
+    out = tmp_path / f"out{ending}"
+    assert run("convert", file, out) == [f"{out}: {SUMMARY}, from {file}"]
+    one, two = read_weights(file), read_weights(out)
+    assert (list(one), one.preparation) == (list(two), two.preparation)
+    for name in one:
+        np.testing.assert_array_equal(one[name].kernel, two[name].kernel)
+        np.testing.assert_array_equal(one[name].bias, two[name].bias)
+    assert "caffe, from" in run("convert", file, out, "--preparation", "caffe", "--overwrite")[0]
+    assert read_weights(out).preparation == "caffe"
+
+
+def test_convert_refuses_before_it_reads(file: Path, tmp_path: Path) -> None:
+    gone = str(tmp_path / "gone.npz")
+    with pytest.raises(UserError, match=r"the extension '.pth'; expected .npz or .h5"):
+        weights_command.main(["convert", gone, str(tmp_path / "x.pth")])
+    before = file.read_bytes()
+    with pytest.raises(UserError, match=r"a file of that name; .+ --overwrite"):
+        weights_command.main(["convert", gone, str(file)])
+    assert file.read_bytes() == before
+    with pytest.raises(UserError, match="no such file"):
+        weights_command.main(["convert", gone, str(tmp_path / "x.npz")])
+
+
+def test_verify_tells_what_is_good(run: Run, file: Path, register: Any) -> None:
+    assert run("verify", file) == [f"{file}: {SUMMARY}, not a registered name"]
+    register((file.name, file.read_bytes(), 1))
+    assert run("verify", file, "--preparation", "caffe") == [
+        f"{file}: conv1_1 ... conv2_1 (3 of 16), caffe, sha256 as registered"
+    ]
+
+
+def test_verify_goes_through_all_and_tells_each_that_is_wrong(
+    file: Path, register: Any, tmp_path: Path, capsys: Output
+) -> None:
+    register(("damaged.npz", b"something else", 1))
+    layers = dict(read_weights(file))
+    made: dict[str, Any] = {}
+    for name in ("damaged", "gap", "nan"):
+        made[name] = tmp_path / f"{name}.npz"
+    write_weights(made["damaged"], Weights(layers, ""))
+    write_weights(made["gap"], Weights({n: layers[n] for n in ("conv1_1", "conv2_1")}, ""))
+    layers["conv1_2"].kernel[1, 1, 7, 7] = np.nan
+    write_weights(made["nan"], Weights(layers, ""))
+    gone = tmp_path / "gone.npz"
+    names = [made["damaged"], gone, file, made["gap"], made["nan"]]
+    assert weights_command.main(["verify", *map(str, names)]) == 1
+    output, errors = capsys.readouterr()
+    assert output.splitlines() == [f"{file}: {SUMMARY}, not a registered name"]
+    lines = errors.splitlines()
+    assert lines[0].startswith(
+        f"npstyle: weights: {made['damaged']}: found another sha256 than is registered for that name; "
+    )
+    assert lines[1].startswith(f"npstyle: weights: {gone}: found no such file; expected")
+    assert lines[2].startswith(
+        f"npstyle: weights: {made['gap']}: found no conv1_2; expected all layers up to"
+    )
+    assert lines[3].startswith(f"npstyle: weights: {made['nan']}: found NaN or infinity in conv1_2; expected")
+    assert len(lines) == 4
+
+
+def test_verify_without_names_takes_what_is_here(
+    run: Run, file: Path, register: Any, alone: Path, monkeypatch: Patch
+) -> None:
+    with pytest.raises(UserError, match="no file to verify"):
+        weights_command.main(["verify"])
+    register((file.name, file.read_bytes(), 1))
+    alone.mkdir()
+    (alone / file.name).write_bytes(file.read_bytes())
+    expected = [f"{alone / file.name}: {SUMMARY}, sha256 as registered"]
+    assert run("verify") == expected
+    other = file.rename(file.with_name("other.npz"))
+    monkeypatch.setenv("NPSTYLE_WEIGHTS", str(other))
+    assert run("verify") == [*expected, f"{other}: {SUMMARY}, not a registered name"]
+
+
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_normalise_writes_what_the_library_makes(
+    pooling: str, run: Run, file: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.h5"
+    options = ["--size", 48, "--floor", 0.3, "--pooling", pooling]
+    lines = run("normalise", file, *pictures, "-o", out, *options)
+    small = [images.fit(images.read(path), 48) for path in pictures]
+    weights = read_weights(file)
+    expected, got = normalised(weights, small, 0.3, pooling), read_weights(out)
+    assert got.preparation == "torchvision"
+    before = mean_activations(weights, small, pooling)
+    after = mean_activations(expected, small, pooling)
+    for line, name in zip(lines[2:5], expected, strict=True):
+        np.testing.assert_array_equal(got[name].kernel, expected[name].kernel)
+        np.testing.assert_array_equal(got[name].bias, expected[name].bias)
+        words = line.split()
+        assert words[0] == name
+        numbers = [f(means[name]) for means in (before, after) for f in (np.min, np.median, np.max)]
+        np.testing.assert_allclose([float(word) for word in words[1:7]], numbers, rtol=0.006)
+        assert int(words[7]) == np.count_nonzero(abs(after[name] - 1) > 0.01)
+    assert lines[5:] == [f"{out}: {SUMMARY}"]
+
+
+def test_normalise_refuses_what_will_not_do(file: Path, pictures: list[Path], tmp_path: Path) -> None:
+    picture, out = str(pictures[0]), str(tmp_path / "out.npz")
+    for words, complaint in (
+        ([file, picture, "-o", tmp_path / "x.txt"], "the extension '.txt'"),
+        ([file, picture, "-o", file], "a file of that name"),
+        ([file, file, "-o", out], "something that is no picture"),
+        ([tmp_path / "gone.npz", picture, "-o", out], "no such file"),
+        (["random", picture, "-o", out], "found random filters; expected trained ones"),
+        (["auto", picture, "-o", out], "no ImageNet filters"),
+        ([file, picture, "-o", out, "--size", "16"], "found 16 x 11 pixels"),
+    ):
+        with pytest.raises(UserError, match=complaint):
+            weights_command.main(["normalise", *map(str, words)])
+    assert not Path(out).exists()
+
+
+def test_a_picture_that_is_too_small_is_named(file: Path, pictures: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"^picture: {pictures[1]}: found"):
+        weights_command.main(
+            ["normalise", str(file), *map(str, pictures), "-o", str(tmp_path / "x.npz"), "--size", "30"]
+        )
+
+
+class Closed:
+    """Standard output whose reader has gone, or whose disk is full."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+    def write(self, text: str) -> int:
+        raise self.error
+
+    def flush(self) -> None: ...
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(sys, "stdout", Closed(BrokenPipeError(32, "Broken pipe")))
+    assert weights_command.main(["list"]) == 0
+    sys.stdout.close()
+    monkeypatch.setattr(sys, "stdout", Closed(OSError(28, "No space left on device")))
+    with pytest.raises(UserError, match="standard output: found No space left on device"):
+        weights_command.main(["list"])
+    sys.stdout.close()
