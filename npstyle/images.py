@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import secrets
+import struct
 import warnings
-from contextlib import suppress
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
 from npstyle.errors import UserError
 
 Picture = NDArray[np.uint8]
+Mask = NDArray[np.float32]
 
 # How each kind of file is written: Pillow's format name and its options.
 FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -28,19 +35,115 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 LONGEST = {"JPEG": 65500, "WEBP": 16383}  # pixels on a side, where a format has a limit
+WITH_ALPHA = ("PNG", "WEBP", "TIFF")
+WITH_16_BITS = ("PNG", "TIFF")
+
+KEY = "npstyle"  # what the settings are filed under in a picture
+DESCRIPTION = 270  # the tag ImageDescription, of TIFF and EXIF
+# How finely LittleCMS samples a profile before it converts: grey at every level, as with its default shadows
+# would be 10 levels off; the rest at its high resolution. Pillow's names are younger than the oldest Pillow
+# that will do.
+SAMPLING: dict[str, Any] = {"L": 255 << 16, "RGB": 0x400, "CMYK": 0x400}
+
+
+class ProfileWarning(UserWarning):
+    """A picture's colour profile can't be used, so its numbers are taken as if it had none."""
+
+
+class Description(NamedTuple):
+    """What `describe` finds in a file: format, upright size, Pillow's mode, colours and stored text."""
+
+    kind: str
+    width: int
+    height: int
+    mode: str
+    profile: str
+    text: dict[str, str]
 
 
 def read(path: str | os.PathLike[str]) -> Picture:
-    """Picture of a file as (H, W, 3) uint8 RGB: upright, on white where it is transparent.
+    """Picture of a file as (H, W, 3) uint8 sRGB: upright, on white where it is transparent.
 
-    Grey, palette, CMYK, 16-bit and floating-point pictures are converted; 16 bits become 8.
+    Grey, palette, CMYK, 16-bit and floating-point pictures are converted; 16 bits become 8. Colours are
+    converted from the profile that the file carries; what sRGB can't show becomes the nearest it can.
     Of an animation the first frame is taken.
 
     Raises
     ------
     UserError
         Missing, not a picture, damaged, or too large to be believed (Pillow's limit).
+
+    Warns
+    -----
+    ProfileWarning
+        The profile is damaged or not for such a picture. Its numbers are taken as if it had none.
     """
+    with _opened(path) as image:
+        return np.array(_as_rgb(ImageOps.exif_transpose(image), f"picture: {path}"))
+
+
+def read_alpha(path: str | os.PathLike[str]) -> Picture | None:
+    """Opacity of a file's pixels as (H, W) uint8, upright: 0 transparent, 255 opaque; None if it has none.
+
+    Raises
+    ------
+    UserError
+        As `read`.
+    """
+    with _opened(path) as image:
+        _, alpha = _separated(ImageOps.exif_transpose(image))
+        return None if alpha is None else np.array(alpha)
+
+
+def read_mask(path: str | os.PathLike[str]) -> Mask:
+    """Mask of a file as (H, W) float32, upright: 1 (inside) where it is white, 0 (outside) where it is black.
+
+    Every picture is good that `read` reads; colours count by their luma. What is transparent lies outside,
+    whatever its colour, and what is half transparent counts half: white on nothing is white on black.
+    White is 255, or 65535 of 16 bits; a mask of zeros and ones is nearly black. A mask is numbers, not
+    colours: its profile does not matter.
+
+    Raises
+    ------
+    UserError
+        As `read`.
+    """
+    with _opened(path) as image:
+        return _as_mask(image)
+
+
+def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
+    """What `write` was given to store in the file as `text`; empty, if nothing was.
+
+    Raises
+    ------
+    UserError
+        As `read`, or what is stored is damaged.
+    """
+    return describe(path).text
+
+
+def describe(path: str | os.PathLike[str]) -> Description:
+    """What a file carries besides its pixels.
+
+    Raises
+    ------
+    UserError
+        As `read`, or the text stored in it is damaged.
+    """
+    with _opened(path) as image:
+        # Pillow may show fewer bits than there are; its decoder's name tells. Once loaded that is gone.
+        mode = image.mode + (", 16 bits" if ";16" in str(image.tile) else "")
+        image.load()  # a text may stand behind the pixels
+        width, height = ImageOps.exif_transpose(image).size
+        return Description(
+            image.format or "", width, height, mode, _profile_in_words(image), _text_in(image, path)
+        )
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
+    """A picture file for as long as it is looked at; whatever goes wrong meanwhile becomes a UserError."""
     path = Path(path)
     if not os.path.isfile(path):  # Path.is_file may raise
         raise UserError(f"picture: {path}", what_is_there(path), "a picture file", "check the name")
@@ -48,8 +151,12 @@ def read(path: str | os.PathLike[str]) -> Picture:
         with warnings.catch_warnings():
             # Pillow warns at half its limit; only the limit itself is an error here.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return np.array(_as_rgb(ImageOps.exif_transpose(image)))
+            # By its name, Pillow maps some files into memory, and mistakes rows for columns where a grey TIFF
+            # lies on its side.
+            with path.open("rb") as file, Image.open(file) as image:
+                yield image
+    except (MemoryError, UserError, ProfileWarning):  # the last where warnings are made errors
+        raise
     except UnidentifiedImageError as error:
         found = "an empty file" if path.stat().st_size == 0 else "something that is no picture"
         raise UserError(f"picture: {path}", found, "a format Pillow reads", "convert it to PNG") from error
@@ -62,23 +169,153 @@ def read(path: str | os.PathLike[str]) -> Picture:
         raise UserError(
             f"picture: {path}", f"{error.strerror}", "a readable file", "check its permissions"
         ) from error
-    except MemoryError:
-        raise
     except Exception as error:  # a damaged file can make Pillow raise anything
         raise UserError(
             f"picture: {path}", f"a damaged file ({error})", "a whole one", "copy it again"
         ) from error
 
 
-def _as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+def _as_rgb(image: Image.Image, name: str) -> Image.Image:
+    """In sRGB, on white."""
+    colours, alpha = _separated(image)
+    try:
+        colours = _in_srgb(colours, image.info)
+    except ImageCms.PyCMSError as error:
+        text = f"{name}: its colour profile is not used, its numbers are taken as they are: {error}"
+        warnings.warn(text, ProfileWarning, stacklevel=4)
+        colours = colours.convert("RGB")
+    return _on(colours, alpha, "white")
+
+
+def _as_mask(image: Image.Image) -> Mask:
+    """Luma of the numbers, on black, from 0 to 1."""
+    colours, alpha = _separated(ImageOps.exif_transpose(image))
+    luma = _on(colours.convert("RGB"), alpha, "black").convert("L")
+    return np.asarray(luma, np.float32) / np.float32(255)
+
+
+def _separated(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """Colours of 8 bits (see `_kind`), as they are under any transparency; and the alpha channel, if any."""
+    kind = _kind(image.mode)
+    if _is_deep(image.mode):
         image = _to_8_bits(image)
-    if image.mode in ("LA", "La", "PA", "RGBa") or "transparency" in image.info:
+    alpha = None
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
-    if image.mode == "RGBA":
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+        alpha = image.getchannel("A")
+    return image.convert(kind), alpha
+
+
+def _kind(mode: str) -> str:
+    """How the colours of a mode are understood: L, RGB or CMYK."""
+    if mode in ("1", "L", "LA", "La") or _is_deep(mode):
+        return "L"
+    return "CMYK" if mode == "CMYK" else "RGB"
+
+
+def _is_deep(mode: str) -> bool:
+    return mode in ("I", "F") or mode.startswith("I;16")
+
+
+def _on(colours: Image.Image, alpha: Image.Image | None, background: str) -> Image.Image:
+    """RGB as it looks on a background."""
+    if alpha is None:
+        return colours
+    front = colours.copy()
+    front.putalpha(alpha)
+    behind = Image.new("RGBA", front.size, background)
+    return Image.alpha_composite(behind, front).convert("RGB")
+
+
+def _in_srgb(colours: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
+    """L, RGB or CMYK from the profile in `info` to sRGB; PyCMSError with the reason if that can't be done."""
+    # What we have written ourselves comes back to the last bit.
+    if not _has_profile(info) or info["icc_profile"] == srgb_profile():
+        return colours.convert("RGB")
+    profile, mode = _usable_profile(info["icc_profile"], colours.mode)
+    converted = ImageCms.profileToProfile(
+        colours.convert(mode),
+        profile,
+        ImageCms.createProfile("sRGB"),
+        ImageCms.Intent.PERCEPTUAL,  # as viewers show photographs; the darkest ink becomes black
+        "RGB",
+        flags=SAMPLING[mode],
+    )
+    assert converted is not None  # only in place
+    return converted
+
+
+def _has_profile(info: Mapping[Any, Any]) -> bool:
+    """Does the file have one? Pillow puts None where it couldn't make it out."""
+    return "icc_profile" in info and info["icc_profile"] != b""
+
+
+def _usable_profile(profile: object, mode: str) -> tuple[ImageCms.ImageCmsProfile, str]:
+    """The profile, and the mode it is for: L, RGB or CMYK."""
+    if not features.check("littlecms2"):
+        raise ImageCms.PyCMSError("Pillow was built without LittleCMS")
+    try:
+        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile if isinstance(profile, bytes) else b""))
+    except OSError:
+        raise ImageCms.PyCMSError("it is damaged") from None
+    space = opened.profile.xcolor_space.strip()
+    wanted = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}.get(space, "")
+    if wanted != mode and (wanted, mode) != ("RGB", "L"):  # grey is a colour of RGB, too
+        kind = "GRAY" if mode == "L" else mode
+        raise ImageCms.PyCMSError(f"it is for {printable(space)}, the picture is {kind}")
+    return opened, wanted
+
+
+@cache
+def srgb_profile() -> bytes | None:
+    """The profile that goes into files, the same bytes every time; None if Pillow has no LittleCMS.
+
+    Without a profile, colours are taken for sRGB everywhere, so that nothing is lost but the statement.
+    """
+    if not features.check("littlecms2"):
+        return None
+    made = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    # Bytes 24 to 35 are the time at which LittleCMS made it: year, month, day, hour, minute, second.
+    return made[:24] + struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + made[36:]
+
+
+def _profile_in_words(image: Image.Image) -> str:
+    if not _has_profile(image.info):
+        return "sRGB" if "srgb" in image.info else "none"
+    profile = image.info["icc_profile"]
+    if profile == srgb_profile():
+        return "sRGB"
+    try:
+        opened, _ = _usable_profile(profile, _kind(image.mode))
+        return printable(ImageCms.getProfileDescription(opened).strip()) or "without a name"
+    except ImageCms.PyCMSError as error:
+        return f"not used: {error}"
+
+
+def _text_in(image: Image.Image, path: str | os.PathLike[str]) -> dict[str, str]:
+    """What `_labels` has put there."""
+    stored = image.info.get(KEY)
+    if stored is None:
+        for comment in (image.info.get("comment"), image.getexif().get(DESCRIPTION)):
+            words = comment.decode("latin-1") if isinstance(comment, bytes) else str(comment)
+            if words.startswith(f'{{"{KEY}":'):
+                stored = words
+    if stored is None:
+        return {}
+    try:
+        text = json.loads(stored)[KEY]
+        if isinstance(text, dict) and all(isinstance(value, str) for value in text.values()):
+            return text
+    except (TypeError, ValueError, LookupError):
+        pass
+    raise UserError(
+        f"picture: {path}", "damaged settings in it", "those that npstyle wrote", "take another copy"
+    )
+
+
+def printable(text: str) -> str:
+    """On one line, and nothing in it that a terminal would obey."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
@@ -91,7 +328,26 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     values = np.nan_to_num(np.asarray(image, np.float64))
     whites = {"I": (255.0, 65535.0), "F": (1.0, 255.0, 65535.0)}.get(image.mode, (65535.0,))
     full = next((white for white in whites if values.max() <= 1.5 * white), values.max())
-    return Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))
+    grey = Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))
+    if "transparency" in image.info:  # one of the 65536 values; of the 256 several may be meant
+        grey.putalpha(
+            Image.fromarray(np.where(values == image.info["transparency"], 0, 255).astype(np.uint8))
+        )
+    return grey
+
+
+def from_pillow(source: Any) -> Any:
+    """A Pillow image as `read` would give it; anything else as it is."""
+    if not isinstance(source, Image.Image):
+        return source
+    return np.array(_as_rgb(ImageOps.exif_transpose(source), "Pillow image"))
+
+
+def mask_from_pillow(source: Any) -> Any:
+    """A Pillow image as `read_mask` would give it; anything else as it is."""
+    if not isinstance(source, Image.Image):
+        return source
+    return _as_mask(source)
 
 
 def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
@@ -145,22 +401,19 @@ def fit(picture: NDArray[Any], size: int) -> NDArray[Any]:
 
 
 def resize(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """Resample a picture (H, W, 3) with Lanczos' filter, wide enough to take in every pixel when reducing.
+    """Resample a picture (H, W, 3), or one channel (H, W), with Lanczos' filter.
 
-    uint8 stays uint8; anything else becomes float32.
+    It is wide enough to take in every pixel when reducing. uint8 stays uint8; anything else becomes float32.
     """
-    H, W, _ = picture.shape
+    H, W = picture.shape[:2]
     if (width, height) == (W, H):
         return picture if picture.dtype == np.uint8 else np.asarray(picture, np.float32)
     if picture.dtype == np.uint8:
         return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
-    channels = [
-        Image.fromarray(np.ascontiguousarray(picture[:, :, c], np.float32)).resize(
-            (width, height), Image.Resampling.LANCZOS
-        )
-        for c in range(3)
-    ]
-    return np.stack([np.asarray(channel) for channel in channels], axis=2)
+    if picture.ndim == 3:
+        return np.stack([resize(channel, width, height) for channel in np.moveaxis(picture, 2, 0)], axis=2)
+    channel = Image.fromarray(np.ascontiguousarray(picture, np.float32))
+    return np.array(channel.resize((width, height), Image.Resampling.LANCZOS))
 
 
 def to_uint8(pixels: NDArray[Any]) -> Picture:
@@ -214,23 +467,73 @@ def check_dimensions(path: Path, width: int, height: int) -> None:
         )
 
 
-def write(path: str | os.PathLike[str], picture: Picture, overwrite: bool = True) -> None:
+def check_alpha(path: str | os.PathLike[str]) -> None:
+    """Make sure, before a long run, that the file format has room for transparency."""
+    _check_format(Path(path), WITH_ALPHA, "which has no transparency")
+
+
+def check_depth(path: str | os.PathLike[str], depth: int) -> None:
+    """Make sure, before a long run, that the file format has so many bits for each number: 8 or 16."""
+    if depth not in (8, 16):
+        raise UserError("depth", repr(depth), "8 or 16", "take one of these")
+    if depth == 16:
+        _check_format(Path(path), WITH_16_BITS, "which has 8 bits")
+
+
+def _check_format(path: Path, able: tuple[str, ...], lack: str) -> None:
+    form, _ = _format_of(path)
+    if form not in able:
+        cure = f"take for example {path.with_suffix('.png')}"
+        raise UserError(f"output: {path}", f"{form}, {lack}", " or ".join(able), cure)
+
+
+def write(
+    path: str | os.PathLike[str],
+    picture: NDArray[Any],
+    overwrite: bool = True,
+    *,
+    alpha: Picture | None = None,
+    depth: int = 8,
+    text: Mapping[str, str] | None = None,
+) -> None:
     """Write a picture in the format of its extension: to a temporary file beside it, then renamed.
 
-    Whoever looks at `path` finds the old file or the new one, never half of one.
+    Whoever looks at `path` finds the old file or the new one, never half of one. The colours are labelled
+    as sRGB. The same arguments make the same bytes.
+
+    Parameters
+    ----------
+    path : path
+    picture : (H, W, 3) array
+        sRGB from 0 to 255; of numbers that are not uint8, what lies outside is clipped.
+    overwrite : bool
+    alpha : (H, W) uint8 array, optional
+        How opaque each pixel is, as from `read_alpha`. Not in JPEG.
+    depth : {8, 16}
+        Bits of each number. 16 only in PNG and TIFF.
+    text : mapping of str to str, optional
+        Kept in the file, for `read_text`.
 
     Raises
     ------
     UserError
-        The disk is full, the folder is gone, the format has no room for that many pixels; or the file
-        exists and `overwrite` is False.
+        The disk is full, the folder is gone, the format has no room for that many pixels, for transparency or
+        for 16 bits; or the file exists and `overwrite` is False.
     """
     form, options = _format_of(Path(path))
+    check_depth(path, depth)
+    values: NDArray[Any] = _to_16_bits(picture) if depth == 16 else to_uint8(picture)
+    if alpha is not None:
+        check_alpha(path)
+        values = _with_alpha(values, alpha)
     path = Path(os.path.realpath(path))  # through a symbolic link, to where it points
     temporary = _temporary_name(path)
     try:
         with temporary.open("wb") as file:
-            Image.fromarray(picture).save(file, format=form, **options)
+            if depth == 16:
+                WRITERS_OF_16_BITS[form](file, values, text)
+            else:
+                Image.fromarray(values).save(file, format=form, **options, **_labels(form, text))
             file.flush()
             os.fsync(file.fileno())
         if overwrite:
@@ -249,6 +552,134 @@ def write(path: str | os.PathLike[str], picture: Picture, overwrite: bool = True
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _with_alpha(picture: NDArray[Any], alpha: Picture) -> NDArray[Any]:
+    """(H, W, 4), in the picture's type."""
+    H, W, _ = picture.shape
+    if np.shape(alpha) != (H, W) or alpha.dtype != np.uint8:
+        found = f"{alpha.dtype} array of shape {np.shape(alpha)}"
+        raise UserError("alpha", found, f"uint8 of shape {(H, W)}", "npstyle.images.resize it")
+    deep = alpha if picture.dtype == np.uint8 else alpha.astype(np.uint16) * 257
+    return np.dstack([picture, deep])
+
+
+def _to_16_bits(pixels: NDArray[Any]) -> NDArray[np.uint16]:
+    """From 0..255 to 0..65535, rounded and clipped."""
+    return np.asarray(np.rint(np.clip(pixels, 0.0, 255.0) * 257), np.uint16)
+
+
+def _labels(form: str, text: Mapping[str, str] | None) -> dict[str, Any]:
+    """Options for Pillow: that the colours are sRGB, and the text to keep."""
+    if form == "PNG":
+        chunks = PngImagePlugin.PngInfo()
+        chunks.add(b"sRGB", b"\0")  # 0: perceptual, as for photographs
+        if text:
+            chunks.add_text(KEY, _json(text))
+        return {"pnginfo": chunks}
+    labels: dict[str, Any] = {"icc_profile": srgb_profile()}
+    if text and form == "JPEG":
+        labels["comment"] = _json(text).encode("ascii")
+    elif text and form == "TIFF":
+        labels["tiffinfo"] = {DESCRIPTION: _json(text)}
+    elif text:
+        labels["exif"] = Image.Exif()
+        labels["exif"][DESCRIPTION] = _json(text)
+    return labels
+
+
+def _json(text: Mapping[str, str]) -> str:
+    """In ASCII, so that no format's encoding matters."""
+    return json.dumps({KEY: dict(text)})
+
+
+def _bands(values: NDArray[np.uint16]) -> Iterator[NDArray[np.uint16]]:
+    """The rows of a picture (H, W, C), about a megabyte at a time."""
+    rows = _rows_of_a_band(values)
+    for top in range(0, len(values), rows):
+        yield values[top : top + rows]
+
+
+def _rows_of_a_band(values: NDArray[np.uint16]) -> int:
+    return min(len(values), max(1, 2**20 // int(values[0].nbytes)))
+
+
+def _write_png16(file: BinaryIO, values: NDArray[np.uint16], text: Mapping[str, str] | None) -> None:
+    """A PNG file of 16 bits, (H, W, 3) or with alpha (H, W, 4), which Pillow can't write."""
+
+    def chunk(kind: bytes, data: bytes) -> None:
+        file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+
+    H, W, C = values.shape
+    file.write(b"\x89PNG\r\n\x1a\n")
+    chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 16, 2 if C == 3 else 6, 0, 0, 0))
+    chunk(b"sRGB", b"\0")
+    if text:
+        chunk(b"tEXt", f"{KEY}\0{_json(text)}".encode("ascii"))
+    packer, above = zlib.compressobj(), np.zeros((1, 2 * W * C), np.uint8)
+    for band in _bands(values):
+        rows = band.astype(">u2").reshape(len(band), -1).view(np.uint8)
+        # Each row begins with its filter: 2, the difference to the row above, byte by byte.
+        filtered = np.insert(rows - np.vstack([above, rows[:-1]]), 0, 2, axis=1)
+        chunk(b"IDAT", packer.compress(filtered.tobytes()))
+        above = rows[-1:]
+    chunk(b"IDAT", packer.flush())
+    chunk(b"IEND", b"")
+
+
+def _write_tiff16(file: BinaryIO, values: NDArray[np.uint16], text: Mapping[str, str] | None) -> None:
+    """A TIFF file of 16 bits, (H, W, 3) or with alpha (H, W, 4), which Pillow can't write."""
+    H, W, C = values.shape
+    if values.nbytes > 2**32 - 2**24:  # deflated it may need a little more than it was
+        raise ValueError("more than the 4 GB of TIFF")
+    file.write(b"II*\0" + bytes(4))  # where the directory stands is put there at the end
+    starts, lengths = [], []
+    for band in _bands(values):
+        # The predictor: each number less the one of the pixel to its left.
+        packed = zlib.compress(np.diff(band.astype("<u2"), axis=1, prepend=np.uint16(0)).tobytes())
+        starts.append(file.tell())
+        lengths.append(file.write(packed))
+    fields: dict[int, tuple[str, Any]] = {
+        256: ("I", [W]),
+        257: ("I", [H]),
+        258: ("H", [16] * C),  # bits of each sample
+        259: ("H", [8]),  # deflate
+        262: ("H", [2]),  # RGB
+        DESCRIPTION: ("s", _json(text).encode("ascii") + b"\0" if text else b""),
+        273: ("I", starts),
+        277: ("H", [C]),
+        278: ("I", [_rows_of_a_band(values)]),
+        279: ("I", lengths),
+        284: ("H", [1]),  # the samples of a pixel stand together
+        317: ("H", [2]),  # the predictor
+        338: ("H", [2] * (C - 3)),  # the fourth sample is alpha, not multiplied into the colours
+        34675: ("p", srgb_profile() or b""),
+    }
+    directory = [_tiff_field(file, tag, *field) for tag, field in fields.items() if field[1]]
+    where = _even(file)
+    file.write(struct.pack("<H", len(directory)) + b"".join(directory) + bytes(4))
+    file.seek(4)
+    file.write(struct.pack("<I", where))
+
+
+def _tiff_field(file: BinaryIO, tag: int, kind: str, values: Any) -> bytes:
+    """An entry of the directory. What needs more than its 4 bytes is written to the file first."""
+    code = {"s": 2, "H": 3, "I": 4, "p": 7}[kind]  # ASCII, SHORT, LONG, UNDEFINED
+    data = values if isinstance(values, bytes) else struct.pack(f"<{len(values)}{kind}", *values)
+    if len(data) > 4:
+        where = _even(file)
+        file.write(data)
+        data = struct.pack("<I", where)
+    return struct.pack("<HHI", tag, code, len(values)) + data.ljust(4, b"\0")
+
+
+def _even(file: BinaryIO) -> int:
+    """Where the file goes on, at an even place."""
+    file.write(bytes(file.tell() % 2))
+    return file.tell()
+
+
+WRITERS_OF_16_BITS = {"PNG": _write_png16, "TIFF": _write_tiff16}
 
 
 def _rename_if_free(temporary: Path, path: Path) -> None:
@@ -282,6 +713,13 @@ def what_is_there(path: str | os.PathLike[str]) -> str:
     if os.path.isdir(path):
         return "a folder"
     return "something that is no regular file" if os.path.exists(path) else "no such file"
+
+
+def png(picture: Picture) -> bytes:
+    """The bytes of a PNG file."""
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG")
+    return file.getvalue()
 
 
 def _exists(path: Path) -> UserError:

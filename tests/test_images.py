@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import struct
+import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from npstyle.errors import UserError
 
 Pixels = NDArray[np.uint8]
 Patch = pytest.MonkeyPatch
+Reader = Callable[[Path], NDArray[Any]]
 
 RNG = np.random.default_rng(11)
 PICTURE: Pixels = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -105,6 +107,53 @@ def test_transparent_colours_lie_on_white(image: Any, which: Any, expected: Any,
     assert read_back(image, tmp_path / "x.png", transparency=which) == expected
 
 
+# In 255ths: what is white lies inside, what is black or transparent outside.
+MASKS: list[tuple[str, Image.Image, Any, list[int]]] = [
+    ("L", row(0, 100, 255), None, [0, 100, 255]),
+    ("L, one transparent", row(255, 254), 255, [0, 254]),
+    ("1", row(1, 0, 0, dtype=bool), None, [255, 0, 0]),
+    ("P", palette(), None, [76, 150, 29]),
+    ("P, some transparent", palette(), b"\x00\xff\x80", [0, 150, 15]),
+    ("RGB", row(RED, GREEN, BLUE, WHITE, BLACK), None, [76, 150, 29, 255, 0]),
+    ("RGB, one transparent", row(WHITE, GREEN), WHITE, [0, 150]),
+    ("LA", row((255, 255), (255, 0), (0, 255), (0, 0), (255, 128)), None, [255, 0, 0, 0, 128]),
+    ("RGBA", row((*WHITE, 255), (*WHITE, 0), (*GREEN, 255), (*WHITE, 51)), None, [255, 0, 150, 51]),
+    ("I;16", row(0, 128, 129, 25700, 65535, dtype=np.uint16), None, [0, 0, 1, 100, 255]),
+]
+
+
+@pytest.mark.parametrize(
+    ("image", "transparency", "expected"), [case[1:] for case in MASKS], ids=[case[0] for case in MASKS]
+)
+def test_masks_of_every_mode(image: Image.Image, transparency: Any, expected: Any, tmp_path: Path) -> None:
+    image.save(tmp_path / "x.png", **({} if transparency is None else {"transparency": transparency}))
+    mask = images.read_mask(str(tmp_path / "x.png"))
+    assert mask.dtype == np.float32
+    np.testing.assert_array_equal(mask, np.array([expected], np.float32) / 255)
+
+
+def test_of_16_bits_one_value_may_be_transparent(tmp_path: Path) -> None:
+    """Its neighbour is none, though both become the same 8 bits. Older Pillow can't write such a file."""
+    path = tmp_path / "x.png"
+    row(65534, 65535, 25700, dtype=np.uint16).save(path)
+    written, chunk = path.read_bytes(), b"tRNS" + struct.pack(">H", 65535)
+    where = written.index(b"IDAT") - 4
+    chunk = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    path.write_bytes(written[:where] + chunk + written[where:])
+    np.testing.assert_array_equal(255 * images.read_mask(path), [[255, 0, 100]])
+    assert images.read(path)[0].tolist() == [[255] * 3, [255] * 3, [100] * 3]
+    path.write_bytes(path.read_bytes().replace(chunk, b""))
+    np.testing.assert_array_equal(255 * images.read_mask(path), [[255, 255, 100]])
+
+
+def test_masks_of_floats_and_inks(tmp_path: Path) -> None:
+    row(0, 0.2, 1.0, 1.2, dtype=np.float32).save(tmp_path / "floats.tif")
+    Image.frombytes("CMYK", (4, 1), INKS).save(tmp_path / "inks.tif")
+    floats, inks = images.read_mask(tmp_path / "floats.tif"), images.read_mask(tmp_path / "inks.tif")
+    np.testing.assert_array_equal(255 * floats, [[0, 51, 255, 255]])
+    np.testing.assert_array_equal(255 * inks, [[76, 255, 0, 150]])
+
+
 @pytest.mark.parametrize("full", [1, 255, 65535])
 def test_floats_are_scaled_by_what_they_must_mean(full: float, tmp_path: Path) -> None:
     image = row(-full, 0, 0.2 * full, 0.6 * full, np.nan, dtype=np.float32)
@@ -136,6 +185,9 @@ def test_pictures_are_turned_upright(orientation: int, kind: str, tmp_path: Path
     exif[0x0112] = orientation
     Image.fromarray(PICTURE).save(tmp_path / f"x.{kind}", exif=exif)
     np.testing.assert_array_equal(images.read(tmp_path / f"x.{kind}"), UPRIGHT[orientation](PICTURE))
+    Image.fromarray(PICTURE[:, :, 0]).save(tmp_path / f"mask.{kind}", exif=exif)
+    expected = UPRIGHT[orientation](PICTURE)[:, :, 0] / np.float32(255)
+    np.testing.assert_allclose(images.read_mask(tmp_path / f"mask.{kind}"), expected, rtol=1e-6)
 
 
 def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
@@ -154,11 +206,14 @@ UNREADABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
 }
 
 
+@pytest.mark.parametrize("read", [images.read, images.read_mask])
 @pytest.mark.parametrize(("make", "words"), UNREADABLE.values(), ids=UNREADABLE.keys())
-def test_what_is_no_picture_is_told(make: Callable[[Path], Any], words: str, tmp_path: Path) -> None:
+def test_what_is_no_picture_is_told(
+    read: Reader, make: Callable[[Path], Any], words: str, tmp_path: Path
+) -> None:
     path = tmp_path / "x.png"
     make(path)
-    assert complaint(lambda: images.read(path), f"picture: {path}").startswith(words)
+    assert complaint(lambda: read(path), f"picture: {path}").startswith(words)
 
 
 def test_an_impossible_name_is_no_such_file(tmp_path: Path) -> None:
@@ -166,12 +221,13 @@ def test_an_impossible_name_is_no_such_file(tmp_path: Path) -> None:
     assert complaint(lambda: images.read(path), f"picture: {path}").startswith("found no such file;")
 
 
+@pytest.mark.parametrize("read", [images.read, images.read_mask])
 @pytest.mark.parametrize("kind", ["png", "jpg", "gif", "tif", "webp"])
-def test_a_truncated_picture_is_damaged(kind: str, tmp_path: Path) -> None:
+def test_a_truncated_picture_is_damaged(kind: str, read: Reader, tmp_path: Path) -> None:
     path = tmp_path / f"x.{kind}"
     Image.fromarray(SMOOTH).save(path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    line = complaint(lambda: images.read(path), f"picture: {path}")
+    line = complaint(lambda: read(path), f"picture: {path}")
     assert line.startswith("found a damaged file (")
     assert line.endswith("); expected a whole one; copy it again")
 

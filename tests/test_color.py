@@ -1,0 +1,276 @@
+"""Luma and chroma taken apart and put together; colours matched, also where there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from npstyle.color import grey, luma, matched, matched_luma, recolored
+from npstyle.errors import UserError
+from tolerances import SAME
+
+Array = NDArray[Any]
+
+EXACT = SAME[np.dtype(np.float64)]
+
+
+def pixels(*colours: tuple[float, ...], dtype: type = np.float64) -> Array:
+    """One line of pixels, (1, W, 3)."""
+    return np.array([colours], dtype)
+
+
+def colourful(H: int, W: int, spread: Array | float, seed: int) -> Array:
+    """Evenly distributed around a colour, mixed by a random rotation; nothing far out."""
+    rng = np.random.default_rng(seed)
+    rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
+    picture: Array = (spread * rng.uniform(-1, 1, (H, W, 3))) @ rotation + rng.uniform(110, 145, 3)
+    return picture
+
+
+def every_colour_of(values: Sequence[float]) -> Array:
+    """One pixel for each way to choose R, G and B among the values."""
+    return np.stack(np.meshgrid(*[np.array(values, np.float64)] * 3), axis=-1).reshape(1, -1, 3)
+
+
+def moments(picture: Array) -> tuple[Array, Array]:
+    flat = picture.reshape(-1, 3).astype(np.float64)
+    return flat.mean(axis=0), np.cov(flat.T, bias=True)
+
+
+def chroma(picture: Array) -> Array:
+    """Cb and Cr of BT.601."""
+    Y = 0.299 * picture[:, :, 0] + 0.587 * picture[:, :, 1] + 0.114 * picture[:, :, 2]
+    return np.stack([(picture[:, :, 2] - Y) / 1.772, (picture[:, :, 0] - Y) / 1.402], axis=2)
+
+
+SPREAD = np.array([6.0, 15.0, 30.0])
+STYLE = colourful(12, 17, SPREAD, seed=1)
+CONTENT = colourful(9, 23, SPREAD, seed=2)
+
+# Pictures that lack colour, contrast, or all but one pixel.
+LACKING: dict[str, Array] = {
+    "grey": np.repeat(colourful(8, 9, 25.0, seed=3)[:, :, :1], 3, axis=2),
+    "nearly grey": np.repeat(colourful(8, 9, 25.0, seed=4)[:, :, :1], 3, axis=2)
+    + np.random.default_rng(5).uniform(-0.5, 0.5, (8, 9, 3)),
+    "flat": np.full((7, 5, 3), 77.7),
+    "nearly flat": 120 + np.random.default_rng(6).uniform(-0.5, 0.5, (9, 9, 3)),
+    "black": np.zeros((6, 4, 3)),
+    "one colour": np.broadcast_to([130.0, 90.0, 20.0], (5, 5, 3)),
+    "two colours": np.tile(pixels((120, 100, 90), (140, 110, 95)), (3, 2, 1)),
+    "reds": np.stack([colourful(6, 6, 20.0, seed=7)[:, :, 0], *np.full((2, 6, 6), 100.0)], axis=2),
+    "no blue": np.concatenate([STYLE[:, :, :2], np.full((12, 17, 1), 128.0)], axis=2),
+    "one pixel": pixels((100, 120, 150)),
+}
+PICTURES = {"colourful": STYLE, **LACKING}
+
+FUNCTIONS: dict[str, Callable[[Array, Array], Array]] = {
+    "luma": lambda style, content: luma(style),
+    "grey": lambda style, content: grey(style),
+    "recolored": lambda style, content: recolored(style, content[:1, :1].repeat(12, 0).repeat(17, 1)),
+    "matched": matched,
+    "matched_luma": lambda style, content: matched_luma(style[:, :, 0], content[:, :, 1]),
+}
+
+
+def test_luma_by_hand() -> None:
+    picture = pixels((255, 0, 0), (0, 100, 0), (0, 0, 100), (10, 20, 30))
+    np.testing.assert_allclose(luma(picture), [[76.245, 58.7, 11.4, 18.15]], rtol=EXACT)
+
+
+def test_grey_by_hand() -> None:
+    expected = pixels((58.7, 58.7, 58.7), (200, 200, 200))
+    np.testing.assert_allclose(grey(pixels((0, 100, 0), (200, 200, 200))), expected, rtol=EXACT)
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"), [(np.uint8, np.float32), (np.float32, np.float32), (np.float64, np.float64)]
+)
+def test_dtypes_and_arguments_left_alone(given: type, dtype: type) -> None:
+    style, content = np.rint(STYLE), np.rint(CONTENT)
+    expected = [function(style, content) for function in FUNCTIONS.values()]
+    style, content = style.astype(given), content.astype(given)
+    style.flags.writeable = content.flags.writeable = False
+    for (name, function), wanted in zip(FUNCTIONS.items(), expected, strict=True):
+        result = function(style, content)
+        assert result.dtype == dtype, name
+        assert result.flags.writeable, name
+        assert not np.shares_memory(result, style), name
+        np.testing.assert_allclose(result, wanted, rtol=SAME[result.dtype], err_msg=name)
+
+
+def test_recolored_by_hand() -> None:
+    content, painted = pixels((100, 50, 0), (250, 100, 20)), pixels((70, 70, 70), (0, 0, 0))
+    Y = 0.299 * 250 + 0.587 * 100 + 0.114 * 20
+    expected = pixels((100 + 10.75, 50 + 10.75, 10.75), (250 - Y, 100 - Y, 20 - Y))  # 59.25 is the first luma
+    np.testing.assert_allclose(recolored(painted, content), expected, rtol=EXACT)
+
+
+def test_recolored_has_the_luma_of_one_and_the_chroma_of_the_other() -> None:
+    rng = np.random.default_rng(9)
+    painted, content = rng.uniform(0, 255, (2, 11, 13, 3))
+    result = recolored(painted, content)
+    assert result.min() < 0
+    assert result.max() > 255  # not clipped
+    np.testing.assert_allclose(luma(result), luma(painted), atol=255 * EXACT)
+    np.testing.assert_allclose(chroma(result), chroma(content), atol=255 * EXACT)
+
+
+def test_a_picture_recolored_by_itself_or_its_grey() -> None:
+    np.testing.assert_array_equal(recolored(STYLE, STYLE), STYLE)
+    np.testing.assert_allclose(recolored(grey(STYLE), STYLE), STYLE, rtol=EXACT)
+    np.testing.assert_allclose(recolored(STYLE, grey(STYLE)), grey(STYLE), rtol=EXACT)
+
+
+def test_recolored_needs_one_size() -> None:
+    with pytest.raises(UserError) as caught:
+        recolored(STYLE, CONTENT)
+    assert str(caught.value) == (
+        "painted picture: found 17 x 12 pixels; expected 23 x 9, the size of the content picture; "
+        "resize one of them"
+    )
+
+
+def test_matched_by_hand() -> None:
+    """Channels that vary by themselves: each is stretched by the ratio of its standard deviations."""
+    corners = every_colour_of([-1, 1])
+    style, content = 50 + corners * [2, 4, 8], np.array([100, 110, 120]) + corners[::-1] * [6, 4, 2]
+    expected = np.array([100, 110, 120]) + corners * [6, 4, 2]
+    np.testing.assert_allclose(matched(style, content), expected, rtol=EXACT)
+
+
+def test_matched_colours_have_the_mean_and_covariance_of_the_content() -> None:
+    result = matched(STYLE, CONTENT)
+    assert result.min() > 0
+    assert result.max() < 255  # nothing was clipped
+    mean, covariance = moments(result)
+    expected_mean, expected = moments(CONTENT)
+    np.testing.assert_allclose(mean, expected_mean, rtol=EXACT)
+    np.testing.assert_allclose(covariance, expected, atol=EXACT * np.abs(expected).max())
+
+
+def test_matching_again_changes_nothing() -> None:
+    once = matched(STYLE, CONTENT)
+    np.testing.assert_allclose(matched(once, CONTENT), once, rtol=EXACT)
+    np.testing.assert_allclose(matched(STYLE, STYLE), STYLE, rtol=EXACT)
+
+
+def test_no_other_linear_match_moves_colours_less() -> None:
+    """All others are A S_s^(1/2) R S_s^(-1/2) with an orthogonal R; they have the same moments."""
+    mean, S_s = moments(STYLE)
+    root, half = np.linalg.cholesky(S_s), matched(STYLE, CONTENT) - moments(CONTENT)[0]
+    A = np.linalg.lstsq((STYLE - mean).reshape(-1, 3), half.reshape(-1, 3), rcond=None)[0].T
+    np.testing.assert_allclose(A, A.T, atol=EXACT)
+    moved = np.square(half - (STYLE - mean)).mean()
+    for seed in range(20):
+        R, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))
+        other = (STYLE - mean) @ (A @ root @ R @ np.linalg.inv(root)).T
+        np.testing.assert_allclose(moments(other)[1], moments(CONTENT)[1], atol=1e-9)
+        assert np.square(other - (STYLE - mean)).mean() > moved
+
+
+@pytest.mark.parametrize("lacks", LACKING)
+def test_a_colourful_style_takes_any_colours_exactly(lacks: str) -> None:
+    content = LACKING[lacks]
+    result = matched(STYLE, content)
+    expected_mean, expected = moments(content) if content.size > 3 else (content[0, 0], np.zeros((3, 3)))
+    mean, covariance = moments(result)
+    np.testing.assert_allclose(mean, expected_mean, atol=255 * EXACT)
+    np.testing.assert_allclose(covariance, expected, atol=1e-9)
+    np.testing.assert_allclose(matched(result, content), result, atol=1e-6)
+
+
+@pytest.mark.parametrize("content", PICTURES)
+@pytest.mark.parametrize("style", LACKING)
+def test_a_style_that_lacks_colours_comes_as_near_as_it_can(style: str, content: str) -> None:
+    """The mean is right, no variance is too large, and noise is stretched no more than tenfold."""
+    given, wanted = LACKING[style], PICTURES[content]
+    result = matched(given, wanted)
+    assert result.shape == given.shape
+    assert np.isfinite(result).all()
+    (mean_s, _), (mean_c, S_c), (mean, S) = moments(given), moments(wanted), moments(result)
+    np.testing.assert_allclose(mean, mean_c, atol=1e-9)
+    assert np.linalg.eigvalsh(S_c - S).min() > -1e-9
+    before, after = (np.linalg.norm(p - m, axis=2) for p, m in ((given, mean_s), (result, mean)))
+    assert (after <= 10 * before + 1e-9).all()
+
+
+@pytest.mark.parametrize("flat", ["flat", "black", "one colour", "one pixel"])
+def test_a_flat_style_becomes_the_mean_colour(flat: str) -> None:
+    expected = np.broadcast_to(moments(CONTENT)[0], LACKING[flat].shape)
+    np.testing.assert_allclose(matched(LACKING[flat], CONTENT), expected, rtol=EXACT)
+
+
+def test_a_grey_style_is_tinted_as_the_content_is_at_that_brightness() -> None:
+    """The regression of the content's colours on R + G + B is along S_c (1, 1, 1); 2 % for raising S_s."""
+    mean, S_c = moments(CONTENT)
+    towards = S_c @ np.ones(3)
+    given = LACKING["grey"]
+    expected = towards / np.sqrt(np.ones(3) @ towards)  # a standard deviation of the grey moves it so far
+    normed = (given[:, :, :1] - given.mean()) / given[:, :, 0].std()
+    np.testing.assert_allclose(
+        matched(given, CONTENT) - mean, normed * expected, atol=0.02 * np.abs(normed * expected).max()
+    )
+
+
+def test_a_grey_style_takes_shades_of_one_colour_nearly_whole() -> None:
+    for content in ("reds", "two colours"):
+        expected = moments(LACKING[content])[1]
+        covariance = moments(matched(LACKING["grey"], LACKING[content]))[1]
+        np.testing.assert_allclose(covariance, expected, atol=0.02 * expected.max())
+
+
+def test_rounding_a_grey_style_makes_hardly_any_colour() -> None:
+    """Three different roundings of a grey, 0.29 of standard deviation each."""
+    clean = LACKING["grey"]
+    noisy = np.rint(clean + np.random.default_rng(10).uniform(-0.5, 0.5, clean.shape))
+    difference = matched(noisy, CONTENT) - matched(clean, CONTENT)
+    assert np.abs(difference).max() <= 10 * np.sqrt(3)
+
+
+def test_matched_values_are_clipped() -> None:
+    style, content = every_colour_of([0, 0, 0, 0, 100]), every_colour_of([0, 255])
+    dark, light = (
+        127.5 - 127.5 / 2,
+        255,
+    )  # a mean of 20 is half a standard deviation above 0, and two below 100
+    np.testing.assert_allclose(matched(style, content), np.where(style == 0, dark, light), rtol=EXACT)
+
+
+def test_matched_luma_by_hand() -> None:
+    style, content = np.array([[10.0, 30.0]]), np.array([[100.0], [140.0], [100.0], [140.0]])
+    np.testing.assert_allclose(matched_luma(style, content), [[100, 140]], rtol=EXACT)
+
+
+@pytest.mark.parametrize("of", [luma, grey])
+def test_matched_luma_has_the_mean_and_standard_deviation_of_the_content(of: Any) -> None:
+    style, content = of(STYLE), of(CONTENT)
+    result = matched_luma(style, content)
+    assert result.shape == style.shape
+    assert result.mean() == pytest.approx(content.mean(), rel=EXACT)
+    assert result.std() == pytest.approx(content.std(), rel=EXACT)
+    np.testing.assert_allclose(matched_luma(result, content), result, rtol=EXACT)
+    np.testing.assert_allclose(np.corrcoef(result.ravel(), style.ravel()), 1, rtol=EXACT)
+
+
+@pytest.mark.parametrize("content", PICTURES)
+@pytest.mark.parametrize("style", LACKING)
+def test_matched_luma_of_pictures_without_contrast(style: str, content: str) -> None:
+    given, wanted = luma(LACKING[style]), luma(PICTURES[content])
+    result = matched_luma(given, wanted)
+    assert result.mean() == pytest.approx(wanted.mean(), abs=1e-9)
+    assert result.std() <= min(wanted.std(), 10 * given.std()) + 1e-9
+
+
+def test_matched_luma_is_stretched_tenfold_at_most() -> None:
+    style = np.array([[127.0, 129.0]])
+    np.testing.assert_allclose(matched_luma(style, np.array([[91.0, 109.0]])), [[91, 109]], rtol=EXACT)
+    np.testing.assert_allclose(matched_luma(style, np.array([[50.0, 150.0]])), [[90, 110]], rtol=EXACT)
+
+
+def test_matched_luma_is_clipped() -> None:
+    style, content = np.array([[0.0, 0, 0, 0, 100]]), np.array([[0.0, 255.0]])
+    np.testing.assert_allclose(matched_luma(style, content), [[63.75] * 4 + [255]], rtol=EXACT)
