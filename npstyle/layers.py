@@ -286,3 +286,62 @@ class CaffeInput:
     def backward(self, dy: Array, memory: None = None, onto: Array | None = None) -> Array:
         """dx[..., c] = dy[..., 2 - c]."""
         return _added(np.ascontiguousarray(dy[:, :, ::-1]), onto)
+
+
+class TorchvisionInput:
+    """From pixels to what torchvision's filters were trained on: RGB from 0 to 1, shifted and scaled.
+
+    y[..., c] = (x[..., c] / 255 - mean[c]) / deviation[c], for x (H, W, 3) in RGB, 0..255.
+    """
+
+    MEAN = (0.485, 0.456, 0.406)
+    DEVIATION = (0.229, 0.224, 0.225)
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        """Shifted and scaled y (H, W, 3)."""
+        return (x / x.dtype.type(255) - np.array(self.MEAN, x.dtype)) / np.array(
+            self.DEVIATION, x.dtype
+        ), None
+
+    def backward(self, dy: Array, memory: None = None, onto: Array | None = None) -> Array:
+        """dx = dy / (255 deviation)."""
+        return _added(dy / (255 * np.array(self.DEVIATION, dy.dtype)), onto)
+
+
+class ReplicatePad:
+    """One more row and column on each side, copies of the outermost: y (H + 2, W + 2, C) of x (H, W, C)."""
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        """Padded y."""
+        return np.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge"), None
+
+    def backward(self, dy: Array, memory: None = None, onto: Array | None = None) -> Array:
+        """dx: what went into several places gets the sum of their derivatives."""
+        rows = dy[1:-1].copy()
+        rows[0] += dy[0]
+        rows[-1] += dy[-1]
+        dx = rows[:, 1:-1].copy()
+        dx[:, 0] += rows[:, 0]
+        dx[:, -1] += rows[:, -1]
+        return _added(dx, onto)
+
+
+class Crop:
+    """The picture without its outermost rows and columns: y (H - 2, W - 2, C) of x (H, W, C)."""
+
+    def __init__(self, buffers: Buffers | None = None) -> None:
+        self.buffers = buffers or Buffers()
+
+    def forward(self, x: Array) -> tuple[Array, Shape]:
+        """Cropped y, and the shape of x."""
+        H, W, C = x.shape
+        y: Array = self.buffers.empty((H - 2, W - 2, C), x.dtype)
+        y[...] = x[1:-1, 1:-1]
+        return y, x.shape
+
+    def backward(self, dy: Array, memory: Shape, onto: Array | None = None) -> Array:
+        """dx = dy inside, 0 in what was left out."""
+        dx: Array = self.buffers.empty(memory, dy.dtype)
+        dx[0] = dx[-1] = dx[:, 0] = dx[:, -1] = 0
+        dx[1:-1, 1:-1] = dy
+        return _added(dx, onto)

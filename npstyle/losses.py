@@ -8,7 +8,8 @@ Every function returns the value (a Python float, summed in double) and the deri
 its first argument, in that argument's shape and dtype. `scale` is the factor in front of the sum;
 `out`, where it is given, is the array that the derivative is written to.
 
-Source: Gatys, Ecker, Bethge, "Image Style Transfer Using Convolutional Neural Networks", CVPR 2016.
+Source, unless said otherwise: Gatys, Ecker, Bethge, "Image Style Transfer Using Convolutional Neural
+Networks", CVPR 2016.
 """
 
 from __future__ import annotations
@@ -44,15 +45,15 @@ def content_loss(F: Array, P: Array, scale: float = 1.0, out: Array | None = Non
     return value, np.multiply(difference, scale, out=difference)
 
 
-def gram_matrix(F: Array, threads: int | None = None, buffers: Buffers | None = None) -> Double:
+def gram_matrix(
+    F: Array, threads: int | None = None, buffers: Buffers | None = None, work: Array | None = None
+) -> Double:
     """G = F'F over all positions, equation 3: (C, C) in double, for F (H, W, C)."""
     buffers = buffers or Buffers()
     C = F.shape[2]
     f = F.reshape(-1, C)
     G = buffers.empty((C, C), np.float64)
-    work = _room(f, threads, buffers)
-    _kernels.gram(f, G, work, threads)
-    buffers.give(work)
+    _kernels.gram(f, G, _room(f, threads, buffers) if work is None else work, threads)
     return G
 
 
@@ -63,6 +64,7 @@ def style_loss(
     threads: int | None = None,
     out: Array | None = None,
     buffers: Buffers | None = None,
+    positions: float | None = None,
 ) -> tuple[float, Array]:
     """Squared distance of two Gram matrices, each divided by its number of positions.
 
@@ -70,24 +72,47 @@ def style_loss(
 
     With scale = 1 / (4 C^2) and pictures of one size this is E of equation 4,
     1 / (4 C^2 M^2) sum (G - A)^2, and equation 6, 1 / (C^2 M^2) F (G - A). Dividing each Gram matrix
-    by its own M lets the style picture have another size.
+    by its own M lets the style picture have another size. `positions` takes the place of M = H W.
 
     Step by step: dL/dG = 2 scale D / M, and dF = F (dG + dG'), as F stands twice in G = F'F.
     """
     buffers = buffers or Buffers()
     H, W, C = F.shape
-    M = H * W
-    G = gram_matrix(F, threads, buffers)
+    M = positions or H * W
+    f = F.reshape(-1, C)
+    work = _room(f, threads, buffers)
+    G = gram_matrix(F, threads, buffers, work)
     D = np.subtract(np.divide(G, M, out=G), A_mean, out=G)
     value = scale * sum_of_squares(D)
     dG = np.multiply(D, 2 * scale / M, out=D)
     dF = np.empty(F.shape, F.dtype) if out is None else out
-    f, df = F.reshape(M, C), dF.reshape(M, C)
-    work = _room(f, threads, buffers)
-    _kernels.gram_backward(f, dG, df, work, threads)
+    _kernels.gram_backward(f, dG, dF.reshape(-1, C), work, threads)
     buffers.give(work)
     buffers.give(G)
     return value, dF
+
+
+def guided_gram_matrix(F: Array, T: Array, threads: int | None = None) -> Double:
+    """Gram matrix of a region: of T F, where T (H, W) is 1 inside and 0 outside. It has M = sum T^2.
+
+    Gatys, Ecker, Bethge, Hertzmann, Shechtman, "Controlling Perceptual Factors in Neural Style Transfer",
+    CVPR 2017, section 4; there T is divided by the root of that sum beforehand.
+    """
+    return gram_matrix(F * T[:, :, None], threads)
+
+
+def guided_style_loss(
+    F: Array,
+    T: Array,
+    A_mean: Double,
+    scale: float = 1.0,
+    threads: int | None = None,
+    buffers: Buffers | None = None,
+) -> tuple[float, Array]:
+    """`style_loss` of a region of F: that of T F with M = sum T^2; the derivative gets another T."""
+    region = T[:, :, None]
+    value, dF = style_loss(F * region, A_mean, scale, threads, None, buffers, sum_of_squares(T))
+    return value, np.multiply(dF, region, out=dF)
 
 
 def _room(f: Array, threads: int | None, buffers: Buffers) -> Array:
@@ -95,24 +120,35 @@ def _room(f: Array, threads: int | None, buffers: Buffers) -> Array:
     return buffers.empty((_kernels.gram_work(M, C, f.itemsize, threads),), f.dtype)
 
 
-def total_variation(x: Array, scale: float = 1.0) -> tuple[float, Array]:
-    """Mean squared difference of neighbours, down and across; not in the paper, it smooths.
+def total_variation(x: Array, scale: float = 1.0, form: str = "mean") -> tuple[float, Array]:
+    """How much neighbouring pixels differ; not in the paper, it smooths.
 
-        L = scale . (mean (x[h + 1, w] - x[h, w])^2 + mean (x[h, w + 1] - x[h, w])^2)
+    With d = x[h + 1, w] - x[h, w] and e = x[h, w + 1] - x[h, w], for each channel,
 
-    The derivative of one squared difference is twice the difference at its end, and minus that at
-    its beginning. Being means, the weight holds at every size.
+        "mean":     L = scale . (mean d^2 + mean e^2)
+        "squares":  L = scale / 2 . sum (d^2 + e^2)
+        "keras":    L = scale . sum (d^2 + e^2)^1.25
+
+    the latter two over the (H - 1) x (W - 1) pixels that have both neighbours. Of means, the weight holds at
+    every size. The derivative by d is the derivative at its end, and minus that at its beginning.
     """
-    down = x[1:] - x[:-1]
-    across = x[:, 1:] - x[:, :-1]
-    # A picture one pixel high or wide has no differences that way.
-    per_down, per_across = scale / max(1, down.size), scale / max(1, across.size)
-    value = per_down * sum_of_squares(down) + per_across * sum_of_squares(across)
-    down *= 2 * per_down
-    across *= 2 * per_across
+    d, e = x[1:] - x[:-1], x[:, 1:] - x[:, :-1]
+    if form == "mean":
+        # A picture one pixel high or wide has no differences that way.
+        by_d, by_e = 2 * scale / max(1, d.size) * d, 2 * scale / max(1, e.size) * e
+        value = scale * (sum_of_squares(d) / max(1, d.size) + sum_of_squares(e) / max(1, e.size))
+    else:
+        d, e = d[:, :-1], e[:-1]
+        power, factor = (1.0, 0.5) if form == "squares" else (1.25, 1.0)
+        squares = np.square(d) + np.square(e)
+        value = scale * factor * float(np.sum(squares**power, dtype=np.float64))
+        slope = scale * factor * power * 2 * squares ** (power - 1)
+        by_d, by_e = slope * d, slope * e
     dx = np.zeros_like(x)
-    dx[1:] += down
-    dx[:-1] -= down
-    dx[:, 1:] += across
-    dx[:, :-1] -= across
+    H, W = by_d.shape[0], by_d.shape[1]
+    dx[1:, :W] += by_d
+    dx[:H, :W] -= by_d
+    H, W = by_e.shape[0], by_e.shape[1]
+    dx[:H, 1:] += by_e
+    dx[:H, :W] -= by_e
     return value, dx

@@ -10,16 +10,28 @@ from numpy.typing import ArrayLike, NDArray
 
 from npstyle import _threads
 from npstyle._buffers import Buffers
-from npstyle.architecture import CONVOLUTION_METHODS, CONVOLUTIONS, LAYERS, block_of, canonical, deepest
+from npstyle.architecture import (
+    CONVOLUTION_METHODS,
+    CONVOLUTIONS,
+    LAYERS,
+    PADDINGS,
+    block_of,
+    canonical,
+    deepest,
+    halvings,
+)
 from npstyle.errors import UserError, one_of
 from npstyle.layers import (
     AveragePool,
     CaffeInput,
     Conv2D,
+    Crop,
     Layer,
     MaxPool,
     ReLU,
+    ReplicatePad,
     ThinConvReLU,
+    TorchvisionInput,
     WinogradConvReLU,
 )
 
@@ -29,6 +41,8 @@ SMALLEST = 16  # pixels on a side: below, block 5 would have nothing left to loo
 LEAST_FOR_WINOGRAD = 60  # pixels of a layer: below, im2col is faster (docs/performance.md)
 FUSED: dict[str, Callable[..., Layer]] = {"winograd": WinogradConvReLU, "thin": ThinConvReLU}
 POOLINGS: dict[str, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
+# What the filters were trained on: see weights/README.md.
+INPUTS: dict[str, Callable[[], Layer]] = {"caffe": CaffeInput, "torchvision": TorchvisionInput}
 
 
 class Filters(Protocol):
@@ -70,7 +84,8 @@ class VGG19:
     Parameters
     ----------
     weights : mapping of str to Filters
-        By the paper's names; it may stop anywhere.
+        By the paper's names; it may stop anywhere. An attribute `preparation`, "caffe" or "torchvision",
+        tells what pixels its filters were trained on; "caffe" if there is none.
     pooling : {"average", "max"}
         The paper takes averages (section 2), the network was trained with maxima.
     convolution : {"auto", "im2col", "winograd"}
@@ -79,6 +94,9 @@ class VGG19:
         for each layer and size what is faster.
     threads : int, optional
         Every available core, if left out. The result does not depend on it.
+    padding : {"zero", "replicate"}
+        What conv1_1 sees beyond the picture's border: the mean colour, as the network was trained, or the
+        outermost pixels again. Deeper layers see zeros.
 
     Examples
     --------
@@ -94,11 +112,15 @@ class VGG19:
         pooling: str = "average",
         convolution: str = "auto",
         threads: int | None = None,
+        padding: str = "zero",
     ) -> None:
         one_of("pooling", pooling, POOLINGS)
+        one_of("padding", padding, PADDINGS)
         one_of("convolution", convolution, CONVOLUTION_METHODS)
         self.weights = weights
         self.pooling = pooling
+        self.padding = padding
+        self.preparation = preparation_of(weights)
         self.convolution = convolution
         self.threads = _threads.resolve(threads)
         self.buffers = Buffers()
@@ -198,7 +220,7 @@ class VGG19:
     def _chain(self, top: str, x: Array) -> Iterator[Step]:
         """The layers from the pixels x to a response, made when first asked for and kept."""
         H, W, _ = x.shape
-        yield Step(CaffeInput(), None)
+        yield Step(INPUTS[self.preparation](), None)
         for name in LAYERS[: LAYERS.index(top) + 1]:
             halved = block_of(name) - 1
             key = (name, x.dtype, method_of(self.convolution, name, H >> halved, W >> halved))
@@ -212,11 +234,17 @@ class VGG19:
             return
         kernel, bias = filters_of(self.weights, name)
         kernel, bias = kernel.astype(dtype, copy=False), bias.astype(dtype, copy=False)
+        padded = name == "conv1_1" and self.padding == "replicate"
+        if padded:
+            yield Step(ReplicatePad(), None)
+        response = None if padded else name
         if method in FUSED:
-            yield Step(FUSED[method](kernel, bias, self.threads, self.buffers), name)
+            yield Step(FUSED[method](kernel, bias, self.threads, self.buffers), response)
         else:
             yield Step(Conv2D(kernel, bias, self.threads, self.buffers), None)
-            yield Step(ReLU(in_place=True, threads=self.threads), name)
+            yield Step(ReLU(in_place=True, threads=self.threads), response)
+        if padded:
+            yield Step(Crop(self.buffers), name)
 
 
 def method_of(convolution: str, name: str, H: int, W: int) -> str:
@@ -228,6 +256,13 @@ def method_of(convolution: str, name: str, H: int, W: int) -> str:
     if convolution == "auto":
         return "winograd" if H * W >= LEAST_FOR_WINOGRAD else "im2col"
     return convolution
+
+
+def preparation_of(weights: Mapping[str, Filters]) -> str:
+    """What pixels the filters were trained on, "caffe" or "torchvision"."""
+    preparation = getattr(weights, "preparation", "caffe")
+    one_of("preparation", preparation, INPUTS)
+    return str(preparation)
 
 
 def filters_of(weights: Mapping[str, Filters], name: str) -> tuple[Array, Array]:
@@ -259,8 +294,7 @@ def check_size(shape: tuple[int, ...], layers: Iterable[str], name: str, cure: s
         found, expected = f"{W} x {H} pixels", f"at least {SMALLEST} x {SMALLEST}"
         raise UserError(name, found, expected, cure or "take a larger picture")
     for layer in sorted(layers, key=LAYERS.index):
-        halvings = block_of(layer) - (layer in CONVOLUTIONS)
-        smallest = 2**halvings
+        smallest = 2 ** halvings(layer)
         if min(H, W) < smallest:
             raise UserError(
                 name,

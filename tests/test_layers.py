@@ -11,7 +11,18 @@ from numpy.typing import NDArray
 from gradcheck import adjoint_error, directional_error
 from npstyle import UserError
 from npstyle._kernels import reference
-from npstyle.layers import AveragePool, CaffeInput, Conv2D, MaxPool, ReLU, ThinConvReLU, WinogradConvReLU
+from npstyle.layers import (
+    AveragePool,
+    CaffeInput,
+    Conv2D,
+    Crop,
+    MaxPool,
+    ReLU,
+    ReplicatePad,
+    ThinConvReLU,
+    TorchvisionInput,
+    WinogradConvReLU,
+)
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 
 Array = NDArray[Any]
@@ -219,3 +230,29 @@ def test_arrays_with_gaps_are_refused_and_never_silently_left_alone() -> None:
             layer.backward(x, np.zeros(9, np.uint8))
     with pytest.raises(UserError, match="an array with gaps"):
         conv().forward(x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [(3, 3), (3, 5), (8, 8), (17, 13)])
+@pytest.mark.parametrize("make", [TorchvisionInput, ReplicatePad, Crop])
+def test_affine_layers_go_backward_by_their_adjoint(make: Any, size: tuple[int, int], dtype: Any) -> None:
+    layer, x = make(), normal(*size, 3, dtype=dtype)
+    _, memory = layer.forward(x)
+    error = adjoint_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, memory), x)
+    assert error < ADJOINT[x.dtype]
+    onto = normal(*size, 3, dtype=dtype, seed=1)
+    dy = normal(*layer.forward(x)[0].shape, dtype=dtype, seed=2)
+    expected = onto + layer.backward(dy, memory)
+    np.testing.assert_allclose(layer.backward(dy, memory, onto), expected, rtol=1e-6)
+
+
+def test_a_picture_continued_by_its_border() -> None:
+    x = np.array([[1.0, 2.0], [3.0, 4.0]])[:, :, None]
+    y, _ = ReplicatePad().forward(x)
+    np.testing.assert_array_equal(y[:, :, 0], [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]])
+    np.testing.assert_array_equal(Crop().forward(y)[0], x)
+
+
+def test_what_torchvisions_filters_see() -> None:
+    y, _ = TorchvisionInput().forward(np.array([[[255.0, 0.0, 127.5]]]))
+    np.testing.assert_allclose(y, [[[(1 - 0.485) / 0.229, -0.456 / 0.224, (0.5 - 0.406) / 0.225]]])

@@ -10,7 +10,14 @@ import pytest
 from numpy.typing import NDArray
 
 from gradcheck import directional_error
-from npstyle.losses import content_loss, gram_matrix, style_loss, total_variation
+from npstyle.losses import (
+    content_loss,
+    gram_matrix,
+    guided_gram_matrix,
+    guided_style_loss,
+    style_loss,
+    total_variation,
+)
 from tolerances import DIRECTIONAL, SAME
 
 Array = NDArray[Any]
@@ -22,12 +29,16 @@ def normal(*shape: int, seed: int = 0) -> Array:
 
 
 P = normal(5, 7, 6, seed=1)
+T = np.random.default_rng(4).uniform(0, 1, (5, 7)) * (np.arange(7) > 2)
 A_MEAN = gram_matrix(normal(9, 4, 6, seed=2)) / 36
 
 LOSSES: dict[str, Loss] = {
     "content": lambda F: content_loss(F, P, 0.3),
     "style": lambda F: style_loss(F, A_MEAN, 0.7),
+    "guided style": lambda F: guided_style_loss(F, T.astype(F.dtype), A_MEAN, 0.7),
     "total variation": lambda F: total_variation(F, 1.7),
+    "total variation, squares": lambda F: total_variation(F, 1.7, "squares"),
+    "total variation, keras": lambda F: total_variation(F, 1.7, "keras"),
 }
 
 
@@ -92,6 +103,30 @@ def test_total_variation_by_hand() -> None:
     value, dx = total_variation(x)
     assert value == (0 + 4) / 2 + (1 + 9) / 2
     np.testing.assert_array_equal(dx[:, :, 0], [[-1, 1 - 2], [-3, 3 + 2]])
+
+
+def test_total_variation_over_pixels_with_both_neighbours_by_hand() -> None:
+    x = np.array([[0.0, 4.0], [3.0, 9.0]]).reshape(2, 2, 1)  # d = 3, e = 4 at the first pixel, the only one
+    value, dx = total_variation(x, 2.0, "squares")
+    assert value == 25
+    np.testing.assert_array_equal(dx[:, :, 0], [[-14, 8], [6, 0]])
+    value, dx = total_variation(x, 2.0, "keras")
+    assert value == pytest.approx(2 * 25**1.25)
+    slope = 2 * 1.25 * 25**0.25
+    np.testing.assert_allclose(dx[:, :, 0], slope * np.array([[-14, 8], [6, 0]]), rtol=1e-12)
+
+
+def test_the_gram_matrix_of_a_region_is_that_of_its_positions() -> None:
+    F, inside = normal(5, 7, 6), np.zeros((5, 7))
+    inside[1:4, 2:6] = 1
+    np.testing.assert_allclose(
+        guided_gram_matrix(F, inside), gram_matrix(F[1:4, 2:6]), rtol=1e-12, atol=1e-13
+    )
+    value, dF = guided_style_loss(F, inside, A_MEAN, 0.7)
+    expected, d_inside = style_loss(F[1:4, 2:6], A_MEAN, 0.7)
+    assert value == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(dF[1:4, 2:6], d_inside, rtol=1e-9, atol=1e-15)
+    assert not (dF * (1 - inside[:, :, None])).any()
 
 
 def test_no_loss_and_no_gradient_at_the_minimum() -> None:

@@ -22,7 +22,8 @@ def test_the_paper_to_the_last_constant() -> None:
 
 
 def test_every_preset_can_be_named() -> None:
-    assert {"default", "paper", "random"} == set(PRESETS)
+    published = {"paper", "keras", "anishathalye", "jcjohnson", "gatys-pytorch", "udacity"}
+    assert {"default", "random"} | published == set(PRESETS)
     assert all(isinstance(preset(name), Settings) for name in PRESETS)
     assert preset("default") == Settings()
 
@@ -39,6 +40,27 @@ def test_layers_are_named_as_in_the_paper() -> None:
     assert settings.layers == ("conv3_3", "conv1_1", "conv2_1")
 
 
+def test_layers_have_weights() -> None:
+    named = Settings(style_layers="relu1_1:3,conv2_1")  # type: ignore[arg-type]
+    assert named.style_layer_weights == (3, 1)
+    assert named.style_shares == {"conv1_1": 0.75, "conv2_1": 0.25}
+    assert replace(named, average_layers=False).style_shares == {"conv1_1": 3, "conv2_1": 1}
+    assert replace(named, style_layer_exponent=2).style_shares == {"conv1_1": 0.6, "conv2_1": 0.4}
+    assert replace(named, style_weight=0).style_shares == {}
+    assert Settings(style_layer_weights=[1, 2, 3, 4, 0]).style_shares["conv4_1"] == 0.4  # type: ignore[arg-type]
+
+
+def test_a_layer_of_weight_zero_is_not_looked_at() -> None:
+    assert Settings(content_layers="conv4_2,conv5_2:0").layers[:2] == ("conv4_2", "conv1_1")  # type: ignore[arg-type]
+    assert preset("anishathalye").layers[0] == "conv4_2"
+    assert "conv5_2" not in preset("anishathalye").layers
+    assert Settings(style_layer_exponent=0).style_shares == {"conv1_1": 1}
+
+
+def test_settings_can_be_compared_and_hashed() -> None:
+    assert len({Settings(), Settings(), preset("paper")}) == 2
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -50,6 +72,23 @@ def test_layers_are_named_as_in_the_paper() -> None:
         ({"pooling": "median"}, "pooling: found 'median'"),
         ({"init": "black"}, "init: found 'black'"),
         ({"scaling": "none"}, "scaling: found 'none'"),
+        ({"style_layers": "conv1_1:-1,conv2_1"}, "style_layers: conv1_1: found '-1'"),
+        ({"style_layers": "conv1_1:much"}, "style_layers: conv1_1: found 'much'"),
+        ({"style_layer_weights": (1, 2)}, "style_layer_weights: found 2; expected one for each of 5 layers"),
+        ({"style_layer_exponent": -1}, "style_layer_exponent: found -1"),
+        ({"tv": "some"}, "tv: found 'some'"),
+        ({"mixture": "some"}, "mixture: found 'some'"),
+        ({"padding": "mirror"}, "padding: found 'mirror'"),
+        ({"optimizer": "sgd"}, "optimizer: found 'sgd'"),
+        ({"color": "red"}, "color: found 'red'"),
+        ({"history": 0}, "history: found 0"),
+        ({"iterations": -1}, "iterations: found -1"),
+        ({"smallest": 1.5}, "smallest: found 1.5"),
+        ({"learning_rate": 0}, "learning_rate: found 0"),
+        ({"init_noise": 1.5}, "init_noise: found 1.5"),
+        ({"noise": True}, "noise: found True"),
+        ({"average_layers": "yes"}, "average_layers: found 'yes'"),
+        ({"style_layers": "conv1_1:0", "content_weight": 0}, "neither a content nor a style loss"),
         ({"content_weight": 0, "style_weight": 0}, "neither a content nor a style loss"),
         ({"content_layers": (), "style_layers": ()}, "neither a content nor a style loss"),
         ({"content_layers": (), "style_weight": 0}, "neither a content nor a style loss"),

@@ -225,3 +225,45 @@ def test_no_layers_no_responses_and_one_name_needs_no_list(weights: Any) -> None
     network = VGG19(weights)
     assert network.forward(picture(16, 16), []) == {}
     assert list(network.record(picture(16, 16), "conv1_1")[0]) == ["conv1_1"]
+
+
+@pytest.mark.parametrize("convolution", ["im2col", "winograd"])
+def test_the_derivative_with_a_border_continued(weights: Any, convolution: str) -> None:
+    network, x = VGG19(weights, convolution=convolution, padding="replicate"), picture(18, 21)
+    responses, tape = network.record(x, ["conv1_1", "conv2_1"])
+    assert responses["conv1_1"].shape == (18, 21, 64)
+    cotangents = {
+        name: np.random.default_rng(n).standard_normal(F.shape)
+        for n, (name, F) in enumerate(responses.items())
+    }
+    gradient = network.backward(tape, cotangents)
+
+    def product(x: Any) -> float:
+        return sum(float(np.vdot(cotangents[name], F)) for name, F in network.forward(x, cotangents).items())
+
+    assert directional_error(product, lambda v: v * gradient, x) < DIRECTIONAL
+
+
+def test_a_flat_picture_has_no_border_where_it_is_continued(weights: Any) -> None:
+    flat = np.full((16, 20, 3), 200.0)
+    F = VGG19(weights, padding="replicate").forward(flat, ["conv1_1"])["conv1_1"]
+    np.testing.assert_allclose(F, np.broadcast_to(F[8, 8], F.shape), atol=1e-9)
+    assert np.ptp(VGG19(weights).forward(flat, ["conv1_1"])["conv1_1"], axis=(0, 1)).max() > 1
+
+
+def test_filters_bring_the_preparation_of_their_pixels(weights: Any) -> None:
+    class Others(dict):  # type: ignore[type-arg]
+        preparation = "torchvision"
+
+    x = picture(16, 16)
+    shifted = (x / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    as_caffe = shifted[:, :, ::-1] + np.array((103.939, 116.779, 123.68))
+    kernel, bias = weights["conv1_1"]
+    turned = {"conv1_1": type(weights["conv1_1"])(kernel[:, :, ::-1], bias)}
+    found = VGG19(Others(turned)).forward(x, ["conv1_1"])["conv1_1"]
+    # The same numbers by the other preparation: its mean added, its order turned round.
+    expected = VGG19({"conv1_1": weights["conv1_1"]}).forward(as_caffe[:, :, ::-1], ["conv1_1"])["conv1_1"]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+    Others.preparation = "other"
+    with pytest.raises(UserError, match="preparation: found 'other'"):
+        VGG19(Others(turned))

@@ -1,0 +1,274 @@
+"""Make presets.npz: losses and gradients of every published system, by PyTorch's automatic differentiation.
+
+    python tests/golden/make_presets.py
+
+Run by hand, where PyTorch is installed beside npstyle. Of npstyle only the random filters are taken. What the
+systems compute is written down a second time, to the last constant: npstyle's settings, losses and layers
+have no part in it. All of it is float64.
+
+Notation: F, P, F_a are one layer's responses to the generated, the content and a style picture as (M, C)
+matrices, M = height x width; G = F'F, A = F_a'F_a.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+import npstyle
+
+Tensor = Any  # torch.Tensor; type checks do without PyTorch
+Responses = dict[str, Tensor]
+Terms = dict[str, Tensor]
+
+FILTERS = npstyle.load_weights("random", seed=0, deepest="conv5_2")
+BLOCKS = (2, 2, 4, 4, 2)  # convolutions; the fifth block is left where no system looks any more
+MEAN_BGR = (103.939, 116.779, 123.68)
+FIVE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+# Cases of this size have the content's gradient, too: some systems' style drowns it in the sum.
+SMALLEST = (17, 20)
+# The tests compare float32 with this, too. It moves a response by up to 1e-6 of its layer's largest. Where
+# that opens one ReLU of 280 000, the gradient is another: by 8e-4 for a picture of 24 x 41 pixels from seed
+# 10, whose conv3_1 goes up to 379 and is -2e-5 at row 5, column 5, channel 235. Such pictures are refused.
+CLOSEST_CALL = 3e-6
+
+
+class Case(NamedTuple):
+    """One golden value: which formula, and pictures of which sizes and seed."""
+
+    formula: Callable[..., Terms]
+    seed: int
+    size: tuple[int, int]
+    styles: Sequence[tuple[int, int]]
+    blend: Sequence[float] = (1,)
+    options: dict[str, float] | None = None
+
+
+def convolutions(pixels: Tensor, pooling: str) -> Iterator[tuple[str, Tensor]]:
+    """Every convolution before its ReLU, as (1, C, height, width); pixels (H, W, 3), RGB, 0..255."""
+    x = (pixels.flip(2) - torch.tensor(MEAN_BGR, dtype=torch.float64)).permute(2, 0, 1)[None]
+    pool = {"average": functional.avg_pool2d, "max": functional.max_pool2d}[pooling]
+    for block, count in enumerate(BLOCKS, start=1):
+        if block > 1:
+            x = pool(x, 2)
+        for n in range(1, count + 1):
+            kernel, bias = (torch.tensor(array, dtype=torch.float64) for array in FILTERS[f"conv{block}_{n}"])
+            y = functional.conv2d(x, kernel.permute(3, 2, 0, 1), bias, padding=1)
+            yield f"conv{block}_{n}", y
+            x = y.relu()
+
+
+def responses(pixels: Tensor, pooling: str) -> Responses:
+    """Every layer's response after its ReLU, as an (M, C) matrix."""
+    return {name: y.relu()[0].flatten(1).T for name, y in convolutions(pixels, pooling)}
+
+
+def closest_call(x: Tensor, pooling: str) -> float:
+    """What would open or shut a ReLU, or let another maximum win: a share of the layer's largest response."""
+    calls = []
+    for name, y in convolutions(x, pooling):
+        calls.append(y.abs().min() / y.max())
+        if pooling == "max" and name in ("conv1_2", "conv2_2", "conv3_4", "conv4_4"):
+            four = functional.unfold(y.relu().transpose(0, 1), 2, stride=2)  # (C, 4, windows)
+            first, second = four.topk(2, dim=1).values.unbind(1)
+            calls.append((first - second)[first > 0].min() / y.max())
+    return float(min(calls))
+
+
+def gram(F: Tensor) -> Tensor:
+    return F.T @ F
+
+
+def mse(a: Tensor, b: Tensor) -> Tensor:
+    return ((a - b) ** 2).mean()
+
+
+def corner_differences(x: Tensor) -> tuple[Tensor, Tensor]:
+    """To the pixel below and to that on the right, for the (H - 1) x (W - 1) pixels that have both."""
+    corner = x[:-1, :-1]
+    return x[1:, :-1] - corner, x[:-1, 1:] - corner
+
+
+def paper(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
+    """Gatys, Ecker, Bethge 2016, equations 1, 4, 5, 7; each Gram matrix over its own M."""
+    alpha, beta = 1e-3, 1.0
+    F, P, Fa = (responses(picture, "average") for picture in (x, p, styles[0]))
+    terms = {"content/conv4_2": alpha * 0.5 * ((F["conv4_2"] - P["conv4_2"]) ** 2).sum()}
+    for name in FIVE:
+        M, C = F[name].shape
+        M_a = len(Fa[name])
+        E = 1 / (4 * C**2) * ((gram(F[name]) / M - gram(Fa[name]) / M_a) ** 2).sum()
+        terms[f"style/{name}"] = beta * 1 / 5 * E
+    return terms
+
+
+def keras(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
+    """The example of Keras: sums, Gram matrices as they are, 3 channels and N pixels in every layer."""
+    F, P, Fa = (responses(picture, "max") for picture in (x, p, styles[0]))
+    N = x.shape[0] * x.shape[1]
+    terms = {"content/conv5_2": 0.025 * ((F["conv5_2"] - P["conv5_2"]) ** 2).sum()}
+    for name in FIVE:
+        distance = ((gram(F[name]) - gram(Fa[name])) ** 2).sum()
+        terms[f"style/{name}"] = 1 / 5 * distance / (4 * 3**2 * N**2)
+    down, right = corner_differences(x)
+    terms["total_variation"] = 1.0 * ((down**2 + right**2) ** 1.25).sum()
+    return terms
+
+
+def anishathalye(
+    x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float], blend: float = 1.0, e: float = 1.0
+) -> Terms:
+    """anishathalye/neural-style: means; the loss of each style picture, then their mean."""
+    F, P = responses(x, "max"), responses(p, "max")
+    terms = {
+        "content/conv4_2": 5 * blend * mse(F["conv4_2"], P["conv4_2"]),
+        "content/conv5_2": 5 * (1 - blend) * mse(F["conv5_2"], P["conv5_2"]),
+    }
+    w = [e**i for i in range(5)]
+    for share, style in zip(b, styles, strict=True):
+        Fa = responses(style, "max")
+        for name, weight in zip(FIVE, w, strict=True):
+            M, C = F[name].shape
+            M_a = len(Fa[name])
+            distance = mse(gram(F[name]) / (C * M), gram(Fa[name]) / (C * M_a))
+            loss = share * 500 * weight / sum(w) * distance
+            terms[f"style/{name}"] = terms.get(f"style/{name}", 0) + loss
+    down, right = x[1:] - x[:-1], x[:, 1:] - x[:, :-1]
+    terms["total_variation"] = 100 * ((down**2).mean() + (right**2).mean())
+    return terms
+
+
+def jcjohnson(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
+    """jcjohnson/neural-style: means; one target, the blended Gram matrix."""
+    F, P = responses(x, "max"), responses(p, "max")
+    Fa = [responses(style, "max") for style in styles]
+    terms = {"content/conv4_2": 5 * mse(F["conv4_2"], P["conv4_2"])}
+    for name in FIVE:
+        M, C = F[name].shape
+        target = sum(
+            share * gram(like[name]) / (C * len(like[name])) for share, like in zip(b, Fa, strict=True)
+        )
+        terms[f"style/{name}"] = 100 * mse(gram(F[name]) / (C * M), target)
+    down, right = corner_differences(x)
+    terms["total_variation"] = 1e-3 * 0.5 * (down**2 + right**2).sum()
+    return terms
+
+
+def gatys_pytorch(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
+    """The notebook of the paper's first author: 1e3 / C^2 in front of each layer's mean."""
+    F, P, Fa = (responses(picture, "max") for picture in (x, p, styles[0]))
+    terms = {"content/conv4_2": 1 * mse(F["conv4_2"], P["conv4_2"])}
+    for name in FIVE:
+        M, C = F[name].shape
+        M_a = len(Fa[name])
+        terms[f"style/{name}"] = 1e3 / C**2 * mse(gram(F[name]) / M, gram(Fa[name]) / M_a)
+    return terms
+
+
+def udacity(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
+    """Udacity's notebook: Gram matrices as they are, their mean distance over C M."""
+    F, P, Fa = (responses(picture, "max") for picture in (x, p, styles[0]))
+    terms = {"content/conv4_2": 1 * mse(F["conv4_2"], P["conv4_2"])}
+    for name, weight in zip(FIVE, (1, 0.75, 0.2, 0.2, 0.2), strict=True):
+        M, C = F[name].shape
+        terms[f"style/{name}"] = 1e6 * weight * mse(gram(F[name]), gram(Fa[name])) / (C * M)
+    return terms
+
+
+# A case is called by its preset, a comma, and what is special about it. The systems that compare Gram
+# matrices as they are bring the style picture to the content's size; the formula holds at others, too.
+CASES = {
+    "paper, equal sizes": Case(paper, 63, (32, 32), [(32, 32)]),
+    "paper, odd sizes": Case(paper, 293, (24, 41), [(40, 33)]),
+    "paper, small": Case(paper, 15, (17, 20), [(64, 16)]),
+    "keras, equal sizes": Case(keras, 255, (32, 32), [(32, 32)]),
+    "keras, odd sizes": Case(keras, 57, (17, 20), [(17, 20)]),
+    "keras, other sizes": Case(keras, 69, (24, 41), [(40, 33)]),
+    "anishathalye, odd sizes": Case(anishathalye, 295, (24, 41), [(40, 33)]),
+    "anishathalye, two styles": Case(anishathalye, 98, (17, 20), [(64, 16), (24, 30)], (1, 3)),
+    "anishathalye, other weights": Case(
+        anishathalye, 12, (17, 20), [(32, 32)], options={"blend": 0.25, "e": 0.5}
+    ),
+    "jcjohnson, odd sizes": Case(jcjohnson, 3, (24, 41), [(40, 33)]),
+    "jcjohnson, two styles": Case(jcjohnson, 75, (17, 20), [(64, 16), (24, 30)], (1, 3)),
+    "gatys-pytorch, odd sizes": Case(gatys_pytorch, 220, (24, 41), [(40, 33)]),
+    "gatys-pytorch, small": Case(gatys_pytorch, 1, (17, 20), [(64, 16)]),
+    "udacity, equal sizes": Case(udacity, 160, (32, 32), [(32, 32)]),
+    "udacity, odd sizes": Case(udacity, 9, (17, 20), [(17, 20)]),
+    "udacity, other sizes": Case(udacity, 65, (24, 41), [(40, 33)]),
+}
+
+
+def picture(seed: int, n: int, size: Sequence[int], smoothed: int) -> Any:
+    """Whole numbers, 0..255: noise, each pixel then averaged with three neighbours, so many times."""
+    x = np.random.default_rng([seed, n]).integers(0, 256, (*size, 3))
+    for _ in range(smoothed):
+        x = (x + np.roll(x, 1, 0) + np.roll(x, 1, 1) + np.roll(x, 1, (0, 1))) // 4
+    return x
+
+
+def pictures(case: Case) -> list[Any]:
+    """The generated, the content and the style pictures, each of noise of its own."""
+    kinds = [(case.size, 1), (case.size, 2), *((size, 0) for size in case.styles)]
+    return [picture(case.seed, n, size, smoothed) for n, (size, smoothed) in enumerate(kinds)]
+
+
+def gradient_of(terms: Sequence[Tensor], x: Tensor) -> Any:
+    return torch.autograd.grad(sum(terms), x, retain_graph=True)[0].numpy()
+
+
+def golden(case: Case) -> tuple[dict[str, Any], Any, Any]:
+    """What there is to know of a case, the gradient of its loss, and that of its content terms alone."""
+    made = pictures(case)
+    x, p, *styles = (torch.tensor(array, dtype=torch.float64) for array in made)
+    closest = closest_call(x, "average" if case.formula is paper else "max")
+    if closest < CLOSEST_CALL:
+        raise SystemExit(f"{case}: a call as close as {closest:.1e}; take another seed")
+    x.requires_grad_()
+    b = [weight / sum(case.blend) for weight in case.blend]
+    terms = case.formula(x, p, styles, b, **(case.options or {}))
+    loss: Tensor = sum(terms.values())
+    about = {
+        "seed": case.seed,
+        "size": case.size,
+        "styles": case.styles,
+        "blend": case.blend,
+        "pictures": zlib.crc32(b"".join(array.astype(np.uint8).tobytes() for array in made)),
+        "loss": loss.item(),
+        "terms": {name: term.item() for name, term in terms.items()},
+    }
+    content = [term for name, term in terms.items() if name.startswith("content")]
+    return about, gradient_of(list(terms.values()), x), gradient_of(content, x)
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    arrays: dict[str, Any] = {}
+    cases = {}
+    for name, case in CASES.items():
+        cases[name], arrays[name], content = golden(case)
+        if case.size == SMALLEST:
+            arrays[f"{name}: content"] = content
+        print(f"{name}: {cases[name]['loss']:.15g}")
+    path = Path(__file__).with_name("presets.npz")
+    np.savez_compressed(
+        path,
+        made_by=f"make_presets.py with PyTorch {torch.__version__}, NumPy {np.__version__}, "
+        f"Python {platform.python_version()}, npstyle {npstyle.__version__}; {FILTERS.source}",
+        filters=[np.sum(np.square(FILTERS[name].kernel, dtype=np.float64)) for name in FILTERS],
+        cases=json.dumps(cases),
+        **arrays,
+    )
+    print(f"{path}: {path.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,293 @@
+"""Every published preset against its formula: losses and gradients that another program differentiated.
+
+golden/make_presets.py wrote them, from the formulas and not from npstyle's settings; no framework is needed
+here. Loss and gradient are held to 1e-10 and 1e-9 in float64, to 1e-5 and 1e-4 in float32.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from npstyle import VGG19, Objective, Settings, load_weights, preset
+from npstyle.settings import PRESETS
+
+Array = NDArray[Any]
+
+with np.load(Path(__file__).parent / "golden" / "presets.npz") as file:
+    GOLDEN: dict[str, Array] = dict(file)
+CASES: dict[str, dict[str, Any]] = json.loads(str(GOLDEN["cases"]))
+WITH_CONTENT = [name for name in CASES if f"{name}: content" in GOLDEN]
+every_case = pytest.mark.parametrize("name", CASES)
+
+OURS = {"default", "random"}
+# What a case changes of its preset: blend 0.25 for the content, each style layer half of the one before.
+CHANGES = {
+    "anishathalye, other weights": {"content_layer_weights": (0.25, 0.75), "style_layer_exponent": 0.5}
+}
+LOSS = {"float64": 1e-10, "float32": 1e-5}
+GRADIENT = {"float64": 1e-9, "float32": 1e-4}
+FIVE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
+EVERYTHING = {"loss", "terms", "gradient"}
+
+
+class Result(NamedTuple):
+    """A loss, its parts that are not 0, and its gradient."""
+
+    loss: float
+    terms: dict[str, float]
+    gradient: Array
+
+
+@functools.cache
+def network(pooling: str) -> VGG19:
+    return VGG19(load_weights("random", seed=0, deepest="conv5_2"), pooling=pooling, convolution="im2col")
+
+
+def picture(seed: int, n: int, size: Sequence[int], smoothed: int) -> Array:
+    """Whole numbers, 0..255: noise, each pixel then averaged with three neighbours, so many times."""
+    x: Array = np.random.default_rng([seed, n]).integers(0, 256, (*size, 3))
+    for _ in range(smoothed):
+        x = (x + np.roll(x, 1, 0) + np.roll(x, 1, 1) + np.roll(x, 1, (0, 1))) // 4
+    return x
+
+
+def pictures(name: str) -> list[Array]:
+    """The generated, the content and the style pictures of a case."""
+    case = CASES[name]
+    kinds = [(case["size"], 1), (case["size"], 2), *((size, 0) for size in case["styles"])]
+    return [picture(case["seed"], n, size, smoothed) for n, (size, smoothed) in enumerate(kinds)]
+
+
+def settings_of(name: str) -> Settings:
+    return replace(preset(name.split(",")[0]), **CHANGES.get(name, {}))  # type: ignore[arg-type]
+
+
+def evaluate(
+    name: str, settings: Settings, dtype: str = "float64", blend: Sequence[float] | None = None
+) -> Result:
+    """What npstyle finds for the pictures of a case."""
+    x, content, *styles = pictures(name)
+    blend = blend or CASES[name]["blend"]
+    objective = Objective(network(settings.pooling), content, styles, settings, blend)
+    loss, gradient = objective(x.astype(dtype))
+    assert gradient.dtype == np.dtype(dtype)
+    return Result(loss, {term: value for term, value in objective.terms.items() if value}, gradient)
+
+
+def golden(name: str) -> Result:
+    terms = {term: value for term, value in CASES[name]["terms"].items() if value}
+    return Result(CASES[name]["loss"], terms, GOLDEN[name])
+
+
+def golden_content(name: str) -> Result:
+    """The same without style and total variation."""
+    terms = {term: value for term, value in golden(name).terms.items() if term.startswith("content/")}
+    return Result(sum(terms.values()), terms, GOLDEN[f"{name}: content"])
+
+
+def content_alone(settings: Settings) -> Settings:
+    return replace(settings, style_weight=0.0, tv_weight=0.0)
+
+
+def differences(found: Result, expected: Result, dtype: str = "float64") -> dict[str, float]:
+    """What is not the same, and its relative error: the loss, its worst part, the gradient."""
+    assert set(found.terms) == set(expected.terms)
+    errors = {
+        "loss": abs(found.loss / expected.loss - 1),
+        "terms": max(abs(found.terms[term] / value - 1) for term, value in expected.terms.items()),
+        "gradient": float(
+            np.linalg.norm(found.gradient - expected.gradient) / np.linalg.norm(expected.gradient)
+        ),
+    }
+    bounds = {"loss": LOSS[dtype], "terms": LOSS[dtype], "gradient": GRADIENT[dtype]}
+    return {what: error for what, error in errors.items() if not error < bounds[what]}
+
+
+def test_every_published_preset_has_golden_values() -> None:
+    assert {name.split(",")[0] for name in CASES} == set(PRESETS) - OURS
+    assert {name.split(",")[0] for name in WITH_CONTENT} == set(PRESETS) - OURS
+    assert set(RECIPES) == set(PRESETS) - OURS
+    assert set(CHANGES) <= set(CASES)
+    assert "PyTorch" in str(GOLDEN["made_by"])
+
+
+@every_case
+def test_the_pictures_are_those_of_the_golden_values(name: str) -> None:
+    """If they are not, NumPy draws other random numbers than it did: make the golden values again."""
+    drawn = pictures(name)
+    assert zlib.crc32(b"".join(x.astype(np.uint8).tobytes() for x in drawn)) == CASES[name]["pictures"]
+
+
+def test_the_filters_are_those_of_the_golden_values() -> None:
+    weights = load_weights("random", seed=0, deepest="conv5_2")
+    sums = [np.sum(np.square(layer.kernel, dtype=np.float64)) for layer in weights.values()]
+    np.testing.assert_allclose(sums, GOLDEN["filters"], rtol=1e-9)
+    assert not any(layer.bias.any() for layer in weights.values())
+
+
+@every_case
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_preset_is_its_published_formula(name: str, dtype: str) -> None:
+    assert differences(evaluate(name, settings_of(name), dtype), golden(name), dtype) == {}
+
+
+@pytest.mark.parametrize("name", WITH_CONTENT)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_its_content_loss_is_the_published_one(name: str, dtype: str) -> None:
+    """By itself: beside udacity's style it is a trillionth of the loss."""
+    settings = content_alone(settings_of(name))
+    assert differences(evaluate(name, settings, dtype), golden_content(name), dtype) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "constant"),
+    [
+        ("paper, small", "style_weight"),
+        ("keras, odd sizes", "style_weight"),
+        ("keras, odd sizes", "tv_weight"),
+        ("anishathalye, other weights", "style_weight"),
+        ("anishathalye, other weights", "style_layer_exponent"),
+        ("anishathalye, two styles", "tv_weight"),
+        ("jcjohnson, two styles", "style_weight"),
+        ("jcjohnson, two styles", "tv_weight"),
+        ("gatys-pytorch, small", "style_weight"),
+        ("udacity, odd sizes", "style_weight"),
+    ],
+)
+def test_a_constant_that_is_off_by_a_thousandth_is_seen(name: str, constant: str) -> None:
+    settings = settings_of(name)
+    wrong = replace(settings, **{constant: 1.001 * getattr(settings, constant)})
+    assert set(differences(evaluate(name, wrong), golden(name))) == EVERYTHING
+    assert "terms" in differences(evaluate(name, wrong, "float32"), golden(name), "float32")
+
+
+@pytest.mark.parametrize("name", WITH_CONTENT)
+def test_a_content_weight_that_is_off_by_a_thousandth_is_seen(name: str) -> None:
+    settings = content_alone(settings_of(name))
+    wrong = replace(settings, content_weight=1.001 * settings.content_weight)
+    assert set(differences(evaluate(name, wrong), golden_content(name))) == EVERYTHING
+
+
+@pytest.mark.parametrize("layer", range(5))
+def test_a_layer_weight_that_is_off_by_a_thousandth_is_seen(layer: int) -> None:
+    name = "udacity, other sizes"
+    weights = [1, 0.75, 0.2, 0.2, 0.2]
+    weights[layer] *= 1.001
+    wrong = replace(settings_of(name), style_layer_weights=tuple(weights))
+    assert set(differences(evaluate(name, wrong), golden(name))) == EVERYTHING
+
+
+@pytest.mark.parametrize("name", ["anishathalye, two styles", "jcjohnson, two styles"])
+def test_a_blend_that_is_off_by_a_thousandth_is_seen(name: str) -> None:
+    found = evaluate(name, settings_of(name), blend=(1, 3.003))
+    assert set(differences(found, golden(name))) == EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("name", "choice", "seen"),
+    [
+        ("paper, small", {"pooling": "max"}, EVERYTHING),
+        ("paper, small", {"scaling": "mean"}, EVERYTHING),
+        ("keras, odd sizes", {"scaling": "udacity"}, EVERYTHING),
+        ("keras, odd sizes", {"tv": "squares"}, EVERYTHING),
+        ("jcjohnson, two styles", {"tv": "mean"}, EVERYTHING),
+        ("jcjohnson, two styles", {"average_layers": True}, EVERYTHING),
+        ("udacity, odd sizes", {"pooling": "average"}, EVERYTHING),
+        # The mean distance from several targets is the distance from their mean, and a constant.
+        ("jcjohnson, two styles", {"mixture": "each"}, {"loss", "terms"}),
+        ("anishathalye, two styles", {"mixture": "blend"}, {"loss", "terms"}),
+    ],
+)
+def test_another_choice_is_seen(name: str, choice: dict[str, Any], seen: set[str]) -> None:
+    wrong = replace(settings_of(name), **choice)
+    assert set(differences(evaluate(name, wrong), golden(name))) == seen
+
+
+def test_jcjohnson_is_gatys_pytorch_by_other_names() -> None:
+    name = "gatys-pytorch, odd sizes"
+    renamed = replace(preset("jcjohnson"), content_weight=1.0, style_weight=1000.0, tv_weight=0.0)
+    assert differences(evaluate(name, renamed), golden(name)) == {}
+
+
+def test_the_paper_weighs_512_channels_64_times_more_than_jcjohnson() -> None:
+    """Against 64 channels: each layer's weights differ by C^2."""
+    name = "paper, odd sizes"
+    jcjohnson = evaluate(name, replace(preset("jcjohnson"), pooling="average")).terms
+    ratio = {layer: golden(name).terms[f"style/{layer}"] / jcjohnson[f"style/{layer}"] for layer in FIVE}
+    assert ratio["conv5_1"] / ratio["conv1_1"] == pytest.approx(64, rel=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weights_multiply_the_published_terms(seed: int) -> None:
+    """Any weights: the loss is made of the golden terms, each as often as the weights say."""
+    name = "jcjohnson, two styles"
+    content, style, tv, *layers = np.random.default_rng(seed).uniform(0.1, 10, 8).tolist()
+    settings = replace(
+        preset("jcjohnson"),
+        content_weight=5 * content,
+        style_weight=100 * style,
+        tv_weight=1e-3 * tv,
+        style_layer_weights=tuple(layers),
+    )
+    expected = dict(golden(name).terms)
+    expected["content/conv4_2"] *= content
+    expected["total_variation"] *= tv
+    for layer, weight in zip(FIVE, layers, strict=True):
+        expected[f"style/{layer}"] *= style * weight
+    found = evaluate(name, settings)
+    assert found.terms == pytest.approx(expected, rel=LOSS["float64"])
+    assert found.loss == pytest.approx(sum(expected.values()), rel=LOSS["float64"])
+
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "paper": {"pooling": "average", "init": "noise", "noise": 0.0, "optimizer": "lbfgs"},
+    "keras": {"pooling": "max", "init": "content", "optimizer": "lbfgs", "style_as_content": True},
+    "anishathalye": {
+        "pooling": "max",
+        "init": "noise",
+        "noise": 0.256,
+        "optimizer": "adam",
+        "learning_rate": 10.0,
+        "iterations": 1000,
+        "style_as_content": False,
+    },
+    "jcjohnson": {
+        "pooling": "max",
+        "init": "noise",
+        "noise": 0.001,
+        "optimizer": "lbfgs",
+        "iterations": 1000,
+        "style_as_content": False,
+    },
+    "gatys-pytorch": {"pooling": "max", "init": "content", "optimizer": "lbfgs", "iterations": 500},
+    # A rate of 0.003 for a picture from 0 to 1, divided by the deviations of ImageNet's channels.
+    "udacity": {
+        "pooling": "max",
+        "init": "content",
+        "optimizer": "adam",
+        "learning_rate": pytest.approx(0.003 * 255 * (0.229 + 0.224 + 0.225) / 3, rel=1e-3),
+        "style_as_content": True,
+    },
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_rest_of_the_recipe_is_the_published_one(name: str) -> None:
+    settings = preset(name)
+    # What the network sees beyond the border, how many scales, what is done about colours: none of them
+    # does anything.
+    plain = {"padding": "zero", "smallest": 0, "color": "style"}
+    for field, value in {**RECIPES[name], **plain}.items():
+        assert getattr(settings, field) == value, field
+    assert list(settings.content_shares) == ["conv5_2" if name == "keras" else "conv4_2"]
+    assert tuple(settings.style_shares) == FIVE
