@@ -8,39 +8,58 @@ the optimiser remembers. They are added up here, as `VGG19`, `Objective` and `st
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from math import prod
 from pathlib import Path
 
 from npstyle import _kernels
 from npstyle._cgroups import control_groups, text
 from npstyle._threads import resolve
-from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, convolutions_up_to, deepest
-from npstyle.run import HISTORY
+from npstyle.architecture import (
+    CONVOLUTIONS,
+    LAYERS,
+    block_of,
+    channels,
+    convolutions_up_to,
+    deepest,
+    halvings,
+)
+from npstyle.descent import bytes_per_pixel
+from npstyle.settings import Settings
 from npstyle.vgg import method_of
 
 Size = tuple[int, int]  # height, width
 
 LIBRARIES = 100e6  # bytes that the optimiser's libraries, BLAS and the threads take; measured
-# Arrays of doubles: L-BFGS-B has 2 m + 5 for m pairs of steps; it, the run and the losses hold a few more.
-OPTIMISER = 5 + 3
+BESIDE = 3  # arrays of pixels in double that the run and the losses hold beside the optimiser's own
 
 
 def of_run(
-    content: Size, styles: Iterable[Size], layers: Sequence[str], convolution: str, threads: int | None
+    content: Size,
+    styles: Iterable[Size],
+    settings: Settings,
+    convolution: str,
+    threads: int | None,
+    masks: bool = False,
 ) -> float:
     """Bytes that a run will take at most, besides what Python and the pictures take already.
 
-    Arguments as in `stylize`.
+    Its last scale takes the most. Arguments as in `stylize`; `masks` if there are any.
     """
     H, W = content
-    threads = resolve(threads)
-    optimiser = 8 * 3 * H * W * (2 * HISTORY + OPTIMISER)
+    threads, layers = resolve(threads), settings.layers
+    optimiser = H * W * (bytes_per_pixel(settings) + 8 * 3 * BESIDE)
     run = optimiser + of_evaluation(H, W, layers, convolution, threads)
     targets = [of_evaluation(h, w, layers, convolution, threads, backward=False) for h, w in styles]
     weights = 4 * sum(9 * prod(CONVOLUTIONS[name]) for name in convolutions_up_to(deepest(layers)))
     turned = 2 if convolution == "im2col" else 1  # im2col keeps the kernels that go backward, too
-    return LIBRARIES + turned * weights + max(run, *targets)
+    masked = 2 * _largest_response(H, W, settings.style_shares) if masks else 0.0
+    return LIBRARIES + turned * weights + max(run + masked, *targets)
+
+
+def _largest_response(H: int, W: int, layers: Iterable[str]) -> float:
+    """Bytes of the largest of some layers' responses; what a mask is applied to is a copy."""
+    return max(4.0 * (H * W >> 2 * halvings(name)) * channels(name) for name in layers)
 
 
 def of_evaluation(

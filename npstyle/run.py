@@ -1,63 +1,75 @@
-"""The run: from pictures, settings and weights to a painted picture, by SciPy's L-BFGS over the pixels.
-
-This is the only border between float64, which the optimiser works in, and float32, which the network
-works in.
-"""
+"""The run: from pictures, settings and weights to a painted picture, from a small scale to the full one."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 
 from npstyle import images
 from npstyle.architecture import deepest
 from npstyle.calibration import calibrated
-from npstyle.errors import UserError, whole_number
+from npstyle.color import grey, matched, matched_luma, recolored
+from npstyle.descent import Descent, Outcome
+from npstyle.errors import whole_number
+from npstyle.layers import CaffeInput
 from npstyle.objective import Objective
+from npstyle.pictures import Pictures, Source, large_enough, read_all, resized_mask
 from npstyle.settings import Settings, preset
-from npstyle.vgg import SMALLEST, VGG19, Filters, check_size
+from npstyle.vgg import VGG19, Filters
 from npstyle.weights import Weights, load_weights
 
-Double = NDArray[np.float64]
-
-HISTORY = 10  # pairs of steps and gradient changes that L-BFGS remembers
-# SciPy's L-BFGS counts the numbers it works on, about (2 HISTORY + 5) a variable, in 32 bits.
-MOST_PIXELS = (2**31 - 1) // (3 * (2 * HISTORY + 5))
+Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a callback is given after each iteration."""
+    """What a callback is given after each iteration.
+
+    Attributes
+    ----------
+    iteration, iterations : int
+        How many are done, of how many, over all scales.
+    scale, scales : int
+        Which of them this is, from 1.
+    loss : float
+    terms : mapping of str to float
+        The parts of the loss, as `Objective.terms`.
+    pixels : (h, w, 3) float32 array
+        The best picture of this scale so far, as the network sees it.
+    """
 
     iteration: int
+    iterations: int
+    scale: int
+    scales: int
     loss: float
     terms: Mapping[str, float]
     pixels: NDArray[np.float32]
+    _finish: Callable[[Array], Array] = field(repr=False, default=lambda pixels: pixels)
 
     @property
     def image(self) -> images.Picture:
-        """The picture so far, (H, W, 3) uint8."""
-        return images.to_uint8(self.pixels)
+        """The picture so far, (h, w, 3) uint8, as it would be written."""
+        return images.to_uint8(self._finish(self.pixels))
 
 
 @dataclass(frozen=True)
 class StyleResult:
-    """What a run ends with.
+    """What a run ends with. In a notebook it shows itself.
 
     Attributes
     ----------
     image : (H, W, 3) uint8 array
     loss : float
-        Of the picture before it was rounded to whole numbers.
+        Of the picture at the last scale, before it was rounded to whole numbers.
     history : list of float
-        The loss at the start and after each iteration.
+        The loss of the last scale at its start and after each iteration.
     message : str
         Why the run stopped, in plain words.
     interrupted : bool
@@ -76,17 +88,25 @@ class StyleResult:
     diverged: bool
     pixels: NDArray[np.float32] = field(repr=False)
 
+    def _repr_png_(self) -> bytes:
+        return images.png(self.image)
+
 
 def stylize(
-    content: ArrayLike,
-    styles: Sequence[ArrayLike] | ArrayLike,
+    content: Source,
+    styles: Sequence[Source] | Source,
     *,
     settings: Settings | str | None = None,
     weights: Mapping[str, Filters] | str | os.PathLike[str] = "auto",
     size: int = 512,
-    iterations: int = 300,
+    iterations: int | None = None,
     seed: int = 0,
-    init: ArrayLike | None = None,
+    init: Source | None = None,
+    blend: Sequence[float] | None = None,
+    style_scale: float = 1.0,
+    content_masks: Sequence[Source] = (),
+    style_masks: Sequence[Source] = (),
+    keep: Source | None = None,
     convolution: str = "auto",
     threads: int | None = None,
     callback: Callable[[Progress], None] | None = None,
@@ -95,22 +115,33 @@ def stylize(
 
     Parameters
     ----------
-    content : (H, W, 3) array
-        RGB, 0..255.
-    styles : (h, w, 3) array, or a sequence of them
-        RGB, 0..255, of any sizes.
+    content : path, Pillow image or (H, W, 3) array
+        An array is RGB, 0..255.
+    styles : the same, or a sequence of them
+        Of any sizes.
     settings : Settings or name of a preset, optional
         If left out, `preset("default")`, or `preset("random")` with random filters.
     weights : mapping, str or path
         Filters, or what `load_weights` is to load.
     size : int
         Longer side of the result and of the style pictures, in pixels; smaller pictures stay as they are.
-    iterations : int
-        Of L-BFGS; one takes more than one loss and gradient, now and then two or three.
+    iterations : int, optional
+        At each scale, in place of `settings.iterations`. One of L-BFGS takes more than one loss and
+        gradient, now and then two or three.
     seed : int
         Of noise in the start, and of random filters.
-    init : (h, w, 3) array, optional
+    init : path, image or array, optional
         A picture to start from, in place of `settings.init`; resized to the content picture's size.
+    blend : sequence of float, optional
+        How much each style picture counts; evenly, if left out.
+    style_scale : float
+        Size of the style pictures beside `size`: larger strokes above 1, finer ones below.
+    content_masks, style_masks : sequences of paths, images or (H, W) arrays, optional
+        Pairs of regions, each mask of its picture's size, white (of arrays 1) inside: what is in the n-th
+        content mask is painted like what is in the n-th style mask. What is in no content mask is painted
+        by its surroundings' gradient alone.
+    keep : path, image or (H, W) array, optional
+        A mask of what is left as it is in the content picture.
     convolution, threads
         See `VGG19`.
     callback : callable, optional
@@ -120,25 +151,36 @@ def stylize(
     -------
     StyleResult
         Also on Ctrl-C (KeyboardInterrupt) after the first iteration, which ends the run with the picture
-        so far.
+        so far, enlarged if it was at a smaller scale.
 
     Raises
     ------
     UserError
         Something given can't be used; the message says what, and what would do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> photo, painting = rng.uniform(0, 255, (40, 60, 3)), rng.uniform(0, 255, (50, 50, 3))
+    >>> result = stylize(photo, painting, weights="random", iterations=2)
+    >>> result.image.shape, result.image.dtype
+    ((40, 60, 3), dtype('uint8'))
     """
-    size, seed = whole_number("size", size, 1), whole_number("seed", seed, 0)
-    iterations = whole_number("iterations", iterations, 0)
+    seed = whole_number("seed", seed, 0)
     if isinstance(settings, str):
         settings = preset(settings)
-    layers = (settings or preset("random")).layers
-    photo = fitted(content, size, layers, "content")
-    paintings = several(styles, size, layers)
-    settings, filters = prepare(settings, weights, [photo, *paintings], seed, threads)
-    network = VGG19(filters, pooling=settings.pooling, convolution=convolution, threads=threads)
-    objective = Objective(network, photo, paintings, settings)
-    start = starting_picture(photo, settings.init, init, seed)
-    return _Run(objective, start, iterations, callback).result()
+    like = settings or preset("random")
+    masks = content_masks, style_masks, keep
+    pictures = read_all(content, styles, size, like, blend, style_scale, *masks, init)
+    photo, paintings = pictures.content, pictures.styles
+    fitting = [images.fit(picture, size) for picture in (photo, *paintings)]
+    settings, filters = prepare(settings, weights, fitting, seed, threads)
+    if iterations is not None:
+        settings = replace(settings, iterations=iterations)
+    network = VGG19(filters, settings.pooling, convolution, threads, settings.padding)
+    run = _Run(network, pictures, settings, size, blend, style_scale, seed, callback)
+    return run.result()
 
 
 def prepare(
@@ -159,177 +201,170 @@ def prepare(
     return settings, weights
 
 
-def starting_picture(content: ArrayLike, kind: str, init: ArrayLike | None, seed: int) -> Double:
-    """The picture a run starts from, (H, W, 3).
-
-    "content": the content picture. "noise": every channel of every pixel uniform in 0..255, as the
-    paper's white noise. "blend": half of each. Or `init`, resized to the content picture.
-    """
+def starting_picture(content: ArrayLike, settings: Settings, seed: int) -> Array:
+    """The picture a run starts from, (H, W, 3): see `Settings.init`."""
     picture = np.asarray(content, np.float64)
-    H, W, _ = picture.shape
-    if init is not None:
-        return images.resize(images.as_picture(init, "init"), W, H).astype(np.float64)
-    if kind == "content":
+    if settings.init == "content":
         return picture.copy()
-    noise = np.random.default_rng(seed).uniform(0, 255, picture.shape)
-    return noise if kind == "noise" else (picture + noise) / 2
+    rng = np.random.default_rng(seed)
+    if settings.noise:
+        mean = CaffeInput.MEAN_BGR[::-1]
+        noise = mean + settings.noise * rng.standard_normal(picture.shape)
+    else:
+        noise = rng.uniform(0, 255, picture.shape)
+    share = 1.0 if settings.init == "noise" else settings.init_noise
+    return noise if share == 1 else (1 - share) * picture + share * noise
 
 
-def fitted(picture: ArrayLike, size: int, layers: Sequence[str], name: str) -> NDArray[Any]:
-    """The picture reduced to `size`, and large enough for the layers but not too large for the optimiser."""
-    array = images.as_picture(picture, name)
-    small = images.fit(array, size)
-    reduced = small.shape != array.shape and min(array.shape[:2]) >= SMALLEST
-    check_size(small.shape, layers, name, f"give a size above {size}" if reduced else "")
-    H, W, _ = small.shape
-    if H * W > MOST_PIXELS:
-        expected = f"at most {MOST_PIXELS // 10**6} million pixels"
-        raise UserError(name, f"{W} x {H} pixels", expected, "give a smaller size")
-    return small
+def scales(longer: int, smallest: int) -> list[int]:
+    """Longer sides of a run's pictures: each sqrt(2) times the one before, the first about `smallest`.
+
+    Examples
+    --------
+    >>> scales(512, 128)
+    [128, 181, 256, 362, 512]
+    >>> scales(512, 0)
+    [512]
+    """
+    steps = round(2 * math.log2(longer / smallest)) if 0 < smallest < longer else 0
+    return [round(longer / 2 ** (step / 2)) for step in range(steps, -1, -1)]
 
 
-def several(styles: Sequence[ArrayLike] | ArrayLike, size: int, layers: Sequence[str]) -> list[NDArray[Any]]:
-    """One picture or a sequence of them, as a list of pictures reduced to `size`."""
-    pictures = [np.asarray(style) for style in styles] if isinstance(styles, (list, tuple)) else []
-    if not isinstance(styles, (list, tuple)) or any(picture.ndim == 2 for picture in pictures):
-        pictures = [np.asarray(styles)]
-    numbers = [f"style {i}" if len(pictures) > 1 else "style" for i in range(1, len(pictures) + 1)]
-    return [fitted(picture, size, layers, name) for picture, name in zip(pictures, numbers, strict=True)]
+class _Evaluation:
+    """The objective, of which the optimiser may change less than every colour of every pixel."""
 
+    def __init__(self, objective: Objective, grey: bool, keep: Array | None) -> None:
+        self.objective = objective
+        self.grey = grey
+        self.free = None if keep is None else (1 - keep[:, :, None]).astype(np.float32)
 
-class _DivergedError(Exception):
-    """Loss or gradient is no longer a finite number."""
+    @property
+    def terms(self) -> Mapping[str, float]:
+        return self.objective.terms
 
-
-class _StoppedError(Exception):
-    """The callback has seen enough."""
+    def __call__(self, pixels: ArrayLike) -> tuple[float, Array]:
+        """Loss, and the gradient's part along what may change."""
+        loss, gradient = self.objective(pixels)
+        if self.grey:  # x = Y (1, 1, 1): the projection on that direction
+            gradient = np.repeat(gradient.mean(axis=2, keepdims=True), 3, axis=2)
+        return loss, gradient if self.free is None else gradient * self.free
 
 
 class _Run:
-    """One continuous run of L-BFGS.
-
-    The optimiser sees the loss divided by its value at the start: numbers of order 1, whatever the
-    network, the size and the weights. Its own tests for convergence are switched off (ftol = gtol = 0):
-    it stops after the iterations asked for, or when no step along its direction lowers the loss any more.
-    """
+    """The scales one after the other, each started with the result of the one before."""
 
     def __init__(
         self,
-        objective: Objective,
-        start: Double,
-        iterations: int,
+        network: VGG19,
+        pictures: Pictures,
+        settings: Settings,
+        size: int,
+        blend: Sequence[float] | None,
+        style_scale: float,
+        seed: int,
         callback: Callable[[Progress], None] | None,
     ) -> None:
-        self.objective = objective
-        self.iterations = iterations
+        self.network = network
+        self.pictures = pictures
+        self.settings = settings
+        self.size = size
+        self.blend = blend
+        self.style_scale = style_scale
+        self.seed = seed
         self.callback = callback
-        self.shape = start.shape
-        self.pixels = start
-        self.history: list[float] = []
-        self.unit = 1.0
-        self.terms: dict[str, float] = {}
-        self.at_start: tuple[float, NDArray[np.float32]] | None = None
+        self.grey = settings.color == "luminance"
+        H, W, _ = pictures.content.shape
+        longer = max(images.fitted_size(W, H, size))
+        full = [images.fitted_size(W, H, side) for side in scales(longer, settings.smallest)]
+        self.sizes = [size for size in full[:-1] if large_enough(size, settings)] + full[-1:]
+        self.done = 0
 
     def result(self) -> StyleResult:
-        """Run to the end, or to Ctrl-C, and tell how it went."""
-        interrupted = diverged = False
-        try:
-            message = self._minimize()
-        except KeyboardInterrupt:
-            if not self._done:
-                raise  # there is nothing yet that is worth keeping
-            interrupted = True
-            message = f"interrupted after {_iterations(self._done)}"
-        except _DivergedError as error:
-            diverged = True
-            message = f"stopped after {_iterations(self._done)}: {error}; the picture is the last good one"
-        except _StoppedError:
-            message = f"stopped by the callback after {_iterations(self._done)}"
-        while True:
-            try:
-                pixels = self.pixels.astype(np.float32)
-                image = images.to_uint8(pixels)
-                loss = self.history[-1]
-                return StyleResult(image, loss, self.history, message, interrupted, diverged, pixels)
-            except KeyboardInterrupt:  # too late to interrupt anything: the picture is finished
-                interrupted = True
-
-    @property
-    def _done(self) -> int:
-        return max(0, len(self.history) - 1)
-
-    def _minimize(self) -> str:
-        try:
-            loss, gradient = self._evaluate(self.pixels)
-        except _DivergedError as error:
-            raise UserError(
-                "loss",
-                f"no finite number at the start ({error})",
-                "one",
-                "take smaller weights or other filters",
-            ) from None
-        self.history.append(loss)
-        if loss == 0:
-            return "nothing to do: the start has no loss at all"
-        if self.iterations == 0:
-            return "no iterations were asked for: the picture is the start"
-        self.unit = loss
-        self.at_start = loss, gradient
-        outcome = minimize(
-            self._scaled,
-            self.pixels.reshape(-1),
-            jac=True,
-            method="L-BFGS-B",
-            callback=self._after_iteration,
-            options={
-                "maxiter": self.iterations,
-                "maxfun": 25 * self.iterations,
-                "maxcor": HISTORY,
-                "ftol": 0.0,
-                "gtol": 0.0,
-            },
+        """From the first scale to the last, or to Ctrl-C."""
+        pixels: Array | None = None
+        for scale, (w, h) in enumerate(self.sizes, 1):
+            outcome = self._descend(scale, w, h, pixels)
+            pixels = outcome.pixels
+            if outcome.ended_early:
+                break
+        W, H = self.sizes[-1]
+        assert pixels is not None
+        message = outcome.message
+        if (w, h) != (W, H):
+            pixels = images.resize(pixels, W, H)
+            message += f"; the picture is enlarged from {w} x {h} pixels"
+        pixels = np.asarray(self._finisher(W, H)(pixels), np.float32)
+        image = images.to_uint8(pixels)
+        return StyleResult(
+            image, outcome.loss, outcome.history, message, outcome.interrupted, outcome.diverged, pixels
         )
-        return _in_plain_words(outcome, self._done)
 
-    def _evaluate(self, pixels: Double) -> tuple[float, NDArray[np.float32]]:
-        # Overflow is looked for below, in the result.
-        with np.errstate(over="ignore", invalid="ignore"):
-            loss, gradient = self.objective(pixels.astype(np.float32))
-        if not (math.isfinite(loss) and np.isfinite(gradient).all()):
-            raise _DivergedError("loss or gradient is not a finite number")
-        self.terms = self.objective.terms
-        return loss, gradient
+    def _descend(self, scale: int, w: int, h: int, before: Array | None) -> Outcome:
+        """One scale."""
+        content, styles, masks, keep = self._at(w, h)
+        objective = Objective(self.network, content, styles, self.settings, self.blend, *masks)
+        start = self._start(content, w, h) if before is None else images.resize(before, w, h)
+        if keep is not None:
+            start = keep[:, :, None] * content + (1 - keep[:, :, None]) * start
+        finish = self._finisher(w, h)
 
-    def _scaled(self, x: Double) -> tuple[float, Double]:
-        # SciPy begins at the start, where the loss is known already.
-        loss, gradient = self.at_start or self._evaluate(x.reshape(self.shape))
-        self.at_start = None
-        return loss / self.unit, np.divide(gradient.reshape(-1), self.unit, dtype=np.float64)
+        def after_iteration(pixels: NDArray[np.float32], loss: float, terms: Mapping[str, float]) -> None:
+            self.done += 1
+            total = self.settings.iterations * len(self.sizes)
+            if self.callback is not None:
+                at = (self.done, total, scale, len(self.sizes))
+                self.callback(Progress(*at, loss, terms, pixels, finish))
 
-    def _after_iteration(self, intermediate_result: Any) -> None:
-        self.pixels = intermediate_result.x.reshape(self.shape).copy()
-        self.history.append(float(intermediate_result.fun) * self.unit)
-        if self.callback is not None:
-            progress = Progress(self._done, self.history[-1], self.terms, self.pixels.astype(np.float32))
-            try:
-                self.callback(progress)
-            except StopIteration:
-                raise _StoppedError from None
+        evaluation = _Evaluation(objective, self.grey, keep)
+        return Descent(evaluation, start, self.settings, after_iteration).outcome()
 
-
-def _in_plain_words(outcome: Any, done: int) -> str:
-    """Why SciPy's L-BFGS stopped."""
-    text = str(outcome.message).upper()
-    if "ITERATIONS" in text:
-        return f"did the {_iterations(done)} asked for"
-    if "ABNORMAL" in text:
-        return (
-            f"stopped after {_iterations(done)}: no step lowers the loss any more, as far as float32 can tell"
+    def _at(self, w: int, h: int) -> tuple[Array, list[Array], tuple[list[Array], list[Array]], Array | None]:
+        """Pictures and masks as the network is shown them at one scale."""
+        p, s = self.pictures, self.settings
+        content = images.resize(p.content, w, h)
+        share = max(w, h) / max(self.sizes[-1])
+        sizes = [
+            (w, h)
+            if s.style_as_content
+            else images.fitted_size(
+                style.shape[1], style.shape[0], max(1, round(self.size * self.style_scale * share))
+            )
+            for style in p.styles
+        ]
+        styles = [images.resize(style, *size) for style, size in zip(p.styles, sizes, strict=True)]
+        if s.color == "match":
+            styles = [matched(style, content) for style in styles]
+        if self.grey:
+            content = grey(content)
+            styles = [matched_luma(grey(style), content) for style in styles]
+        mask_sizes = sizes if len(sizes) > 1 else sizes * len(p.style_masks)
+        masks = (
+            [resized_mask(mask, w, h) for mask in p.content_masks],
+            [resized_mask(mask, *size) for mask, size in zip(p.style_masks, mask_sizes, strict=False)],
         )
-    if "EVALUATIONS" in text:
-        return f"stopped after {_iterations(done)}: too many evaluations"
-    return f"converged after {_iterations(done)} ({outcome.message})"
+        return content, styles, masks, None if p.keep is None else resized_mask(p.keep, w, h)
 
+    def _start(self, content: Array, w: int, h: int) -> Array:
+        if self.pictures.init is not None:
+            start = images.resize(self.pictures.init, w, h).astype(np.float64)
+        else:
+            start = starting_picture(content, self.settings, self.seed)
+        return grey(start) if self.grey else start
 
-def _iterations(count: int) -> str:
-    return f"{count} iteration" + "s" * (count != 1)
+    def _finisher(self, w: int, h: int) -> Callable[[Array], Array]:
+        """What makes the picture that is shown of the one that the network sees."""
+        p = self.pictures
+        recolor = self.settings.color in ("luma", "luminance")
+        if not recolor and p.keep is None:
+            return lambda pixels: pixels
+
+        def finish(pixels: Array) -> Array:
+            content = images.resize(p.content, w, h)
+            if recolor:
+                pixels = recolored(pixels, content)
+            if p.keep is not None:
+                keep = resized_mask(p.keep, w, h)[:, :, None]
+                pixels = keep * content + (1 - keep) * pixels
+            return pixels
+
+        return finish

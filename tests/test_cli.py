@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import pty
@@ -20,6 +21,7 @@ from PIL import Image
 
 import npstyle
 from npstyle import cli, estimate, preset
+from npstyle.settings import PRESETS
 
 FAST = [
     "--weights",
@@ -90,6 +92,72 @@ def test_options_reach_the_run(folder: Path) -> None:
         assert (image.size, image.format) == ((24, 16), "JPEG")
 
 
+def test_every_field_of_the_recipe_is_an_option() -> None:
+    fields = {field.name for field in dataclasses.fields(npstyle.Settings)}
+    options = {option.replace("-", "_") for option in cli.RECIPE}
+    # Weights of layers are given with their names; content_blend is short for two of them.
+    assert options == fields - {"content_layer_weights", "style_layer_weights"} | {"content_blend"}
+
+
+def settings(*arguments: str) -> npstyle.Settings:
+    return cli.settings_from(cli.painting_parser().parse_args(["photo.png", "painting.png", *arguments]))
+
+
+def test_options_change_the_preset() -> None:
+    assert settings() == preset("default")
+    assert settings("--preset", "udacity") == preset("udacity")
+    changed = settings("--preset", "udacity", "--style-layers", "relu1_1:2,conv2_1", "--no-average-layers")
+    assert changed.style_shares == {"conv1_1": 2, "conv2_1": 1}
+    assert changed.optimizer == "adam"
+    fewer = settings("--preset", "udacity", "--style-layers", "conv1_1,conv2_1", "--average-layers")
+    assert fewer.style_shares == {"conv1_1": 0.5, "conv2_1": 0.5}
+    assert settings("--content-blend", "0.25").content_shares == {"conv4_2": 0.25, "conv5_2": 0.75}
+    assert settings("--init", "some.png").init == preset("default").init
+    many = settings("--smallest", "64", "--color", "luma", "--padding", "zero", "--history", "5")
+    assert (many.smallest, many.color, many.padding, many.history) == (64, "luma", "zero", 5)
+
+
+def test_regions_blend_and_what_is_kept(folder: Path) -> None:
+    for name, size in (("sky", (48, 32)), ("blue", (40, 40)), ("keep", (48, 32))):
+        mask = np.zeros(size[::-1], np.uint8)
+        mask[: size[1] // 2] = 255
+        Image.fromarray(mask).save(folder / f"{name}.png")
+    regions = ["--content-mask", "sky.png", "--style-mask", "blue.png", "--keep-mask", "keep.png"]
+    done = npstyle_in(folder, "photo.png", "painting.png", *FAST, *regions, "--color", "match")
+    assert done.returncode == 0, done.stderr
+    painted, photo = (np.asarray(Image.open(folder / name)) for name in ("photo-painting.png", "photo.png"))
+    np.testing.assert_array_equal(painted[:16], photo[:16])
+    assert (painted[16:] != photo[16:]).any()
+    mixed = ["photo.png", "painting.png", "photo.png", "-o", "mixed.png", "--blend", "3,1"]
+    assert npstyle_in(folder, *mixed, *FAST, "--style-scale", "0.9", "--quiet").returncode == 0
+
+
+def test_several_sizes_are_announced(folder: Path) -> None:
+    done = npstyle_in(folder, "photo.png", "painting.png", *FAST, "--smallest", "32")
+    assert done.returncode == 0, done.stderr
+    assert "48 x 32 pixels, 2 iterations at each of 2 sizes from 34 up: about" in done.stderr
+
+
+def test_presets_are_listed() -> None:
+    done = npstyle_in(Path.cwd(), "presets")
+    assert done.returncode == 0
+    for name in PRESETS:
+        assert f"\n{name}\n" in "\n" + done.stdout
+    assert "--learning-rate" in done.stdout
+    # What is printed is what can be given.
+    arguments: dict[str, list[str]] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith(" "):
+            option, value = line.split(maxsplit=1)
+            arguments[name] += [option] if value in ("yes", "no") else [option, value]
+            if value == "no":
+                arguments[name][-1] = option.replace("--", "--no-")
+        else:
+            arguments[name := line] = []
+    for name, given in arguments.items():
+        assert settings(*given) == preset(name)
+
+
 def test_the_same_command_makes_the_same_bytes_whatever_the_threads(folder: Path) -> None:
     for name, threads in (("one.png", "1"), ("two.png", "2")):
         done = npstyle_in(
@@ -144,6 +212,21 @@ def test_imagenet_fails_where_auto_warns(folder: Path) -> None:
         (["tiny.png", "painting.png"], 1, ["content", "8 x 8", "at least 16 x 16", "a larger picture"]),
         (["photo.png", "painting.png", "tiny.png"], 1, ["style 2", "8 x 8"]),
         (["info", "extra"], 2, ["extra"]),
+        (["presets", "extra"], 2, ["extra"]),
+        (["photo.png", "painting.png", "--optimizer", "sgd"], 2, ["--optimizer", "'sgd'"]),
+        (["photo.png", "painting.png", "--blend", "some"], 2, ["--blend", "'some'"]),
+        (["photo.png", "painting.png", "--blend", "1,2"], 1, ["blend", "found 2", "expected 1"]),
+        (["photo.png", "painting.png", "--blend", "-1"], 1, ["blend", "-1"]),
+        (["photo.png", "painting.png", "--style-layers", "conv1_1:-2"], 2, ["conv1_1", "'-2'"]),
+        (["photo.png", "painting.png", "--content-blend", "2"], 2, ["content_blend", "0 to 1"]),
+        (["photo.png", "painting.png", "--style-scale", "0"], 1, ["style_scale", "above 0"]),
+        (["photo.png", "painting.png", "--keep-mask", "tiny.png"], 1, ["keep", "8 x 8", "48 x 32"]),
+        (["photo.png", "painting.png", "--content-mask", "photo.png"], 1, ["masks", "pairs"]),
+        (
+            ["photo.png", "painting.png", "--content-mask", "tiny.png", "--style-mask", "painting.png"],
+            1,
+            ["content mask 1", "8 x 8", "48 x 32"],
+        ),
     ],
 )
 def test_wrong_input_ends_in_one_line(
@@ -260,7 +343,7 @@ def test_memory_that_is_not_there_is_missed_before_the_run(
     folder: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save(folder / "large.png")
-    enough = estimate.of_run((128, 256), [(32, 48)], preset("default").layers, "auto", None)
+    enough = estimate.of_run((128, 256), [(32, 48)], preset("default"), "auto", None)
     monkeypatch.setattr(estimate, "available_memory", lambda: enough)
     monkeypatch.chdir(folder)
     command = ["large.png", "painting.png", "-o", "out.png", "--iterations", "0", "--weights", "random"]

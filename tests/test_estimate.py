@@ -31,10 +31,10 @@ def test_an_evaluation_takes_what_is_estimated(name: str, convolution: str, H: i
 
 
 def test_a_run_takes_more_with_every_pixel_and_every_style() -> None:
-    layers = preset("paper").layers
-    small = estimate.of_run((256, 256), [(64, 64)], layers, "auto", 2)
-    large = estimate.of_run((512, 512), [(64, 64)], layers, "auto", 2)
-    beside_a_large_style = estimate.of_run((256, 256), [(64, 64), (2048, 2048)], layers, "auto", 2)
+    settings = preset("paper")
+    small = estimate.of_run((256, 256), [(64, 64)], settings, "auto", 2)
+    large = estimate.of_run((512, 512), [(64, 64)], settings, "auto", 2)
+    beside_a_large_style = estimate.of_run((256, 256), [(64, 64), (2048, 2048)], settings, "auto", 2)
     assert large > small + (512**2 - 256**2) * 8 * 3 * 25  # what L-BFGS remembers
     assert beside_a_large_style > 2048**2 * 2 * 64 * 4  # conv1_2 and what it was made from
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import npstyle
+import npstyle.color
+import npstyle.images
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
-from npstyle.run import _in_plain_words, prepare, starting_picture
+from npstyle.run import prepare, scales, starting_picture
 
 Array = NDArray[Any]
 
+# Not calibrated to the pictures of each run.
+FIXED = dict(load_weights("random", deepest="conv2_2"))
 SHALLOW = Settings(content_layers=("conv2_2",), style_layers=("conv1_1", "conv2_1"))
 
 
@@ -65,7 +70,7 @@ def test_pillow_images_and_preset_names_will_do() -> None:
 
 
 def test_a_picture_too_large_for_the_optimiser_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("npstyle.run.MOST_PIXELS", 1000)
+    monkeypatch.setattr("npstyle.pictures.most_pixels", lambda settings: 1000)
     with pytest.raises(UserError, match="content: found 48 x 32 pixels; expected at most"):
         run()
 
@@ -94,17 +99,26 @@ def test_without_iterations_the_picture_is_the_start() -> None:
     assert len(result.history) == 1
 
 
+def start(content: Array, kind: str, seed: int = 0, **changes: float) -> Array:
+    return starting_picture(content, Settings(init=kind, **changes), seed)  # type: ignore[arg-type]
+
+
 def test_starts() -> None:
     content = picture(16, 24)
-    np.testing.assert_array_equal(starting_picture(content, "content", None, 0), content)
-    noise = starting_picture(content, "noise", None, 0)
+    np.testing.assert_array_equal(start(content, "content"), content)
+    noise = start(content, "noise")
     assert noise.shape == content.shape
     assert 0 <= noise.min() < 10
     assert 245 < noise.max() <= 255
-    np.testing.assert_array_equal(starting_picture(content, "blend", None, 0), (content + noise) / 2)
-    assert (starting_picture(content, "noise", None, 1) != noise).any()
-    flat = np.full((5, 7, 3), 9.0)
-    np.testing.assert_allclose(starting_picture(content, "noise", flat, 0), np.full((16, 24, 3), 9.0))
+    np.testing.assert_array_equal(start(content, "blend"), (content + noise) / 2)
+    np.testing.assert_allclose(start(content, "blend", init_noise=0.25), 0.75 * content + 0.25 * noise)
+    assert (start(content, "noise", 1) != noise).any()
+
+
+def test_normal_noise_is_around_the_mean_colour() -> None:
+    noise = start(picture(64, 64), "noise", noise=3.0)
+    np.testing.assert_allclose(noise.mean(axis=(0, 1)), (123.68, 116.779, 103.939), atol=0.3)
+    np.testing.assert_allclose(noise.std(axis=(0, 1)), 3, rtol=0.1)
 
 
 def test_the_start_can_be_a_picture() -> None:
@@ -175,22 +189,6 @@ def test_a_start_without_any_loss_is_said_to_be_done() -> None:
     assert result.message == "nothing to do: the start has no loss at all"
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("STOP: TOTAL NO. OF ITERATIONS REACHED LIMIT", "iterations asked for"),
-        ("ABNORMAL: ", "no step lowers the loss"),
-        ("ABNORMAL_TERMINATION_IN_LNSRCH", "no step lowers the loss"),
-        ("STOP: TOTAL NO. OF F,G EVALUATIONS EXCEEDS LIMIT", "too many evaluations"),
-        ("CONVERGENCE: NORM OF PROJECTED GRADIENT <= PGTOL", "converged"),
-    ],
-)
-def test_why_the_optimiser_stopped_in_plain_words(text: str, words: str) -> None:
-    from scipy.optimize import OptimizeResult
-
-    assert words in _in_plain_words(OptimizeResult(message=text), 7)
-
-
 def test_without_settings_the_recipe_fits_the_filters() -> None:
     pictures = [picture(32, 48)]
     settings, filters = prepare(None, "random", pictures)
@@ -249,6 +247,13 @@ def test_the_fallback_to_random_filters_warns() -> None:
         ({"weights": "nowhere.h5"}, "no such file"),
         ({"threads": 0}, "threads: found 0"),
         ({"convolution": "fft"}, "convolution: found 'fft'"),
+        ({"blend": [1, 2]}, "blend: found 2; expected 1 weights"),
+        ({"style_scale": 0}, "style_scale: found 0"),
+        ({"style_scale": 0.02}, "style: found 10 x 10"),
+        ({"keep": np.ones((5, 5))}, "keep: found 5 x 5 pixels; expected 48 x 32"),
+        ({"content_masks": [np.ones((32, 48))]}, "masks: found 1 for the content and 0 for the style"),
+        ({"keep": "nowhere.png"}, "no such file"),
+        ({"content": "nowhere.png"}, "no such file"),
     ],
 )
 def test_what_is_refused(change: dict[str, Any], words: str) -> None:
@@ -256,6 +261,149 @@ def test_what_is_refused(change: dict[str, Any], words: str) -> None:
         run(**change)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_scales() -> None:
+    assert scales(512, 128) == [128, 181, 256, 362, 512]
+    assert scales(700, 128) == [124, 175, 247, 350, 495, 700]
+    assert scales(100, 128) == scales(100, 0) == [100]
+
+
+def test_each_scale_starts_with_the_result_of_the_one_before() -> None:
+    seen: list[Progress] = []
+    result = run(
+        content=picture(64, 96),
+        styles=[picture(70, 80, 1)],
+        settings=replace(SHALLOW, smallest=48),
+        iterations=4,
+        callback=seen.append,
+    )
+    assert [progress.pixels.shape[:2] for progress in seen[::4]] == [(32, 48), (45, 68), (64, 96)]
+    assert [progress.iteration for progress in seen] == list(range(1, 13))
+    assert {(progress.iterations, progress.scales) for progress in seen} == {(12, 3)}
+    assert [progress.scale for progress in seen[::4]] == [1, 2, 3]
+    assert result.image.shape == (64, 96, 3)
+    assert len(result.history) == 5
+    single = run(content=picture(64, 96), styles=[picture(70, 80, 1)], iterations=0)
+    assert result.history[0] < single.history[0]
+
+
+def test_a_scale_too_small_for_the_layers_is_left_out() -> None:
+    seen: list[Progress] = []
+    wide = picture(32, 256)
+    run(content=wide, settings=replace(SHALLOW, smallest=32), iterations=1, callback=seen.append)
+    assert [progress.pixels.shape[:2] for progress in seen] == [(16, 128), (23, 181), (32, 256)]
+
+
+def test_ctrl_c_at_a_small_scale_enlarges_the_picture() -> None:
+    def interrupt(progress: Progress) -> None:
+        raise KeyboardInterrupt
+
+    settings = replace(SHALLOW, smallest=32)
+    result = run(content=picture(64, 96), settings=settings, iterations=4, callback=interrupt)
+    assert result.interrupted
+    assert result.image.shape == (64, 96, 3)
+    assert result.message == "interrupted after 1 iteration; the picture is enlarged from 34 x 23 pixels"
+
+
+def test_adam_paints_too() -> None:
+    result = run(settings=replace(SHALLOW, optimizer="adam"), iterations=15)
+    assert result.loss < result.history[0] / 2
+    assert len(result.history) == 16
+
+
+def test_paths_and_images_and_arrays_are_the_same(tmp_path: Path) -> None:
+    content, style, mask = picture(32, 48), picture(40, 40, 1), np.zeros((32, 48), np.uint8)
+    mask[:, 24:] = 255
+    for name, array in (("content", content), ("style", style), ("mask", mask)):
+        Image.fromarray(array).save(tmp_path / f"{name}.png")
+    by_array = run(content=content, styles=[style], keep=mask / 255, init=style)
+    by_path = run(
+        content=tmp_path / "content.png",
+        styles=str(tmp_path / "style.png"),
+        keep=tmp_path / "mask.png",
+        init=tmp_path / "style.png",
+    )
+    by_image = run(
+        content=Image.fromarray(content),
+        styles=[Image.fromarray(style)],
+        keep=Image.fromarray(mask),
+        init=Image.fromarray(style),
+    )
+    np.testing.assert_array_equal(by_array.image, by_path.image)
+    np.testing.assert_array_equal(by_array.image, by_image.image)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("color", ["style", "luminance"])
+def test_what_is_kept_stays(optimizer: str, color: str) -> None:
+    keep = np.zeros((32, 48))
+    keep[:, 24:] = 1
+    result = run(keep=keep, settings=replace(SHALLOW, optimizer=optimizer, color=color))
+    np.testing.assert_array_equal(result.image[:, 24:], picture(32, 48)[:, 24:])
+    assert (result.image[:, :24] != picture(32, 48)[:, :24]).any()
+
+
+def test_luminance_alone_keeps_the_colours() -> None:
+    seen: list[Progress] = []
+    content = picture(32, 48) // 2 + 64
+    result = run(content=content, settings=replace(SHALLOW, color="luminance"), callback=seen.append)
+    grey = seen[-1].pixels
+    np.testing.assert_allclose(grey[..., 0], grey[..., 2], atol=1e-3)
+    chroma = result.pixels - npstyle.color.luma(result.pixels)[..., None]
+    np.testing.assert_allclose(
+        chroma, content - npstyle.color.luma(content.astype(float))[..., None], atol=0.01
+    )
+    np.testing.assert_array_equal(seen[-1].image, result.image)
+
+
+def test_luma_afterwards_keeps_the_colours_and_match_beforehand_the_mean() -> None:
+    content, style = picture(32, 48) // 2 + 64, picture(40, 40, 1) // 4
+    plain = run(content=content, styles=style)
+    luma = run(content=content, styles=style, settings=replace(SHALLOW, color="luma"))
+    np.testing.assert_allclose(luma.pixels, npstyle.color.recolored(plain.pixels, content), atol=1e-3)
+    strong = replace(SHALLOW, style_weight=1e4)
+    dark = run(content=content, styles=style, settings=strong, iterations=30)
+    matched = run(content=content, styles=style, settings=replace(strong, color="match"), iterations=30)
+    means = [abs(p.image.mean() - content.mean()) for p in (matched, dark)]
+    assert means[0] < means[1] / 2
+
+
+def test_the_size_of_the_style_beside_the_result() -> None:
+    assert run(style_scale=1.0).loss != run(style_scale=0.5, size=48).loss
+    stretched = run(weights=FIXED, settings=replace(SHALLOW, style_as_content=True), iterations=0)
+    by_hand = run(weights=FIXED, styles=npstyle.images.resize(picture(40, 40, 1), 48, 32), iterations=0)
+    assert stretched.loss == pytest.approx(by_hand.loss, rel=1e-6)
+
+
+def test_how_much_each_style_counts() -> None:
+    styles = [picture(40, 40, 1), picture(40, 40, 2)]
+    alone = run(weights=FIXED, styles=styles[1])
+    np.testing.assert_array_equal(run(weights=FIXED, styles=styles, blend=[0, 3]).image, alone.image)
+    assert (run(weights=FIXED, styles=styles).image != alone.image).any()
+
+
+def test_regions_are_painted_by_their_styles() -> None:
+    """The left half by a dark style, the right half by a light one."""
+    dark, light = picture(40, 40, 1) // 4, picture(40, 40, 2) // 4 + 190
+    left = np.zeros((32, 48))
+    left[:, :24] = 1
+    everything = np.ones((40, 40))
+    result = run(
+        styles=[dark, light],
+        content_masks=[left, 1 - left],
+        style_masks=[everything, everything],
+        settings=replace(SHALLOW, style_weight=1e4),
+        iterations=40,
+    )
+    halves = result.image[:, :20].mean(), result.image[:, 28:].mean()
+    assert halves[0] < dark.mean() + 40
+    assert halves[1] > light.mean() - 40
+
+
+def test_a_result_shows_itself() -> None:
+    shown = Image.open(io.BytesIO(run(iterations=0)._repr_png_()))
+    np.testing.assert_array_equal(np.asarray(shown), picture(32, 48))
 
 
 def test_no_module_takes_the_place_of_a_public_name() -> None:

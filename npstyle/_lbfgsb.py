@@ -1,0 +1,107 @@
+"""SciPy's L-BFGS-B, entered one evaluation at a time, so that its state can be kept and taken up again.
+
+`scipy.optimize.minimize` runs the same routine, `setulb`, but only from beginning to end. The routine itself
+works by reverse communication: it returns when it wants the function's value somewhere, and all it knows lies
+in arrays that its caller holds. It is no part of SciPy's public interface, so `tests/test_lbfgsb.py` holds
+every step against those of `minimize`.
+
+Byrd, Lu, Nocedal, Zhu, "A Limited Memory Algorithm for Bound Constrained Optimization", 1995; docs/lbfgs.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import _lbfgsb
+
+Double = NDArray[np.float64]
+Function = Callable[[Double], tuple[float, NDArray[Any]]]
+
+# What the routine writes into task[0], and steps that a line search may take (SciPy's own bound).
+ITERATION, EVALUATE, CONVERGED = 1, 3, 4
+LINE_SEARCH_STEPS = 20
+
+
+class Lbfgsb:
+    """A minimisation without bounds and without tests for convergence, from x (n,) on.
+
+    Parameters
+    ----------
+    x : (n,) array
+    history : int
+        Pairs of steps and changes of the gradient that are remembered.
+
+    Attributes
+    ----------
+    state : dict of str to array
+        Everything; `restore` takes it up again.
+    """
+
+    def __init__(self, x: NDArray[Any], history: int) -> None:
+        n, m = x.size, history
+        self.history = m
+        self.state: dict[str, NDArray[Any]] = {
+            "x": np.array(x, np.float64).reshape(-1),
+            "f": np.array(0.0),
+            "g": np.zeros(n),
+            "wa": np.zeros(2 * m * n + 5 * n + 11 * m * m + 8 * m),
+            "iwa": np.zeros(3 * n, np.int32),
+            "task": np.zeros(2, np.int32),
+            "line_task": np.zeros(2, np.int32),
+            "lsave": np.zeros(4, np.int32),
+            "isave": np.zeros(44, np.int32),
+            "dsave": np.zeros(29),
+        }
+        self._no_bounds = np.zeros(n), np.zeros(n), np.zeros(n, np.int32)
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Go on from a state that was kept after an iteration; ValueError if it is none of this problem."""
+        copy_state(state, self.state)
+
+    def iterations(self, function: Function) -> Iterator[tuple[Double, float]]:
+        """Yield the point and its value after each iteration, until no step lowers the value any more."""
+        s = self.state
+        while True:
+            _lbfgsb.setulb(
+                self.history,
+                s["x"],
+                self._no_bounds[0],
+                self._no_bounds[1],
+                self._no_bounds[2],
+                s["f"],
+                s["g"],
+                0.0,
+                0.0,
+                s["wa"],
+                s["iwa"],
+                s["task"],
+                s["lsave"],
+                s["isave"],
+                s["dsave"],
+                LINE_SEARCH_STEPS,
+                s["line_task"],
+            )
+            if s["task"][0] == EVALUATE:
+                s["f"][...], s["g"][...] = function(s["x"])
+            elif s["task"][0] == ITERATION:
+                yield s["x"], float(s["f"])
+            else:
+                return
+
+    @property
+    def converged(self) -> bool:
+        """Whether it ended at a point where the gradient is zero, or no change was left to make."""
+        return bool(self.state["task"][0] == CONVERGED)
+
+
+def copy_state(kept: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]) -> None:
+    """Copy arrays by name, if all are there and fit."""
+    for name, array in state.items():
+        found = kept.get(name)
+        if found is None or found.shape != array.shape or found.dtype != array.dtype:
+            raise ValueError(f"{name} is not that of this minimisation")
+    for name, array in state.items():
+        array[...] = kept[name]
