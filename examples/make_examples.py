@@ -9,11 +9,15 @@ here from nothing but numbers, so they carry no one's copyright and anybody can 
 * ``style.jpg``: an abstract in oil, thousands of shaded brush strokes laid along a whirling flow field.
   ``painting.py`` is all of it.
 
+Four masks divide them, to try regions with: what is above the waterline and below it, what is cool in
+the painting and what is warm.
+
 Run it with::
 
     python examples/make_examples.py [FOLDER]
 
-The pictures go to FOLDER, or beside this file.  Every run gives the same ones.
+The pictures go to FOLDER, or beside this file.  Every run gives the same ones, up to the rounding of a
+processor.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from painting import paint_style
 from photograph import paint_content
@@ -35,12 +39,26 @@ def save(picture: Array, path: Path) -> None:
     Image.fromarray(pixels).save(path, quality=90, optimize=True)
 
 
+def save_masks(content: Array, style: Array, folder: Path) -> None:
+    """Write white where a region is, as PNG: halves of the photograph, colours of the painting."""
+    above = np.arange(content.shape[0])[:, None] < 0.595 * content.shape[0]
+    masks = {"content-above": np.broadcast_to(above, content.shape[:2])}
+    masks["content-below"] = ~masks["content-above"]
+    warmth = Image.fromarray((np.clip(style[:, :, 0] - style[:, :, 2], 0, 1) * 255).astype(np.uint8))
+    masks["style-warm"] = np.asarray(warmth.filter(ImageFilter.GaussianBlur(9))) > 51
+    masks["style-cool"] = ~masks["style-warm"]
+    for name, mask in masks.items():
+        Image.fromarray(np.ascontiguousarray(mask)).save(folder / f"{name}.png", optimize=True)
+
+
 def main() -> None:
-    """Paint both pictures and save them."""
+    """Paint both pictures and save them, and the masks."""
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     folder.mkdir(parents=True, exist_ok=True)
-    save(paint_content(), folder / "content.jpg")
-    save(paint_style(), folder / "style.jpg")
+    content, style = paint_content(), paint_style()
+    save(content, folder / "content.jpg")
+    save(style, folder / "style.jpg")
+    save_masks(content, style, folder)
 
 
 if __name__ == "__main__":
