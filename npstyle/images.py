@@ -134,8 +134,7 @@ def describe(path: str | os.PathLike[str]) -> Description:
     with _opened(path) as image:
         # Pillow may show fewer bits than there are; its decoder's name tells. Once loaded that is gone.
         mode = image.mode + (", 16 bits" if ";16" in str(image.tile) else "")
-        image.load()  # a text may stand behind the pixels
-        width, height = ImageOps.exif_transpose(image).size
+        width, height = ImageOps.exif_transpose(image).size  # loads it: a text may stand behind the pixels
         return Description(
             image.format or "", width, height, mode, _profile_in_words(image), _text_in(image, path)
         )
@@ -229,8 +228,7 @@ def _on(colours: Image.Image, alpha: Image.Image | None, background: str) -> Ima
 
 def _in_srgb(colours: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
     """L, RGB or CMYK from the profile in `info` to sRGB; PyCMSError with the reason if that can't be done."""
-    # What we have written ourselves comes back to the last bit.
-    if not _has_profile(info) or info["icc_profile"] == srgb_profile():
+    if not _has_profile(info) or _is_ours(info["icc_profile"]):
         return colours.convert("RGB")
     profile, mode = _usable_profile(info["icc_profile"], colours.mode)
     converted = ImageCms.profileToProfile(
@@ -248,6 +246,11 @@ def _in_srgb(colours: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
 def _has_profile(info: Mapping[Any, Any]) -> bool:
     """Does the file have one? Pillow puts None where it couldn't make it out."""
     return "icc_profile" in info and info["icc_profile"] != b""
+
+
+def _is_ours(profile: object) -> bool:
+    """What we have written ourselves is to come back to the last bit."""
+    return profile is not None and profile == srgb_profile()
 
 
 def _usable_profile(profile: object, mode: str) -> tuple[ImageCms.ImageCmsProfile, str]:
@@ -283,7 +286,7 @@ def _profile_in_words(image: Image.Image) -> str:
     if not _has_profile(image.info):
         return "sRGB" if "srgb" in image.info else "none"
     profile = image.info["icc_profile"]
-    if profile == srgb_profile():
+    if _is_ours(profile):
         return "sRGB"
     try:
         opened, _ = _usable_profile(profile, _kind(image.mode))
@@ -315,7 +318,7 @@ def _text_in(image: Image.Image, path: str | os.PathLike[str]) -> dict[str, str]
 
 def printable(text: str) -> str:
     """On one line, and nothing in it that a terminal would obey."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:
@@ -522,7 +525,11 @@ def write(
     """
     form, options = _format_of(Path(path))
     check_depth(path, depth)
-    values: NDArray[Any] = _to_16_bits(picture) if depth == 16 else to_uint8(picture)
+    values = picture
+    if depth == 16:
+        values = _to_16_bits(picture)
+    elif picture.dtype != np.uint8:
+        values = to_uint8(picture)
     if alpha is not None:
         check_alpha(path)
         values = _with_alpha(values, alpha)
@@ -566,7 +573,8 @@ def _with_alpha(picture: NDArray[Any], alpha: Picture) -> NDArray[Any]:
 
 def _to_16_bits(pixels: NDArray[Any]) -> NDArray[np.uint16]:
     """From 0..255 to 0..65535, rounded and clipped."""
-    return np.asarray(np.rint(np.clip(pixels, 0.0, 255.0) * 257), np.uint16)
+    scaled = np.multiply(np.clip(pixels, 0, 255), 257, dtype=np.float32)
+    return np.asarray(np.rint(scaled), np.uint16)
 
 
 def _labels(form: str, text: Mapping[str, str] | None) -> dict[str, Any]:
