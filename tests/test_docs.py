@@ -1,18 +1,40 @@
-"""The examples in docstrings run, and every public name has a docstring."""
+"""What is written agrees with what is there: examples run, links lead somewhere, names exist, all is told."""
 
 from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import npstyle
 
+ROOT = Path(__file__).parents[1]
 MODULES = sorted(
-    f"npstyle.{path.stem}" for path in Path(npstyle.__file__).parent.glob("*.py") if path.stem[:2] != "__"
+    module.name
+    for module in pkgutil.walk_packages(npstyle.__path__, "npstyle.")
+    if not module.name.startswith("npstyle._registry") and not module.name.endswith("__main__")
 )
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "weights" / "README.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
+SOURCES = sorted(
+    path
+    for folder in ("npstyle", "tests", "benchmarks", "examples", "docs")
+    for path in (ROOT / folder).rglob("*")
+    if path.suffix in (".py", ".pyx", ".pxd", ".h")
+)
+# Modules that a reader is to study: everything public in them is documented.
+STUDIED = ("layers", "losses", "images", "color", "regions", "gradcheck")
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -20,11 +42,167 @@ def test_examples_in_docstrings(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
+WITH_EXAMPLES = [page for page in PAGES if ">>> " in page.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=name_of)
+def test_examples_in_the_docs(page: Path) -> None:
+    result = doctest.testfile(str(page), module_relative=False, encoding="utf-8")
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_there_are_examples_in_the_docs() -> None:
+    assert {"docs/lbfgs.md", "docs/losses.md", "docs/numerics.md"} <= set(map(name_of, WITH_EXAMPLES))
+
+
 @pytest.mark.parametrize("name", [name for name in npstyle.__all__ if name != "__version__"])
 def test_public_names_are_documented(name: str) -> None:
-    assert len((getattr(npstyle, name).__doc__ or "").splitlines()[0]) > 20
+    thing = getattr(npstyle, name)
+    assert is_documented(thing)
+    assert len(thing.__doc__.splitlines()[0]) > 20
+
+
+def is_documented(thing: Any) -> bool:
+    """A first line of some words; of a class its own, not one inherited."""
+    text = vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__
+    return len((text or "").partition("\n")[0].split()) > 1
+
+
+def public_things(module: Any) -> Iterator[tuple[str, Any]]:
+    """Functions, classes and their methods that a module defines and doesn't hide."""
+    for name, thing in vars(module).items():
+        of_here = getattr(thing, "__module__", None) == module.__name__
+        if name.startswith("_") or not of_here:
+            continue
+        if inspect.isfunction(thing):
+            yield name, thing
+        elif inspect.isclass(thing):
+            yield name, thing
+            for method, function in vars(thing).items():
+                if not method.startswith("_") and inspect.isfunction(function):
+                    yield f"{name}.{method}", function
+
+
+@pytest.mark.parametrize("module", STUDIED)
+def test_what_is_to_be_studied_is_documented(module: str) -> None:
+    things = dict(public_things(importlib.import_module(f"npstyle.{module}")))
+    assert things
+    assert [name for name, thing in things.items() if not is_documented(thing)] == []
+
+
+def test_a_missing_docstring_is_seen() -> None:
+    def bare() -> None:
+        pass
+
+    class Heir(Path):
+        pass
+
+    assert not is_documented(bare)
+    assert not is_documented(Heir)
+    assert is_documented(is_documented)
 
 
 def test_unknown_public_names_are_attribute_errors() -> None:
     with pytest.raises(AttributeError, match="no attribute 'stylise'"):
         npstyle.stylise  # noqa: B018
+
+
+def without_blocks(text: str) -> str:
+    """Blocks of code have brackets that are no links, and # that is no heading."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"(?<=\n\n)(?: {4}.*\n|\n)+", "\n", text)
+
+
+def links(text: str) -> list[str]:
+    """Targets of links and pictures that lead to other files or headings of the project."""
+    prose = re.sub(r"`[^`\n]*`", "code", without_blocks(text))
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", prose) if not re.match(r"[a-z]+:", target)]
+
+
+def anchors(text: str) -> set[str]:
+    """What the headings of a page are called in links: small letters, hyphens for spaces, nothing else."""
+    headings = re.findall(r"^#+ +(.*?) *$", without_blocks(text), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def dead_links(page: Path, text: str) -> list[str]:
+    dead = []
+    for link in links(text):
+        place, _, anchor = link.partition("#")
+        target = (page.parent / place).resolve() if place else page
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+            dead.append(link)
+    return dead
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    assert dead_links(page, page.read_text(encoding="utf-8")) == []
+
+
+def test_a_dead_link_is_seen(tmp_path: Path) -> None:
+    page, other = tmp_path / "page.md", tmp_path / "other.md"
+    other.write_text("## Long sums: `x[0](y)`, *and* more\n")
+    text = """# A page
+
+[1](other.md) [2](nowhere.md) [3](#a-page) [4](#another) ![5](other.md#long-sums-x0y-and-more)
+[6](other.md#x) [7](https://example.org/x) `a[0](b)`
+
+    code = a[8](c)
+
+[9](gone.md)
+"""
+    page.write_text(text)
+    assert dead_links(page, text) == ["nowhere.md", "#another", "other.md#x", "gone.md"]
+
+
+def missing_files(text: str) -> list[str]:
+    """Names such as npstyle/layers.py, tests/test_layers.py or docs/losses.md that there is no file for."""
+    names = set(
+        re.findall(r"(?<![\w/.])(?:npstyle|tests|docs|benchmarks|examples)/[\w./-]*\.(?:py|pyx|h|md)\b", text)
+    )
+    return sorted(name for name in names if not (ROOT / name).is_file())
+
+
+def missing_names(text: str) -> list[str]:
+    """Names such as npstyle.layers.Conv2D that can't be imported."""
+    return sorted(name for name in set(re.findall(r"\bnpstyle(?:\.[A-Za-z_]\w*)+", text)) if not exists(name))
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, or an attribute of one."""
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        place, _, attribute = name.rpartition(".")
+        if not place or not exists(place):
+            return False
+        try:
+            thing = importlib.import_module(place)
+        except ImportError:
+            outer, _, inner = place.rpartition(".")
+            thing = getattr(importlib.import_module(outer), inner)
+        return hasattr(thing, attribute)
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_pages_name_what_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert missing_files(text) == []
+    assert missing_names(text) == []
+
+
+def test_missing_names_are_seen() -> None:
+    text = "npstyle.layers.Conv2D.forward npstyle.nothing npstyle/layers.py, npstyle.VGG19 (docs/nothing.md)."
+    assert missing_names(text) == ["npstyle.nothing"]
+    assert missing_files(text) == ["docs/nothing.md"]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=name_of)
+def test_sources_name_pages_that_are_there(source: Path) -> None:
+    if source == Path(__file__):
+        return  # it names some that are not there
+    pages = re.findall(r"\bdocs/[\w./-]+\.md\b", source.read_text(encoding="utf-8"))
+    assert [page for page in pages if not (ROOT / page).is_file()] == []

@@ -1,0 +1,51 @@
+"""Exercises to docs/losses.md. Notation as there; F is a matrix (M, C), arrays are float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+
+
+def style_derivative(F: Array, A: Array) -> Array:
+    """dE/dF (M, C) of equation 4, E = 1/(4 C^2 M^2) sum (G - A)^2 with G = F'F; A (C, C) is symmetric."""
+    raise NotImplementedError
+
+
+def which_are_right(
+    loss: Callable[[Array], float], derivatives: Sequence[Callable[[Array], Array]], F: Array
+) -> list[bool]:
+    """For each of the derivatives, whether it is that of the loss at F: by a directional derivative.
+
+    Do it yourself, without npstyle.gradcheck.
+    """
+    raise NotImplementedError
+
+
+def guided_style_derivative(F: Array, T: Array, A_mean: Array) -> Array:
+    """dL/dF (M, C) of L = sum D^2 with D = (T F)'(T F) / sum T^2 - A_mean, for T (M,)."""
+    raise NotImplementedError
+
+
+def moments_derivative(F: Array, mean: Array, deviation: Array) -> Array:
+    """dL/dF (M, C) of another style loss: L = sum over channels of (mu - mean)^2 + (s - deviation)^2.
+
+    mu (C,) are the means of F over positions, s (C,) its standard deviations, s^2 = 1/M sum (F - mu)^2.
+    It compares 2 C numbers in place of C (C + 1) / 2.
+    """
+    raise NotImplementedError
+
+
+def normalise(
+    kernel: Array, bias: Array, next_kernel: Array, activation: Array
+) -> tuple[Array, Array, Array]:
+    """Kernel (3, 3, C, K), bias (K,), next kernel (3, 3, K, N) of the same function in other units.
+
+    The K responses of the first layer, after its ReLU, come out divided by `activation` (K,); those of the
+    second are what they were.
+    """
+    raise NotImplementedError
