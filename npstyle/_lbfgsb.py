@@ -22,6 +22,7 @@ Function = Callable[[Double], tuple[float, NDArray[Any]]]
 
 # What the routine writes into task[0], and steps that a line search may take (SciPy's own bound).
 ITERATION, EVALUATE, CONVERGED = 1, 3, 4
+COUNT = 29  # where it counts iterations in isave
 LINE_SEARCH_STEPS = 20
 
 
@@ -37,7 +38,7 @@ class Lbfgsb:
     Attributes
     ----------
     state : dict of str to array
-        Everything; `restore` takes it up again.
+        Everything; `restore` takes it up again, at whatever moment it was copied.
     """
 
     def __init__(self, x: NDArray[Any], history: int) -> None:
@@ -58,13 +59,15 @@ class Lbfgsb:
         self._no_bounds = np.zeros(n), np.zeros(n), np.zeros(n, np.int32)
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a state that was kept after an iteration; ValueError if it is none of this problem."""
+        """Go on from a state that was kept; ValueError if it is none of this problem."""
         copy_state(state, self.state)
 
     def iterations(self, function: Function) -> Iterator[tuple[Double, float]]:
         """Yield the point and its value after each iteration, until no step lowers the value any more."""
         s = self.state
         while True:
+            if s["task"][0] == EVALUATE:  # at once, where a value was still missing when the state was kept
+                s["f"][...], s["g"][...] = function(s["x"])
             _lbfgsb.setulb(
                 self.history,
                 s["x"],
@@ -84,12 +87,15 @@ class Lbfgsb:
                 LINE_SEARCH_STEPS,
                 s["line_task"],
             )
-            if s["task"][0] == EVALUATE:
-                s["f"][...], s["g"][...] = function(s["x"])
-            elif s["task"][0] == ITERATION:
+            if s["task"][0] == ITERATION:
                 yield s["x"], float(s["f"])
-            else:
+            elif s["task"][0] != EVALUATE:
                 return
+
+    @property
+    def done(self) -> int:
+        """Iterations so far."""
+        return int(self.state["isave"][COUNT])
 
     @property
     def converged(self) -> bool:

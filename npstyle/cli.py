@@ -19,84 +19,21 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from npstyle._version import __version__
-from npstyle.architecture import CONVOLUTION_METHODS
 from npstyle.errors import UserError
-from npstyle.settings import CHOICES, PRESETS, STARTS, Settings, preset
+from npstyle.options import RECIPE, Parser, painting_parser, settings_from, shown
+from npstyle.settings import PRESETS, STARTS, Settings
 
 if TYPE_CHECKING:
     from npstyle.pictures import Pictures
     from npstyle.run import Progress, StyleResult
     from npstyle.weights import Weights
 
-DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143
 IMPATIENCE = 2.0  # seconds within which Ctrl-C pressed again means the same
 WORTH_TELLING = 10.0  # seconds; shorter runs are over before anyone plans for them
-
-
-def _whole(least: int) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from {least}")
-        return value
-
-    return whole_number
-
-
-# Options that change a field of the same name in Settings: its type, and what to call it; None for a choice.
-RECIPE: dict[str, tuple[Any, str | None, str]] = {
-    "iterations": (_whole(0), "N", "steps at each size"),
-    "smallest": (_whole(0), "N", "longer side at which to begin, doubling in two steps; 0 for one size only"),
-    "content-weight": (float, "X", "how much the drawing counts"),
-    "style-weight": (float, "X", "how much the manner counts"),
-    "tv-weight": (float, "X", "how much smoothness counts"),
-    "content-layers": (str, "A,B", "as conv4_2 or conv4_2:2,conv5_2:1 with weights"),
-    "style-layers": (str, "A,B", "likewise"),
-    "content-blend": (float, "X", "the share of conv4_2, the rest of conv5_2, in place of --content-layers"),
-    "style-layer-exponent": (float, "X", "the n-th style layer counts X^(n-1) times as much"),
-    "average-layers": (bool, None, "divide the layers' weights by their sum"),
-    "scaling": (str, None, "in what a layer's distance is measured"),
-    "tv": (str, None, "the formula of smoothness"),
-    "mixture": (str, None, "of several styles: one blended target, or the mean of the losses of each"),
-    "style-as-content": (bool, None, "stretch styles to the size of the photograph"),
-    "pooling": (str, None, "of the network"),
-    "padding": (str, None, "beyond the border of the picture"),
-    "init": (str, "START", "content, noise, blend or a picture file"),
-    "init-noise": (float, "X", "share of noise in a blend"),
-    "noise": (float, "X", "deviation of normal noise around the mean colour; 0 for uniform noise"),
-    "optimizer": (str, None, "what moves the pixels"),
-    "learning-rate": (float, "X", "of Adam"),
-    "history": (_whole(1), "N", "steps that L-BFGS remembers"),
-    "color": (
-        str,
-        None,
-        "the style's colours; the photograph's by luma afterwards, by a match beforehand, or luminance only",
-    ),
-}
-
-EPILOG = """\
-examples:
-  npstyle photo.jpg painting.jpg                     photo-painting.png, at most 512 pixels wide or high
-  npstyle photo.jpg painting.jpg -o out.jpg --size 800 --iterations 100
-  npstyle photo.jpg painting.jpg --style-weight 1000 more of the style
-  npstyle photo.jpg painting.jpg --preset paper      the formula of the paper, starting from noise
-  npstyle photo.jpg painting.jpg --color match       in the colours of the photograph
-  npstyle presets                                    recipes by name
-  npstyle info                                       versions, processor, weights
-"""
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"npstyle: wrong usage: {message}; see npstyle --help\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -148,20 +85,14 @@ def paint(argv: list[str]) -> int:
         option = f"--{error.name.replace('_', '-')}: " if hasattr(options, error.name) else ""
         parser.error(option + str(error))
     from npstyle import images
-    from npstyle.pictures import read_all
     from npstyle.run import scales, stylize
 
     output = images.check_output(options.output or default_output(options), options.overwrite)
-    extras: dict[str, Any] = {
-        "blend": options.blend,
-        "style_scale": options.style_scale,
-        "content_masks": options.content_mask,
-        "style_masks": options.style_mask,
-        "keep": options.keep_mask,
-    }
-    pictures = read_all(
-        options.content, options.style, options.size, settings, init=_starting_file(options), **extras
-    )
+    images.check_depth(output, options.depth)
+    if options.alpha:
+        images.check_alpha(output)
+    with _shown_as_lines():
+        pictures = _pictures(options, settings)
     H, W, _ = pictures.content.shape
     W, H = images.fitted_size(W, H, options.size)
     images.check_dimensions(output, W, H)
@@ -176,9 +107,8 @@ def paint(argv: list[str]) -> int:
         if len(sizes) > 1:
             steps += f" at each of {len(sizes)} sizes from {sizes[0]} up"
         _tell(f"{W} x {H} pixels, {steps}: about {_gigabytes(memory)} of memory")
-    extras["content_masks"], extras["style_masks"] = pictures.content_masks, pictures.style_masks
     began = time.monotonic()
-    with _Bar(options) as bar, _ctrl_c() as no_more:
+    with _Bar(options, output) as bar, _signals() as signals, _shown_as_lines():
         result = stylize(
             pictures.content,
             pictures.styles,
@@ -187,21 +117,87 @@ def paint(argv: list[str]) -> int:
             size=options.size,
             seed=options.seed,
             init=pictures.init,
-            **{**extras, "keep": pictures.keep},
+            blend=options.blend,
+            style_scale=options.style_scale,
+            content_masks=pictures.content_masks,
+            style_masks=pictures.style_masks,
+            keep=pictures.keep,
             convolution=options.convolution,
             threads=options.threads,
             callback=bar.step,
+            checkpoint=_checkpoint(options),
+            resume=options.resume is not None,
         )
-        no_more()
+        signals.no_more()
         bar.close()
-        _save(output, result, options.overwrite)
+        _save(output, result, options, _text_of(options, settings, result), W, H)
         if result.diverged:
             _tell(f"npstyle: {output}: {result.message}")
         elif not options.quiet:
             _report(result, output, time.monotonic() - began)
     if result.diverged:
         return FAILED
-    return INTERRUPTED if result.interrupted else DONE
+    if result.interrupted:
+        if not options.quiet and result.checkpoint and os.path.exists(result.checkpoint):
+            _tell("the same command with --resume goes on")
+        return TERMINATED if signals.terminated else INTERRUPTED
+    if result.checkpoint:
+        with suppress(OSError):
+            os.unlink(result.checkpoint)
+    return DONE
+
+
+def _pictures(options: argparse.Namespace, settings: Settings) -> Pictures:
+    from npstyle.pictures import read_all
+
+    return read_all(
+        options.content,
+        options.style,
+        options.size,
+        settings,
+        blend=options.blend,
+        style_scale=options.style_scale,
+        content_masks=options.content_mask,
+        style_masks=options.style_mask,
+        keep=options.keep_mask,
+        init=_starting_file(options),
+    )
+
+
+def _checkpoint(options: argparse.Namespace) -> Path | None:
+    """Where the run's state is kept: a file named, or a folder in the user's cache."""
+    if isinstance(options.resume, str):
+        return Path(options.resume)
+    if options.no_checkpoint:
+        return None
+    if options.checkpoint:
+        return Path(options.checkpoint)
+    from npstyle.checkpoint import folder
+
+    try:
+        return folder()
+    except OSError as error:
+        _tell(f"npstyle: checkpoint: found {error}; expected a folder to write to; going on without")
+        return None
+
+
+def _text_of(options: argparse.Namespace, settings: Settings, result: StyleResult) -> dict[str, str]:
+    """What the picture's file says of how it was made."""
+    from npstyle.show_command import as_text
+
+    given = ("content", "style", "size", "seed", "weights", "preparation", "convolution", "style_scale")
+    text = {name: getattr(options, name) for name in given}
+    for option in RECIPE:
+        field = option.replace("-", "_")
+        if hasattr(settings, field):
+            value = getattr(settings, field)
+            text[field] = value if isinstance(value, bool) else shown(settings, field)
+    if options.init not in (None, *STARTS):
+        text["init"] = options.init
+    masks = {name: getattr(options, name) for name in ("content_mask", "style_mask", "keep_mask")}
+    blend = None if options.blend is None else ",".join(map(repr, options.blend))
+    extra = {"blend": blend, "alpha": options.alpha or None, "depth": options.depth}
+    return as_text({**text, **masks, **extra}, note=result.message)
 
 
 def _starting_file(options: argparse.Namespace) -> Any:
@@ -226,7 +222,7 @@ def _weights(options: argparse.Namespace, settings: Settings) -> Weights:
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", RandomFiltersWarning)
-        warnings.showwarning = _show_warning
+        warnings.showwarning = _show_in_a_frame
         top = deepest(settings.layers)
         return load_weights(
             options.weights,
@@ -276,42 +272,64 @@ def _tell_what_is_slow(options: argparse.Namespace) -> None:
         _tell("npstyle: --threads: built without OpenMP, so it runs on one thread")
 
 
-@contextmanager
-def _ctrl_c() -> Iterator[Callable[[], None]]:
-    """Let Ctrl-C end the run once, however often it is pressed, and never keep a picture from being saved.
+class _Signals:
+    """What came from outside while the picture was painted."""
 
-    Yields what is to be called when there is a picture to save: from then on Ctrl-C does nothing.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    main_thread = threading.current_thread() is threading.main_thread()
-    if not main_thread or before in (signal.SIG_IGN, None):
-        yield lambda: None  # not ours to choose, or Ctrl-C is not meant for a process in the background
-        return
-    pressed = -math.inf
+    def __init__(self, numbers: Sequence[signal.Signals]) -> None:
+        self.numbers = numbers
+        self.terminated = False
+        self.pressed = -math.inf
 
-    def interrupt(*_: object) -> None:
+    def interrupt(self, number: int, _: object) -> None:
+        """Ctrl-C, or a request to end: end the run with the picture so far."""
         # Pressed again at once it means the same; later, that the first was lost somewhere on its way.
-        nonlocal pressed
-        again, pressed = time.monotonic() - pressed < IMPATIENCE, time.monotonic()
+        again, self.pressed = time.monotonic() - self.pressed < IMPATIENCE, time.monotonic()
+        self.terminated |= number == signal.SIGTERM
         if not again:
             raise KeyboardInterrupt
 
-    def no_more() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    def no_more(self) -> None:
+        """There is a picture to save, and nothing is to keep it from being saved."""
+        for number in self.numbers:
+            signal.signal(number, signal.SIG_IGN)
 
-    signal.signal(signal.SIGINT, interrupt)
+
+@contextmanager
+def _signals() -> Iterator[_Signals]:
+    """Let Ctrl-C and SIGTERM end the run once, however often they come, where they are meant for us."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if threading.current_thread() is not threading.main_thread():
+        before = {}  # not ours to choose
+    signals = _Signals([number for number, does in before.items() if does not in (signal.SIG_IGN, None)])
+    for number in signals.numbers:
+        signal.signal(number, signals.interrupt)
     try:
-        yield no_more
+        yield signals
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number in signals.numbers:
+            signal.signal(number, before[number])
 
 
-def _save(output: Path, result: StyleResult, overwrite: bool) -> None:
+def _save(
+    output: Path,
+    result: StyleResult,
+    options: argparse.Namespace,
+    text: dict[str, str],
+    width: int,
+    height: int,
+) -> None:
     """Write the picture; where that has become impossible during the run, write it somewhere else."""
     from npstyle import images
 
+    alpha = images.read_alpha(options.content) if options.alpha else None
+    alpha = None if alpha is None else images.resize(alpha, width, height)
+    picture = result.pixels if options.depth == 16 else result.image
+
+    def write(path: Path, overwrite: bool) -> None:
+        images.write(path, picture, overwrite, alpha=alpha, depth=options.depth, text=text)
+
     try:
-        images.write(output, result.image, overwrite)
+        write(output, options.overwrite)
         return
     except (UserError, MemoryError) as error:
         first = (
@@ -321,105 +339,21 @@ def _save(output: Path, result: StyleResult, overwrite: bool) -> None:
         )
     refuge = Path(tempfile.gettempdir(), f"npstyle-{secrets.token_hex(4)}-{output.stem[:50]}.png")
     try:
-        images.write(refuge, result.image, overwrite=False)
+        write(refuge, overwrite=False)
     except (UserError, MemoryError) as error:
         cure = f"the picture is lost, as {refuge} can't be written either ({error})"
         raise UserError(first.name, first.found, first.expected, cure) from error
     raise UserError(first.name, first.found, first.expected, f"the picture is in {refuge}") from first
 
 
-def painting_parser() -> argparse.ArgumentParser:
-    """Options of the main job."""
-    parser = _Parser(
-        prog="npstyle",
-        description="Paint a photograph in the manner of a painting (neural style transfer).",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("content", metavar="CONTENT", type=Path, help="the photograph")
-    add("style", metavar="STYLE", type=Path, nargs="+", help="the painting; several are mixed")
-    add(
-        "-o", "--output", type=Path, metavar="OUT", help="picture to write (CONTENT-STYLE.png in this folder)"
-    )
-    add("--overwrite", action="store_true", help="replace OUT if it exists")
-    add(
-        "--size",
-        type=_whole(16),
-        default=512,
-        metavar="N",
-        help="longer side in pixels, never enlarging (512)",
-    )
-    add("--preset", choices=list(PRESETS), help="a recipe by name, see npstyle presets; options change it")
-    add("--seed", type=_whole(0), default=0, help="of noise and random filters (0)", metavar="N")
-    add("--weights", default="auto", metavar="W", help="auto, imagenet, random or a file (auto)")
-    add("--preparation", choices=("caffe", "torchvision"), help="what a weights file was trained on")
-    methods = CONVOLUTION_METHODS
-    add("--convolution", choices=methods, default="auto", help="how convolutions are computed (auto)")
-    add("--threads", type=_whole(1), help="(every core this process may use)", metavar="N")
-    add("--force", action="store_true", help="go on where the memory seems too small")
-    add("--quiet", action="store_true", help="say nothing but warnings and errors")
-    add("--version", action="version", version=f"npstyle {__version__}")
-
-    add = parser.add_argument_group("several styles, and regions").add_argument
-    add("--blend", type=_numbers, metavar="X,X", help="how much each style counts (evenly)")
-    add("--style-scale", type=float, default=1.0, metavar="X", help="size of the styles beside --size (1)")
-    for option, meaning in (
-        ("content", "white where the n-th style mask applies; repeat for more regions"),
-        ("style", "white in the part of the style picture that is for that region"),
-    ):
-        add(f"--{option}-mask", action="append", default=[], type=Path, metavar="MASK", help=meaning)
-    add("--keep-mask", type=Path, metavar="MASK", help="white where the photograph is left as it is")
-
-    group = parser.add_argument_group("the recipe, instead of the preset's")
-    for option, (kind, metavar, meaning) in RECIPE.items():
-        field = option.replace("-", "_")
-        text = f"{meaning} ({_presets_have(field)})" if hasattr(Settings, field) else meaning
-        if kind is bool:
-            group.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, help=text)
-        elif metavar is None:
-            group.add_argument(f"--{option}", choices=CHOICES[field], help=text)
-        else:
-            group.add_argument(f"--{option}", type=kind, metavar=metavar, help=text)
-    return parser
-
-
-def _presets_have(field: str) -> str:
-    """What a field is by default."""
-    return _text(getattr(Settings(), field))
-
-
-def _text(value: Any) -> str:
-    """A field of Settings as the command line takes it."""
-    if isinstance(value, tuple):
-        return ",".join(map(_text, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def settings_from(options: argparse.Namespace, otherwise: str = "default") -> Settings:
-    """The preset named, or else the one given, with the options of the command line over it."""
-    given = {option.replace("-", "_"): getattr(options, option.replace("-", "_")) for option in RECIPE}
-    changes = {field: value for field, value in given.items() if value is not None}
-    for kind in ("content", "style"):  # layers without weights of their own do not keep the preset's
-        if f"{kind}_layers" in changes:
-            changes[f"{kind}_layer_weights"] = None
-    share = changes.pop("content_blend", None)
-    if share is not None:
-        if not 0 <= share <= 1:
-            raise UserError("content_blend", f"{share:g}", "a share from 0 to 1", "1 is conv4_2 alone")
-        changes["content_layers"] = ("conv4_2", "conv5_2")
-        changes["content_layer_weights"] = (share, 1 - share)
-    if changes.get("init") not in (None, *STARTS):
-        del changes["init"]  # a file
-    return replace(preset(options.preset or otherwise), **changes)
+def default_output(options: argparse.Namespace) -> Path:
+    """photo.jpg and painting.jpg make photo-painting.png in the current folder."""
+    return Path(f"{options.content.stem}-{options.style[0].stem}.png")
 
 
 def presets(argv: list[str]) -> int:
     """Print the recipes: what a field is in each preset, where they differ."""
-    parser = _Parser(prog="npstyle presets", description="The recipes of --preset, field by field.")
+    parser = Parser(prog="npstyle presets", description="The recipes of --preset, field by field.")
     parser.parse_args(argv)
     by_default, always = Settings(), ("content_layers", "style_layers", "content_weight", "style_weight")
     for name, settings in PRESETS.items():
@@ -428,27 +362,13 @@ def presets(argv: list[str]) -> int:
             value = getattr(settings, field, None)
             differs = name == "default" or field in always or value != getattr(by_default, field, None)
             if value is not None and differs:
-                _say(f"    --{field.replace('_', '-'):<24}{_shown(settings, field)}")
+                _say(f"    --{field.replace('_', '-'):<24}{shown(settings, field)}")
     return DONE
-
-
-def _shown(settings: Settings, field: str) -> str:
-    """A field as the command line takes it, layers with their weights."""
-    value = getattr(settings, field)
-    weights = getattr(settings, field.replace("layers", "layer_weights"), None) if "layers" in field else None
-    if isinstance(value, tuple) and weights is not None:
-        return ",".join(f"{name}:{weight:g}" for name, weight in zip(value, weights, strict=True))
-    return _text(value)
-
-
-def default_output(options: argparse.Namespace) -> Path:
-    """photo.jpg and painting.jpg make photo-painting.png in the current folder."""
-    return Path(f"{options.content.stem}-{options.style[0].stem}.png")
 
 
 def info(argv: list[str]) -> int:
     """Print what this installation is made of and what it found."""
-    parser = _Parser(prog="npstyle info", description="Versions, kernels, BLAS, threads, weights.")
+    parser = Parser(prog="npstyle info", description="Versions, kernels, BLAS, threads, weights.")
     parser.parse_args(argv)
     from npstyle._info import lines
 
@@ -464,14 +384,27 @@ def weights(argv: list[str]) -> int:
     return weights_command.main(argv)
 
 
-SUBCOMMANDS = {"info": info, "presets": presets, "weights": weights}
+def gradcheck(argv: list[str]) -> int:
+    """Check every derivative, or show what a wrong one looks like."""
+    from npstyle import gradcheck_command
+
+    return gradcheck_command.main(argv)
 
 
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected numbers such as 2,1") from None
+def show(argv: list[str]) -> int:
+    """Tell what pictures carry."""
+    from npstyle import show_command
+
+    return show_command.main(argv)
+
+
+SUBCOMMANDS = {
+    "info": info,
+    "presets": presets,
+    "weights": weights,
+    "show": show,
+    "gradcheck": gradcheck,
+}
 
 
 def _may_show_bar(options: argparse.Namespace) -> bool:
@@ -483,24 +416,39 @@ class _Bar:
 
     FIRST = 3  # iterations that the line is made from
 
-    def __init__(self, options: argparse.Namespace) -> None:
+    def __init__(self, options: argparse.Namespace, output: Path) -> None:
         from tqdm import tqdm
 
+        self.output, self.save_every = output, options.save_every
         self.told = options.quiet or _may_show_bar(options)
-        self.began = math.nan
+        self.began, self.steps = math.nan, 0
         self.bar = tqdm(disable=not _may_show_bar(options), unit="it", dynamic_ncols=True)
 
     def step(self, progress: Progress) -> None:
         self.bar.total = progress.iterations
         h, w, _ = progress.pixels.shape
         self.bar.set_postfix_str(f"{w} x {h}, loss {progress.loss:.4g}", refresh=False)
-        self.bar.update()
-        if progress.iteration == 1:
+        self.bar.update(progress.iteration - self.bar.n)
+        if self.save_every and progress.iteration % self.save_every == 0:
+            self.save(progress)
+        self.steps += 1
+        if self.steps == 1:
             self.began = time.monotonic()
-        elif progress.iteration == 1 + self.FIRST and not self.told:
+        elif self.steps == 1 + self.FIRST and not self.told:
             left = (time.monotonic() - self.began) / self.FIRST * _work_left(progress)
             if left > WORTH_TELLING:
                 _tell(f"about {_duration(left)} to go")
+
+    def save(self, progress: Progress) -> None:
+        """The picture so far, beside the output: out.png, out-00050.png."""
+        from npstyle import images
+
+        path = self.output.with_stem(f"{self.output.stem}-{progress.iteration:05d}")
+        try:
+            images.write(path, progress.image)
+        except UserError as error:
+            _tell(f"npstyle: {error}; going on without pictures in between")
+            self.save_every = None
 
     def close(self) -> None:
         self.bar.close()
@@ -513,9 +461,10 @@ class _Bar:
 
 
 def _work_left(progress: Progress) -> float:
-    """In iterations of the first scale; at each further one they take twice as long."""
+    """In iterations of this scale; at each further one they take twice as long."""
     each = progress.iterations // progress.scales
-    return sum(each * 2.0**scale for scale in range(progress.scales)) - progress.iteration
+    here = progress.scale * each - progress.iteration
+    return here + sum(each * 2.0**more for more in range(1, progress.scales - progress.scale + 1))
 
 
 def _duration(seconds: float) -> str:
@@ -528,6 +477,23 @@ def _report(result: StyleResult, output: Path, seconds: float) -> None:
     _say(f"{output}: {W} x {H} pixels, {result.message} in {seconds:.0f} s{losses}")
 
 
-def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+@contextmanager
+def _shown_as_lines() -> Iterator[None]:
+    """Warnings of ours as one line each, whatever filters warnings have."""
+    from npstyle.images import ProfileWarning
+    from npstyle.run import CheckpointWarning
+
+    with warnings.catch_warnings():
+        for category in (ProfileWarning, CheckpointWarning):
+            warnings.simplefilter("always", category)
+        warnings.showwarning = _show_as_line
+        yield
+
+
+def _show_as_line(message: Warning | str, *_: Any, **__: Any) -> None:
+    _tell(f"npstyle: {message}")
+
+
+def _show_in_a_frame(message: Warning | str, *_: Any, **__: Any) -> None:
     rule = "=" * 78
     _tell(f"{rule}\nnpstyle: WARNING: {message}\n{rule}")

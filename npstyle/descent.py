@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from npstyle._lbfgsb import Lbfgsb, copy_state
+from npstyle._lbfgsb import ITERATION, Lbfgsb, copy_state
 from npstyle.errors import UserError
 from npstyle.settings import Settings
 
@@ -31,8 +31,8 @@ def most_pixels(settings: Settings) -> int:
 
 
 def bytes_per_pixel(settings: Settings) -> int:
-    """What the optimiser remembers: L-BFGS in double; Adam two pictures, the gradient and two means."""
-    return 8 * 3 * (2 * settings.history + 5) if settings.optimizer == "lbfgs" else 4 * 3 * 5
+    """What the optimiser remembers: L-BFGS in double; Adam four arrays, twice for a moment, and the best."""
+    return 8 * 3 * (2 * settings.history + 5) if settings.optimizer == "lbfgs" else 4 * 3 * 9
 
 
 class Evaluate(Protocol):
@@ -114,16 +114,22 @@ class Descent:
 
     @property
     def state(self) -> dict[str, NDArray[Any]]:
-        """Everything, after an iteration."""
-        return {"history": np.array(self.history), **self.optimizer.state}
+        """Everything; at whatever moment it is asked for, an earlier run goes on from it to the same end."""
+        finished = self.optimizer.finished
+        if finished is not None and self.optimizer.done == len(self.history):
+            self._note(*finished)  # interrupted between the end of an iteration and its note
+        kept = {"history": np.array(self.history), "pixels": np.asarray(self.pixels, np.float64)}
+        return {**kept, **self.optimizer.state}
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        history = np.asarray(state.get("history"))
+        history, pixels = np.asarray(state.get("history")), np.asarray(state.get("pixels"))
         if history.ndim != 1 or history.dtype != np.float64 or not history.size:
             raise ValueError("history is not that of this run")
+        if pixels.shape != self.shape or pixels.dtype != np.float64:
+            raise ValueError("pixels are not those of this run")
         self.optimizer.restore(state)
         self.history = history.tolist()
-        self.pixels, self.loss = self.optimizer.best.reshape(self.shape).copy(), min(self.history)
+        self.pixels, self.loss = pixels, min(self.history)
 
     def outcome(self) -> Outcome:
         """Run to the end, or to Ctrl-C, and tell how it went."""
@@ -188,11 +194,14 @@ class Descent:
             raise _DivergedError("loss or gradient is not a finite number")
         return loss, gradient
 
-    def _keep(self, pixels: NDArray[Any], loss: float) -> None:
-        """An iteration is over."""
+    def _note(self, pixels: NDArray[Any], loss: float) -> None:
         if loss < self.loss:
             self.pixels, self.loss = pixels.reshape(self.shape).copy(), loss
         self.history.append(loss)
+
+    def _keep(self, pixels: NDArray[Any], loss: float) -> None:
+        """An iteration is over."""
+        self._note(pixels, loss)
         if self.callback is not None:
             try:
                 self.callback(self.pixels.astype(np.float32), loss, self.evaluate.terms)
@@ -223,8 +232,14 @@ class _Lbfgs:
         self.loss = float(state["unit"])
 
     @property
-    def best(self) -> NDArray[Any]:
-        return self.scipy.state["x"]
+    def done(self) -> int:
+        return self.scipy.done
+
+    @property
+    def finished(self) -> tuple[NDArray[Any], float] | None:
+        """Point and value of an iteration that is over, while the next one has not begun."""
+        s = self.scipy.state
+        return (s["x"], float(s["f"]) * self.loss) if s["task"][0] == ITERATION else None
 
     def iterations(self, function: Function) -> Iterator[tuple[NDArray[Any], float]]:
         def scaled(x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
@@ -238,42 +253,46 @@ class _Lbfgs:
 
 
 class _Adam:
-    """Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1."""
+    """Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1.
+
+    Its state is replaced as a whole, so that whoever interrupts it finds one that fits together.
+    """
 
     def __init__(self, start: NDArray[Any], settings: Settings) -> None:
         self.rate = settings.learning_rate
         self.loss = math.nan
         x = start.astype(np.float32).reshape(-1)
-        names = ("x", "best", "gradient", "mean", "square")
-        self.state: dict[str, NDArray[Any]] = {name: np.zeros_like(x) for name in names}
-        self.state["x"][...] = self.state["best"][...] = x
-        self.state["t"], self.state["lowest"] = np.array(0), np.array(math.inf)
+        self.state: dict[str, NDArray[Any]] = {
+            name: np.zeros_like(x) for name in ("gradient", "mean", "square")
+        }
+        self.state |= {"x": x, "t": np.array(0), "loss": np.array(math.nan)}
 
     def begin(self, loss: float, gradient: NDArray[Any]) -> None:
         self.loss = loss
-        self.state["gradient"][...] = gradient.reshape(-1)
-        self.state["lowest"][...] = loss
+        self.state = {**self.state, "gradient": gradient.reshape(-1), "loss": np.array(loss)}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         copy_state(state, self.state)
 
     @property
-    def best(self) -> NDArray[Any]:
-        return self.state["best"]
+    def done(self) -> int:
+        return int(self.state["t"])
+
+    @property
+    def finished(self) -> tuple[NDArray[Any], float] | None:
+        """Point and value of the last iteration."""
+        return self.state["x"], float(self.state["loss"])
 
     def iterations(self, function: Function) -> Iterator[tuple[NDArray[Any], float]]:
-        s = self.state
-        x, gradient, mean, square = s["x"], s["gradient"], s["mean"], s["square"]
         while True:
-            s["t"] += 1
-            mean += (1 - BETA_1) * (gradient - mean)
-            square += (1 - BETA_2) * (gradient**2 - square)
-            rate = np.float32(self.rate / (1 - BETA_1 ** int(s["t"])))
-            x -= rate * mean / (np.sqrt(square / (1 - BETA_2 ** int(s["t"]))) + EPSILON)
-            loss, new = function(x)
-            gradient[...] = new.reshape(-1)
-            if loss < s["lowest"]:
-                s["lowest"][...], s["best"][...] = loss, x
+            s, t = self.state, int(self.state["t"]) + 1
+            mean = s["mean"] + np.float32(1 - BETA_1) * (s["gradient"] - s["mean"])
+            square = s["square"] + np.float32(1 - BETA_2) * (s["gradient"] ** 2 - s["square"])
+            rate, share = np.float32(self.rate / (1 - BETA_1**t)), np.float32(1 - BETA_2**t)
+            x = s["x"] - rate * mean / (np.sqrt(square / share) + np.float32(EPSILON))
+            loss, gradient = function(x)
+            names = {"x": x, "mean": mean, "square": square, "gradient": gradient.reshape(-1)}
+            self.state = {**names, "t": np.array(t), "loss": np.array(loss)}
             yield x, loss
 
 

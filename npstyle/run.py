@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 import os
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from npstyle import checkpoint as checkpoints
 from npstyle import images
-from npstyle.architecture import deepest
+from npstyle.architecture import convolutions_up_to, deepest
 from npstyle.calibration import calibrated
+from npstyle.checkpoint import Checkpoint, checksum
 from npstyle.color import grey, matched, matched_luma, recolored
 from npstyle.descent import Descent, Outcome
-from npstyle.errors import whole_number
+from npstyle.errors import UserError, whole_number
 from npstyle.layers import CaffeInput
 from npstyle.objective import Objective
 from npstyle.pictures import Pictures, Source, large_enough, read_all, resized_mask
@@ -78,6 +84,8 @@ class StyleResult:
         Loss or gradient were no longer finite numbers; the picture is the last good one.
     pixels : (H, W, 3) float32 array
         The picture before rounding and clipping.
+    checkpoint : Path or None
+        Where the run's state was kept, if it was.
     """
 
     image: images.Picture
@@ -87,6 +95,7 @@ class StyleResult:
     interrupted: bool
     diverged: bool
     pixels: NDArray[np.float32] = field(repr=False)
+    checkpoint: Path | None = None
 
     def _repr_png_(self) -> bytes:
         return images.png(self.image)
@@ -110,6 +119,9 @@ def stylize(
     convolution: str = "auto",
     threads: int | None = None,
     callback: Callable[[Progress], None] | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: float = 60.0,
+    resume: bool = False,
 ) -> StyleResult:
     """Paint the content picture in the manner of the style pictures.
 
@@ -146,6 +158,11 @@ def stylize(
         See `VGG19`.
     callback : callable, optional
         Called with a `Progress` after each iteration. It may raise StopIteration to end the run.
+    checkpoint : path, optional
+        A file that the run's state is written to every `checkpoint_every` seconds and on Ctrl-C, or a folder
+        for it. It is left there.
+    resume : bool
+        Go on from the checkpoint, to the same picture as a run that was never ended.
 
     Returns
     -------
@@ -179,8 +196,31 @@ def stylize(
     if iterations is not None:
         settings = replace(settings, iterations=iterations)
     network = VGG19(filters, settings.pooling, convolution, threads, settings.padding)
-    run = _Run(network, pictures, settings, size, blend, style_scale, seed, callback)
-    return run.result()
+    keeper = None
+    if checkpoint is not None:
+        options = {"size": size, "seed": seed, "style_scale": style_scale, "blend": blend}
+        identity = _identity(settings, pictures, filters, {**options, "convolution": convolution})
+        keeper = _Keeper(Path(checkpoint), checkpoint_every, identity)
+    elif resume:
+        raise UserError("resume", "no checkpoint", "the file to go on from", "name it")
+    run = _Run(network, pictures, settings, size, blend, style_scale, seed, callback, keeper)
+    return run.result(resume)
+
+
+def _identity(
+    settings: Settings, pictures: Pictures, filters: Mapping[str, Filters], options: Mapping[str, Any]
+) -> dict[str, str]:
+    """What makes a run this one and no other; anything else ends in another picture."""
+    found = {name: f"{value!r}" for name, value in options.items()}
+    found |= {entry.name: f"{getattr(settings, entry.name)!r}" for entry in fields(settings)}
+    found |= {name: version(name) for name in ("npstyle", "numpy", "scipy")}
+    for name, value in pictures._asdict().items():
+        arrays = value if isinstance(value, list) else [] if value is None else [value]
+        found |= {f"{name} {n}": checksum(array) for n, array in enumerate(arrays, 1)}
+    for name in convolutions_up_to(deepest(settings.layers)):
+        if name in filters:
+            found[f"filters of {name}"] = checksum(filters[name].kernel) + checksum(filters[name].bias)
+    return found
 
 
 def prepare(
@@ -230,6 +270,13 @@ def scales(longer: int, smallest: int) -> list[int]:
     return [round(longer / 2 ** (step / 2)) for step in range(steps, -1, -1)]
 
 
+def _ended(outcome: Outcome, error: BaseException) -> Outcome:
+    """The outcome of one scale, if the next could not begin."""
+    if isinstance(error, KeyboardInterrupt):
+        return outcome._replace(interrupted=True, message=f"interrupted: {outcome.message}")
+    return outcome._replace(message=f"{outcome.message}, then there was too little memory for the next size")
+
+
 class _Evaluation:
     """The objective, of which the optimiser may change less than every colour of every pixel."""
 
@@ -250,6 +297,39 @@ class _Evaluation:
         return loss, gradient if self.free is None else gradient * self.free
 
 
+class CheckpointWarning(UserWarning):
+    """A checkpoint could not be written; the run goes on without."""
+
+
+class _Keeper:
+    """Writes a checkpoint every so often, and takes up the one that is there."""
+
+    def __init__(self, path: Path, every: float, identity: dict[str, str]) -> None:
+        self.path = path / checkpoints.name_of(identity) if path.is_dir() else path
+        self.every = every
+        self.identity = identity
+        self.next = time.monotonic() + every
+
+    def read(self) -> Checkpoint:
+        found = checkpoints.read(self.path)
+        checkpoints.check(found, self.identity, self.path)
+        return found
+
+    def write(self, scale: int, done: int, state: dict[str, Array], at_once: bool = False) -> None:
+        began = time.monotonic()
+        if began < self.next and not at_once:
+            return
+        try:
+            checkpoints.write(self.path, Checkpoint(self.identity, scale, done, state))
+        except UserError as error:
+            warnings.warn(f"{error}; going on without checkpoints", CheckpointWarning, stacklevel=2)
+            self.next = math.inf
+            return
+        now = time.monotonic()
+        # Large pictures have large states: no more than a twentieth of the time goes into writing them.
+        self.next = now + max(self.every, 20 * (now - began))
+
+
 class _Run:
     """The scales one after the other, each started with the result of the one before."""
 
@@ -263,6 +343,7 @@ class _Run:
         style_scale: float,
         seed: int,
         callback: Callable[[Progress], None] | None,
+        keeper: _Keeper | None = None,
     ) -> None:
         self.network = network
         self.pictures = pictures
@@ -272,65 +353,107 @@ class _Run:
         self.style_scale = style_scale
         self.seed = seed
         self.callback = callback
+        self.keeper = keeper
         self.grey = settings.color == "luminance"
         H, W, _ = pictures.content.shape
         longer = max(images.fitted_size(W, H, size))
         full = [images.fitted_size(W, H, side) for side in scales(longer, settings.smallest)]
-        self.sizes = [size for size in full[:-1] if large_enough(size, settings)] + full[-1:]
+        self.full = full[-1]
+        self.sizes = [size for size in full[:-1] if self._large_enough(size)] + full[-1:]
         self.done = 0
 
-    def result(self) -> StyleResult:
-        """From the first scale to the last, or to Ctrl-C."""
-        pixels: Array | None = None
-        for scale, (w, h) in enumerate(self.sizes, 1):
-            outcome = self._descend(scale, w, h, pixels)
-            pixels = outcome.pixels
+    def result(self, resume: bool = False) -> StyleResult:
+        """From the first scale, or from the checkpoint, to the last, or to Ctrl-C."""
+        kept = self.keeper.read() if resume and self.keeper else None
+        outcome: Outcome | None = None
+        painted = self.full
+        for scale, size in enumerate(self.sizes, 1):
+            if kept and scale < kept.scale:
+                continue
+            try:
+                outcome = self._descend(scale, size, outcome, kept if kept and scale == kept.scale else None)
+            except (KeyboardInterrupt, MemoryError) as error:
+                if outcome is None:
+                    raise  # there is nothing yet that is worth keeping
+                outcome = _ended(outcome, error)
+                break
+            painted = size
             if outcome.ended_early:
                 break
-        W, H = self.sizes[-1]
-        assert pixels is not None
+        if outcome is None:
+            raise UserError(
+                "resume", f"scale {kept and kept.scale}", f"1 to {len(self.sizes)}", "begin again"
+            )
+        return self._shown(outcome, painted)
+
+    def _shown(self, outcome: Outcome, painted: tuple[int, int]) -> StyleResult:
+        """The result, enlarged where the run ended at a smaller scale."""
+        pixels: Array = outcome.pixels
         message = outcome.message
-        if (w, h) != (W, H):
-            pixels = images.resize(pixels, W, H)
-            message += f"; the picture is enlarged from {w} x {h} pixels"
-        pixels = np.asarray(self._finisher(W, H)(pixels), np.float32)
-        image = images.to_uint8(pixels)
+        if painted != self.full:
+            pixels = images.resize(pixels, *self.full)
+            message += f"; the picture is enlarged from {painted[0]} x {painted[1]} pixels"
+        pixels = np.asarray(self._finisher(*self.full)(pixels), np.float32)
         return StyleResult(
-            image, outcome.loss, outcome.history, message, outcome.interrupted, outcome.diverged, pixels
+            images.to_uint8(pixels),
+            outcome.loss,
+            outcome.history,
+            message,
+            outcome.interrupted,
+            outcome.diverged,
+            pixels,
+            self.keeper.path if self.keeper else None,
         )
 
-    def _descend(self, scale: int, w: int, h: int, before: Array | None) -> Outcome:
+    def _descend(
+        self, scale: int, size: tuple[int, int], before: Outcome | None, kept: Checkpoint | None
+    ) -> Outcome:
         """One scale."""
+        w, h = size
         content, styles, masks, keep = self._at(w, h)
         objective = Objective(self.network, content, styles, self.settings, self.blend, *masks)
-        start = self._start(content, w, h) if before is None else images.resize(before, w, h)
+        start = self._start(content, w, h) if before is None else images.resize(before.pixels, w, h)
         if keep is not None:
             start = keep[:, :, None] * content + (1 - keep[:, :, None]) * start
         finish = self._finisher(w, h)
 
         def after_iteration(pixels: NDArray[np.float32], loss: float, terms: Mapping[str, float]) -> None:
             self.done += 1
+            if self.keeper:
+                self.keeper.write(scale, self.done, descent.state)
             total = self.settings.iterations * len(self.sizes)
             if self.callback is not None:
                 at = (self.done, total, scale, len(self.sizes))
                 self.callback(Progress(*at, loss, terms, pixels, finish))
 
         evaluation = _Evaluation(objective, self.grey, keep)
-        return Descent(evaluation, start, self.settings, after_iteration).outcome()
+        try:
+            descent = Descent(evaluation, start, self.settings, after_iteration, kept.state if kept else None)
+        except ValueError as error:
+            name = f"checkpoint: {self.keeper.path}" if self.keeper else "checkpoint"
+            raise UserError(name, f"something else ({error})", "one of this run", "begin again") from error
+        self.done = kept.done if kept else self.done
+        outcome = descent.outcome()
+        if outcome.interrupted and self.keeper:
+            self.keeper.write(scale, self.done, descent.state, at_once=True)
+        return outcome
+
+    def _style_sizes(self, w: int, h: int) -> list[tuple[int, int]]:
+        """Widths and heights of the style pictures, where the result is (w, h)."""
+        longer = max(1, round(self.size * self.style_scale * max(w, h) / max(self.full)))
+        shapes = [style.shape for style in self.pictures.styles]
+        if self.settings.style_as_content:
+            return [(w, h)] * len(shapes)
+        return [images.fitted_size(W, H, longer) for H, W, _ in shapes]
+
+    def _large_enough(self, size: tuple[int, int]) -> bool:
+        return all(large_enough(one, self.settings) for one in [size, *self._style_sizes(*size)])
 
     def _at(self, w: int, h: int) -> tuple[Array, list[Array], tuple[list[Array], list[Array]], Array | None]:
         """Pictures and masks as the network is shown them at one scale."""
         p, s = self.pictures, self.settings
         content = images.resize(p.content, w, h)
-        share = max(w, h) / max(self.sizes[-1])
-        sizes = [
-            (w, h)
-            if s.style_as_content
-            else images.fitted_size(
-                style.shape[1], style.shape[0], max(1, round(self.size * self.style_scale * share))
-            )
-            for style in p.styles
-        ]
+        sizes = self._style_sizes(w, h)
         styles = [images.resize(style, *size) for style, size in zip(p.styles, sizes, strict=True)]
         if s.color == "match":
             styles = [matched(style, content) for style in styles]

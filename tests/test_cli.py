@@ -20,7 +20,7 @@ import pytest
 from PIL import Image
 
 import npstyle
-from npstyle import cli, estimate, preset
+from npstyle import cli, estimate, options, preset
 from npstyle.settings import PRESETS
 
 FAST = [
@@ -94,13 +94,15 @@ def test_options_reach_the_run(folder: Path) -> None:
 
 def test_every_field_of_the_recipe_is_an_option() -> None:
     fields = {field.name for field in dataclasses.fields(npstyle.Settings)}
-    options = {option.replace("-", "_") for option in cli.RECIPE}
+    named = {option.replace("-", "_") for option in options.RECIPE}
     # Weights of layers are given with their names; content_blend is short for two of them.
-    assert options == fields - {"content_layer_weights", "style_layer_weights"} | {"content_blend"}
+    assert named == fields - {"content_layer_weights", "style_layer_weights"} | {"content_blend"}
 
 
 def settings(*arguments: str) -> npstyle.Settings:
-    return cli.settings_from(cli.painting_parser().parse_args(["photo.png", "painting.png", *arguments]))
+    return options.settings_from(
+        options.painting_parser().parse_args(["photo.png", "painting.png", *arguments])
+    )
 
 
 def test_options_change_the_preset() -> None:
@@ -319,6 +321,99 @@ def test_quiet_shows_no_bar_in_a_terminal(folder: Path) -> None:
     assert (process.returncode, told, seen) == (0, b"", b"")
 
 
+def test_a_request_to_end_is_as_ctrl_c(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+    def terminate(self: Any, progress: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(cli._Bar, "step", terminate)
+    assert cli.main(["photo.png", "painting.png", *FAST]) == 143
+    assert "interrupted after 1 iteration in" in capsys.readouterr().out
+    assert (folder / "photo-painting.png").is_file()
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_an_interrupted_run_goes_on_to_the_same_picture(
+    folder: Path, optimizer: str, monkeypatch: Any, capsys: Any
+) -> None:
+    """Over two sizes, interrupted once in each."""
+    monkeypatch.chdir(folder)
+    command = ["photo.png", "painting.png", *FAST, "--smallest", "32", "--iterations", "5"]
+    command += ["--optimizer", optimizer]
+    assert cli.main([*command, "-o", "whole.png"]) == 0
+    step = cli._Bar.step
+    for at in (3, 8):
+
+        def interrupt(self: Any, progress: Any, at: int = at) -> None:
+            if progress.iteration == at:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(cli._Bar, "step", interrupt)
+        more = [] if at == 3 else ["--resume", "--overwrite"]
+        assert cli.main([*command, "-o", "parts.png", *more]) == 130
+        assert "the same command with --resume goes on" in capsys.readouterr().err
+    monkeypatch.setattr(cli._Bar, "step", step)
+    assert cli.main([*command, "-o", "parts.png", "--resume", "--overwrite"]) == 0
+    whole, parts = (np.asarray(Image.open(folder / name)) for name in ("whole.png", "parts.png"))
+    np.testing.assert_array_equal(whole, parts)
+    # Of a run that is done nothing is left to go on from.
+    assert cli.main([*command, "-o", "parts.png", "--resume", "--overwrite"]) == 1
+    assert "checkpoint" in capsys.readouterr().err
+
+
+def test_the_checkpoint_of_another_run_is_refused(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+    def interrupt(self: Any, progress: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(cli._Bar, "step", interrupt)
+    command = ["photo.png", "painting.png", *FAST, "--overwrite", "--quiet"]
+    assert cli.main([*command, "--checkpoint", "kept.npz"]) == 130
+    for other, words in (
+        (["--style-weight", "7"], "resume: style_weight: found 7.0; expected"),
+        (["--seed", "7"], "resume: "),
+        (["--init", "painting.png"], "resume: init 1: found"),
+    ):
+        assert cli.main([*command, *other, "--resume", "kept.npz"]) == 1
+        told = capsys.readouterr().err
+        assert words in told
+        assert told.count("\n") == 1
+    assert cli.main([*command, "--resume", "photo.png"]) == 1
+    assert "photo.png: found something else" in capsys.readouterr().err
+
+
+def test_pictures_in_between(folder: Path) -> None:
+    done = npstyle_in(folder, "photo.png", "painting.png", *FAST, "--iterations", "5", "--save-every", "2")
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in folder.glob("photo-painting*"))
+    assert names == ["photo-painting-00002.png", "photo-painting-00004.png", "photo-painting.png"]
+
+
+def test_what_the_picture_carries(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (32, 48, 4), np.uint8)).save(folder / "clear.png")
+    arguments = [
+        "clear.png",
+        "painting.png",
+        "-o",
+        "out.png",
+        *FAST,
+        "--alpha",
+        "--style-layers",
+        "conv1_1:2",
+    ]
+    assert npstyle_in(folder, *arguments, "--depth", "16", "--quiet").returncode == 0
+    shown = npstyle_in(folder, "show", "out.png").stdout
+    assert "npstyle clear.png painting.png" in shown
+    for words in ("--style-layers conv1_1:2", "--seed 0", "--depth 16", "--alpha", "--iterations 2"):
+        assert words in shown
+    with Image.open(folder / "out.png") as image, Image.open(folder / "clear.png") as clear:
+        np.testing.assert_array_equal(np.asarray(image)[..., 3], np.asarray(clear)[..., 3])
+    refused = npstyle_in(folder, *arguments[:2], "-o", "out.jpg", *FAST, "--alpha")
+    assert refused.returncode == 1
+    assert refused.stderr.count("\n") == 1
+
+
 def test_ctrl_c_before_there_is_a_picture(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
@@ -435,9 +530,9 @@ def test_ctrl_c_while_saving_does_not_lose_the_picture(
 
     write, to_uint8 = images.write, images.to_uint8
 
-    def impatient(*arguments: Any) -> None:
+    def impatient(*arguments: Any, **more: Any) -> None:
         signal.raise_signal(signal.SIGINT)
-        write(*arguments)
+        write(*arguments, **more)
 
     def impatient_before(pixels: Any) -> Any:
         signal.raise_signal(signal.SIGINT)
@@ -551,12 +646,12 @@ def test_ctrl_c_before_the_first_iteration_writes_nothing(
 def test_ctrl_c_once_lost_is_heard_again_later(monkeypatch: Any) -> None:
     """Python swallows exceptions in some places; pressing again after a while must work."""
     monkeypatch.setattr(cli, "IMPATIENCE", 0.0)
-    with cli._ctrl_c():
+    with cli._signals():
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
     monkeypatch.setattr(cli, "IMPATIENCE", 1e9)
-    with cli._ctrl_c():
+    with cli._signals():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # at once: the same one
@@ -565,7 +660,7 @@ def test_ctrl_c_once_lost_is_heard_again_later(monkeypatch: Any) -> None:
 def test_a_process_in_the_background_stays_deaf_to_ctrl_c() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with cli._ctrl_c():
+        with cli._signals():
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)

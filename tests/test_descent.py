@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -149,6 +150,48 @@ def test_taken_up_again_it_ends_in_the_same_picture(settings: Settings, after: i
     np.testing.assert_array_equal(found.pixels, expected.pixels)
     assert found.history == expected.history
     assert (found.loss, found.message) == (expected.loss, expected.message)
+
+
+@pytest.mark.parametrize("settings", [LBFGS, replace(ADAM, iterations=20)], ids=["lbfgs", "adam"])
+@pytest.mark.parametrize("calls", [2, 3, 9, 10, 15])
+def test_interrupted_inside_an_evaluation_it_goes_on_to_the_same_picture(
+    settings: Settings, calls: int
+) -> None:
+    expected = descend(settings)
+
+    def interrupt(call: int, loss: float) -> float:
+        if call == calls:
+            raise KeyboardInterrupt
+        return loss
+
+    descent = Descent(Valley(interrupt), np.full(GOAL.shape, 128.0), settings)
+    with contextlib.suppress(KeyboardInterrupt):
+        descent.outcome()
+    found = Descent(Valley(), np.zeros(GOAL.shape), settings, state=descent.state).outcome()
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    assert found.history == expected.history
+
+
+@pytest.mark.parametrize("settings", [LBFGS, replace(ADAM, iterations=20)], ids=["lbfgs", "adam"])
+def test_interrupted_before_an_iteration_is_noted_it_goes_on_all_the_same(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = descend(settings)
+    descent = Descent(Valley(), np.full(GOAL.shape, 128.0), settings)
+    keep = descent._keep
+
+    def interrupted(pixels: Array, loss: float) -> None:
+        if len(descent.history) == 6:
+            raise KeyboardInterrupt
+        keep(pixels, loss)
+
+    monkeypatch.setattr(descent, "_keep", interrupted)
+    descent.outcome()
+    state = descent.state
+    assert len(state["history"]) == 7
+    found = Descent(Valley(), np.zeros(GOAL.shape), settings, state=state).outcome()
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    assert found.history == expected.history
 
 
 def test_a_state_of_another_run_is_refused() -> None:
