@@ -47,6 +47,8 @@ class Entry:
     megabytes: int | None = None
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w .+-]*", self.name):  # TypeError, if it is no text
+            raise ValueError(f"name {self.name!r}")
         if not re.fullmatch("md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8}", self.checksum):
             raise ValueError(f"checksum {self.checksum!r}")
 
@@ -75,7 +77,7 @@ def registry() -> list[Entry]:
             Entry(item["name"], item["checksum"], tuple(item["addresses"]), item.get("megabytes"))
             for item in json.loads(file.read_text(encoding="utf-8"))["files"]
         ]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(
             f"registry: {file}",
             f"no list of weights files ({error!r})",

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -198,8 +199,10 @@ class _Machine:
         self.stack: list[Any] = []
         self.below: list[list[Any]] = []  # the stacks under each mark
         self.memo: dict[int, Any] = {}
-        for opcode, argument, _ in genops(pickle):
-            self._step(opcode.name, argument)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # what Python says of odd backslashes in text
+            for opcode, argument, _ in genops(pickle):
+                self._step(opcode.name, argument)
         return self.stack.pop()
 
     def _step(self, name: str, argument: Any) -> None:

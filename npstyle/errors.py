@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections.abc import Iterable
 from typing import Any
+
+LONGEST = 1500  # letters of a message; libraries quote damaged files at length
 
 
 class UserError(ValueError):
@@ -29,7 +32,11 @@ class UserError(ValueError):
 
     def __str__(self) -> str:
         line = f"{self.name}: found {self.found}; expected {self.expected}; {self.cure}"
-        return " ".join(line.split())
+        line = " ".join(line.split())
+        # Parts of a file may be among the words, and some letters are commands to a terminal.
+        line = "".join(ascii(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in line)
+        half = LONGEST // 2
+        return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
 
 
 def whole_number(name: str, value: Any, least: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import secrets
 import struct
@@ -37,6 +38,11 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
 LONGEST = {"JPEG": 65500, "WEBP": 16383}  # pixels on a side, where a format has a limit
 WITH_ALPHA = ("PNG", "WEBP", "TIFF")
 WITH_16_BITS = ("PNG", "TIFF")
+
+# A picture of this format is a program, which Pillow has Ghostscript run, for as long as it likes.
+PROGRAMS = ("EPS",)
+# What Pillow logs about a damaged file would else stand on standard error, beside what is said here.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 KEY = "npstyle"  # what the settings are filed under in a picture
 DESCRIPTION = 270  # the tag ImageDescription, of TIFF and EXIF
@@ -140,6 +146,17 @@ def describe(path: str | os.PathLike[str]) -> Description:
         )
 
 
+class _Patient(io.BufferedReader):
+    """A file that is asked for gigabytes without making room for more than it has."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.end = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None else min(size, max(0, self.end - self.tell())))
+
+
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
     """A picture file for as long as it is looked at; whatever goes wrong meanwhile becomes a UserError."""
@@ -150,9 +167,13 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         with warnings.catch_warnings():
             # Pillow warns at half its limit; only the limit itself is an error here.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Damage that it reads around, in EXIF for example, is nothing that anyone could act on.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
             # By its name, Pillow maps some files into memory, and mistakes rows for columns where a grey TIFF
             # lies on its side.
-            with path.open("rb") as file, Image.open(file) as image:
+            with _Patient(path) as file, Image.open(file) as image:
+                if image.format in PROGRAMS:
+                    raise UnidentifiedImageError
                 yield image
     except (MemoryError, UserError, ProfileWarning):  # the last where warnings are made errors
         raise
@@ -328,7 +349,8 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     (floats only), 255 and 65535 that nothing exceeds by more than resampling may have added, or else
     the largest number there is.
     """
-    values = np.nan_to_num(np.asarray(image, np.float64))
+    with np.errstate(invalid="ignore"):  # some kinds of NaN are told of when they are converted
+        values = np.nan_to_num(np.asarray(image, np.float64))
     whites = {"I": (255.0, 65535.0), "F": (1.0, 255.0, 65535.0)}.get(image.mode, (65535.0,))
     full = next((white for white in whites if values.max() <= 1.5 * white), values.max())
     grey = Image.fromarray(np.rint(np.clip(values / full, 0, 1) * 255).astype(np.uint8))

@@ -7,6 +7,7 @@ were trained on torchvision's preparation of pictures.
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import warnings
@@ -20,7 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from npstyle import _download, _statedict
+from npstyle import _download, _matfile, _statedict
+from npstyle._npy import Member
 from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, canonical, convolutions_up_to
 from npstyle.errors import UserError, one_of, whole_number
 
@@ -30,12 +32,15 @@ TOP = "conv5_4"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 ZIP_MAGIC = b"PK\x03\x04"
 MAT_MAGIC = b"MATLAB"
+LONGEST_WORD = 1000  # bytes of the name of a preparation
 
 # What pictures go through before the network: see Weights.
 PREPARATIONS = ("caffe", "torchvision")
 # How the sha256 of a PyTorch file begins that is known by it: torchvision's vgg19, and the published
 # filters as they were converted for jcjohnson's neural-style.
 BY_CHECKSUM = {"dcbb9e9d": "torchvision", "d01eb7cb": "caffe"}
+# Numbers in a piece of an HDF5 dataset, which is read whole; VGG19's largest kernel has 2.4 million.
+MOST_IN_A_CHUNK = 1 << 24
 # By these numbers the published filters are known in any file: of the first three filters of conv1_1, the
 # centre for blue, green and red, and the bias.
 PUBLISHED = (
@@ -345,16 +350,37 @@ def _read_keras(path: Path, wanted: tuple[str, ...]) -> Contents:
     import h5py
 
     with h5py.File(path, "r") as file:
-        root = file.get("model_weights", file)
-        layers = dict(_keras_layers(path, root, wanted)) if isinstance(root, h5py.Group) else {}
-        said = file.attrs.get("preparation", "caffe")
-        return Contents(layers, said.decode() if isinstance(said, bytes) else str(said))
+        root = _keras_group(file, "model_weights") or file
+        layers = dict(_keras_layers(path, root, wanted))
+        return Contents(layers, _said_in(file))
+
+
+def _said_in(file: Any) -> str:
+    """The attribute `preparation`; none of variable length, as over a damaged one HDF5 never comes back."""
+    if "preparation" not in file.attrs:
+        return "caffe"
+    there = file.attrs.get_id("preparation")
+    if there.shape != () or there.dtype.kind != "S" or there.dtype.itemsize > LONGEST_WORD:
+        raise ValueError("a preparation that is no word")
+    return _word(file.attrs["preparation"])
+
+
+def _word(said: Any) -> str:
+    return said.decode() if isinstance(said, bytes) else str(said)
+
+
+def _keras_group(root: Any, name: str) -> Any:
+    """The group of that name, if it is in the file itself: a link may lead to any other file."""
+    import h5py
+
+    group = root.get(name) if isinstance(root.get(name, getlink=True), h5py.HardLink) else None
+    return group if isinstance(group, h5py.Group) else None
 
 
 def _keras_layers(path: Path, root: Any, wanted: tuple[str, ...]) -> Found:
     for name in wanted:
-        group = root.get(_keras_name(name))
-        if not hasattr(group, "visititems"):
+        group = _keras_group(root, _keras_name(name))
+        if group is None:
             continue
         datasets: list[Any] = []
         group.visititems(lambda _, item, into=datasets: into.append(item) if hasattr(item, "shape") else None)
@@ -362,8 +388,18 @@ def _keras_layers(path: Path, root: Any, wanted: tuple[str, ...]) -> Found:
         if len(datasets) != 2 or set(by_rank) != {1, 4}:
             shapes = ", ".join(str(dataset.shape) for dataset in datasets) or "nothing"
             raise _wrong_shapes(path, name, shapes)
+        for dataset in datasets:
+            _check_storage(dataset)
         # Shapes are held against the table before anything is read.
         yield name, _checked(path, name, by_rank[4], by_rank[1])
+
+
+def _check_storage(dataset: Any) -> None:
+    """Its numbers are in the file itself, and in pieces not much larger than all of them together."""
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"{dataset.name!a} is kept in other files")
+    if dataset.chunks and math.prod(dataset.chunks) > MOST_IN_A_CHUNK:
+        raise ValueError(f"{dataset.name!a} in pieces of {dataset.chunks}")
 
 
 def _keras_name(name: str) -> str:
@@ -380,14 +416,19 @@ def _read_zip(path: Path, wanted: tuple[str, ...]) -> Contents:
 
 def _read_npz(path: Path, wanted: tuple[str, ...]) -> Contents:
     """Arrays conv1_1/kernel and conv1_1/bias ... as in memory; a text `preparation` may be among them."""
-    # np.load leaves a damaged file open if it is given a name.
-    with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+    with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         layers: dict[str, ConvWeights] = {}
         for name in wanted:
             kernel, bias = f"{name}/kernel", f"{name}/bias"
-            if kernel in file and bias in file:
-                layers[name] = _checked(path, name, file[kernel], file[bias])
-        return Contents(layers, str(file["preparation"]) if "preparation" in file else "caffe")
+            if kernel in members and bias in members:
+                layers[name] = _checked(
+                    path, name, Member(archive, members[kernel]), Member(archive, members[bias])
+                )
+        said = Member(archive, members["preparation"]) if "preparation" in members else None
+        if said and (said.shape != () or said.dtype.kind not in "US" or said.nbytes > LONGEST_WORD):
+            raise ValueError("a preparation that is no word")
+        return Contents(layers, _word(np.asarray(said)[()]) if said else "caffe")
 
 
 def _read_matconvnet(path: Path, wanted: tuple[str, ...]) -> Contents:
@@ -397,6 +438,7 @@ def _read_matconvnet(path: Path, wanted: tuple[str, ...]) -> Contents:
     """
     from scipy.io import loadmat
 
+    _matfile.check(path, b"layers")
     found: dict[str, ConvWeights] = {}
     layers = loadmat(path, variable_names=["layers"], simplify_cells=True).get("layers", ())
     for layer in np.atleast_1d(np.asarray(layers, dtype=object)):
@@ -516,7 +558,7 @@ def _write_keras(path: Path, weights: Weights) -> None:
 
     top = LAYERS.index(list(weights)[-1])
     with h5py.File(path, "w") as file:
-        file.attrs["preparation"] = weights.preparation
+        file.attrs["preparation"] = np.bytes_(weights.preparation)  # of fixed length: see `_said_in`
         file.attrs["layer_names"] = [_keras_name(name).encode() for name in LAYERS[: top + 1]]
         for name in LAYERS[: top + 1]:
             group = file.create_group(_keras_name(name))

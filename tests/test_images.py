@@ -10,6 +10,7 @@ import json
 import os
 import struct
 import time
+import tracemalloc
 import warnings
 import zlib
 from collections.abc import Callable, Iterator
@@ -1205,3 +1206,22 @@ def test_a_truncated_picture_is_damaged_for_all(
     images.write(path, SMOOTH, text={"a": "b"})
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     assert complaint(lambda: read(path), f"picture: {path}").startswith("found a damaged file (")
+
+
+def test_no_kind_of_nan_is_warned_of(tmp_path: Path) -> None:
+    bits = np.array([[0x7FA00000, 0x7FC00000, 0xFF800000, 0]], np.uint32)  # signalling NaN, NaN, -infinity
+    Image.fromarray(bits.view(np.float32)).save(tmp_path / "x.tif")
+    assert images.read(tmp_path / "x.tif").shape == (1, 4, 3)
+
+
+def test_a_length_in_a_file_is_not_believed_on_reading(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"abc")
+    tracemalloc.start()
+    with images._Patient(tmp_path / "x") as file:
+        assert file.read(1) == b"a"
+        assert file.read(2**32) == b"bc"
+        assert file.read(2**32) == b""
+        file.seek(0)
+        assert file.read() == b"abc"
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()

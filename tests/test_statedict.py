@@ -795,3 +795,10 @@ def test_the_real_filters_are_known_by_their_numbers(real_weights: str, tmp_path
     got = read_weights(tmp_path / "x")
     assert got.source.endswith("(the published filters, by their numbers: caffe)")
     np.testing.assert_array_equal(got["conv1_2"].kernel, real["conv1_2"].kernel)
+
+
+@pytest.mark.parametrize("write", [zipped, legacy])
+def test_odd_backslashes_in_a_pickle_are_no_warning(write: Writer, tmp_path: Path) -> None:
+    write(tmp_path / "x", Contents(), rb"""}S'\u'""" + b"\nK\1s.")
+    with pytest.raises(UserError, match="no filters of VGG19"):
+        read_weights(tmp_path / "x")

@@ -200,7 +200,7 @@ FORMATS = (
     "expected Keras HDF5, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors; take a file named"
 )
 NO_FILE = "expected a weights file, 'auto', 'imagenet' or 'random'; check the name"
-PICKLED = "damaged file (Object arrays cannot be loaded when allow_pickle=False); expected a whole one"
+PICKLED = "holds pickled objects, which may run anything); expected a whole one"
 UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda path: None, f"found no such file; {NO_FILE}"),
     "a folder": (Path.mkdir, f"found a folder; {NO_FILE}"),
@@ -470,9 +470,17 @@ def test_an_unknown_preparation_in_a_file_is_told(ending: str, tmp_path: Path) -
     else:
         keras(path, {"conv1_1": ONE})
         with h5py.File(path, "r+") as file:
-            file.attrs["preparation"] = "rgb"
+            file.attrs["preparation"] = np.bytes_("rgb")
     assert "found the preparation 'rgb'; expected caffe or torchvision; name one" in complaint(path)
     assert read_weights(path, preparation="caffe").preparation == "caffe"
+
+
+@pytest.mark.parametrize("said", ["caffe", np.array([b"caffe"]), np.bytes_("x" * 2000), 5])
+def test_a_preparation_in_hdf5_is_one_short_word_of_fixed_length(said: Any, tmp_path: Path) -> None:
+    keras(tmp_path / "x", {"conv1_1": ONE})
+    with h5py.File(tmp_path / "x", "r+") as file:
+        file.attrs["preparation"] = said
+    assert "found a damaged file (a preparation that is no word)" in complaint(tmp_path / "x")
 
 
 def refusal(path: Path, overwrite: bool = False) -> str:

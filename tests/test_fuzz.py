@@ -1,0 +1,387 @@
+"""Bad input: mutated at random, in short; and, made by hand, headers that promise more than there is."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import struct
+import subprocess
+import sys
+import tracemalloc
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from npstyle import checkpoint, images
+from npstyle.errors import UserError
+from npstyle.weights import random_weights, read_weights
+
+FUZZ = Path(__file__).parent / "fuzz" / "fuzz.py"
+LITTLE = 32 << 20  # bytes
+
+ONE = random_weights(0, "conv1_1")["conv1_1"]
+F4 = "'<f4'"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits and measures the process as Linux does")
+def test_nothing_comes_of_mutated_input_but_results_and_lines() -> None:
+    done = subprocess.run(
+        [sys.executable, str(FUZZ), "--count", "250", "--seed", "0"],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = re.findall(r"^(\w+): 0 findings, (\d+) refusals, (\d+) results$", done.stdout, re.M)
+    assert len(lines) == 5
+    assert all(int(refused) > 20 and int(good) > 10 for _, refused, good in lines), done.stdout
+
+
+def refusal(read: Callable[[Path], object], path: Path) -> str:
+    """What reading the file ends with, without having taken memory for what it promises."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError) as caught:
+            read(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < LITTLE
+    line = str(caught.value)
+    assert line.splitlines() == [line]
+    return line
+
+
+def npy(shape: str, kind: str = F4, data: bytes = b"", version: int = 1) -> bytes:
+    """A NumPy file with whatever header."""
+    text = f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return (
+        b"\x93NUMPY"
+        + bytes([version, 0])
+        + struct.pack("<H" if version == 1 else "<I", len(text))
+        + text
+        + data
+    )
+
+
+def zipped(path: Path, members: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+
+
+BIAS = npy("(64,)", data=ONE.bias.tobytes())
+KERNEL = "(3, 3, 3, 64)"
+MEMBERS: dict[str, tuple[bytes, str]] = {
+    "terabytes": (npy("(1000000000000,)"), "does not hold what it says"),
+    "more than any machine has": (
+        npy("(4611686018427387904, 4611686018427387904)"),
+        "does not hold what it says",
+    ),
+    "as many as wanted, but not there": (npy(KERNEL), "does not hold what it says"),
+    "one number too many": (npy(KERNEL, data=ONE.kernel.tobytes() + bytes(4)), "does not hold what it says"),
+    "a long text": (npy("()", "'<U99999999'"), "does not hold what it says"),
+    "no numbers of a large size": (npy("(0, 1000000000000)"), r"conv1_1 with kernel \(0, 1000000000000\)"),
+    "a negative size": (npy("(-3, -3, 3, 64)", data=ONE.kernel.tobytes()), "does not hold what it says"),
+    "a deep header": (npy("-" * 9000 + "1"), "a header|Cannot parse|no header"),
+    "a long header": (npy(" " * 99_999 + "(1,)", version=2), "header"),
+    "gigabytes of a header": (b"\x93NUMPY\2\0\xff\xff\xff\xff" + bytes(99), "header"),
+    "objects": (
+        npy("(1,)", "'|O'", b"cos\nsystem\n(S'touch x'\ntR."),
+        "pickled objects, which may run anything",
+    ),
+    "objects inside of records": (npy("(1,)", "[('a', '|O')]", b"cos\nsystem\n."), "pickled objects"),
+    "a format to come": (npy("(1,)", version=9), "format"),
+}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED], ids=["stored", "deflated"])
+@pytest.mark.parametrize(("member", "words"), MEMBERS.values(), ids=MEMBERS.keys())
+def test_an_array_in_npz_gets_no_memory_for_what_is_not_there(
+    member: bytes, words: str, method: int, tmp_path: Path
+) -> None:
+    zipped(tmp_path / "x", {"conv1_1/kernel.npy": member, "conv1_1/bias.npy": BIAS}, method)
+    assert re.search(words, refusal(read_weights, tmp_path / "x"))
+
+
+def test_an_array_in_npz_is_not_inflated_unless_it_is_wanted(tmp_path: Path) -> None:
+    members = {"conv1_1/kernel.npy": npy("(50000000,)", data=bytes(200_000_000)), "conv1_1/bias.npy": BIAS}
+    zipped(tmp_path / "x", members, zipfile.ZIP_DEFLATED)
+    assert (tmp_path / "x").stat().st_size < 10**6
+    assert "conv1_1 with kernel (50000000,)" in refusal(read_weights, tmp_path / "x")
+
+
+def test_a_zip_file_that_lies_about_sizes_is_refused(tmp_path: Path) -> None:
+    zipped(tmp_path / "x", {"conv1_1/kernel.npy": npy(KERNEL), "conv1_1/bias.npy": BIAS})
+    data = (tmp_path / "x").read_bytes()
+    size = len(npy(KERNEL))
+    both = struct.pack("<II", size, size)
+    assert data.count(both) == 2
+    promised = size + ONE.kernel.nbytes
+    for lie in (promised, 0xFFFFFFF0):
+        (tmp_path / "x").write_bytes(data.replace(both, struct.pack("<II", lie, lie)))
+        assert "a damaged file" in refusal(read_weights, tmp_path / "x")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA], ids=["bzip2", "lzma"])
+def test_only_numpys_own_compression_is_undone(method: int, tmp_path: Path) -> None:
+    members = {"conv1_1/kernel.npy": npy(KERNEL, data=ONE.kernel.tobytes()), "conv1_1/bias.npy": BIAS}
+    zipped(tmp_path / "x", members, method)
+    assert "is compressed by method" in refusal(read_weights, tmp_path / "x")
+    zipped(tmp_path / "x", members, zipfile.ZIP_DEFLATED)
+    np.testing.assert_array_equal(read_weights(tmp_path / "x")["conv1_1"].kernel, ONE.kernel)
+
+
+@pytest.mark.parametrize(
+    "said", [npy("()", "'<U999'", bytes(4 * 999)), npy("(2,)", "'<U1'", bytes(8)), npy("()", data=bytes(4))]
+)
+def test_a_preparation_in_npz_is_one_short_word(said: bytes, tmp_path: Path) -> None:
+    members = {"conv1_1/kernel.npy": npy(KERNEL, data=ONE.kernel.tobytes()), "conv1_1/bias.npy": BIAS}
+    zipped(tmp_path / "x", {**members, "preparation.npy": said})
+    assert "a preparation that is no word" in refusal(read_weights, tmp_path / "x")
+
+
+def test_columns_first_and_python_2_are_understood(tmp_path: Path) -> None:
+    file = io.BytesIO()
+    np.save(file, np.asfortranarray(ONE.kernel))
+    bias = b"\x93NUMPY\1\0" + struct.pack("<H", 60)
+    bias += (
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (64L,)}".ljust(59) + b"\n" + ONE.bias.tobytes()
+    )
+    zipped(tmp_path / "x", {"conv1_1/kernel.npy": file.getvalue(), "conv1_1/bias.npy": bias})
+    got = read_weights(tmp_path / "x")["conv1_1"]
+    np.testing.assert_array_equal(got.kernel, ONE.kernel)
+    np.testing.assert_array_equal(got.bias, ONE.bias)
+    assert got.kernel.flags.c_contiguous
+
+
+def state(path: Path, **members: bytes) -> None:
+    """A checkpoint with whatever in it."""
+    checkpoint.write(path, checkpoint.Checkpoint({}, 1, 1, {}))
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, data in members.items():
+            archive.writestr(f"{name}.npy", data)
+
+
+@pytest.mark.parametrize(("member", "words"), MEMBERS.values(), ids=MEMBERS.keys())
+def test_a_checkpoint_gets_no_memory_for_what_is_not_there(member: bytes, words: str, tmp_path: Path) -> None:
+    if "conv1_1" in words:
+        pytest.skip("a checkpoint's arrays may have any shape")
+    state(tmp_path / "x", x=member)
+    assert re.search(words, refusal(checkpoint.read, tmp_path / "x"))
+
+
+def test_a_checkpoint_whose_members_lie_on_one_another_is_refused(tmp_path: Path) -> None:
+    state(tmp_path / "x", x=npy("(100000,)", data=bytes(400_000)))
+    data = (tmp_path / "x").read_bytes()
+    *_, count, _, size, begin, _ = struct.unpack("<IHHHHIIH", data[-22:])
+    directory = data[begin : begin + size]
+    entry = directory[directory.index(b"PK\1\2", 4) :]
+    many = directory + entry * 999
+    tail = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, count + 999, count + 999, len(many), begin, 0)
+    (tmp_path / "x").write_bytes(data[:begin] + many + tail)
+    assert "more in it than it is long" in refusal(checkpoint.read, tmp_path / "x")
+
+
+def hdf5(path: Path, make: Callable[[Any], Any]) -> None:
+    with h5py.File(path, "w") as file:
+        group = file.create_group("block1_conv1")
+        group["bias"] = ONE.bias
+        make(group)
+
+
+LARGE = (1 << 20, 1 << 20, 1 << 10, 64)
+DATASETS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "terabytes without room": (
+        lambda group: group.create_dataset("kernel", LARGE, "f4"),
+        r"conv1_1 with kernel \(1048576, 1048576, 1024, 64\)",
+    ),
+    "terabytes in pieces": (
+        lambda group: group.create_dataset("kernel", LARGE, "f4", chunks=(1, 1, 1, 64)),
+        r"conv1_1 with kernel \(1048576, 1048576, 1024, 64\)",
+    ),
+    "one large piece": (
+        lambda group: group.create_dataset(
+            "kernel", ONE.kernel.shape, "f4", chunks=(64, 64, 64, 128), maxshape=(None,) * 4, compression=9
+        ),
+        r"in pieces of \(64, 64, 64, 128\)",
+    ),
+    "other files": (
+        lambda group: group.create_dataset(
+            "kernel", ONE.kernel.shape, "f4", external=[("/dev/zero", 0, 6912)]
+        ),
+        "kept in other files",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), DATASETS.values(), ids=DATASETS.keys())
+def test_hdf5_gets_no_memory_for_what_is_not_there(
+    make: Callable[[Any], Any], words: str, tmp_path: Path
+) -> None:
+    hdf5(tmp_path / "x", make)
+    assert (tmp_path / "x").stat().st_size < 10**6
+    assert re.search(words, refusal(read_weights, tmp_path / "x"))
+
+
+def test_hdf5_that_is_pieced_together_from_other_files_is_refused(tmp_path: Path) -> None:
+    layout = h5py.VirtualLayout(ONE.kernel.shape, "f4")
+    layout[...] = h5py.VirtualSource(str(tmp_path / "other"), "x", ONE.kernel.shape)
+    hdf5(tmp_path / "x", lambda group: group.create_virtual_dataset("kernel", layout))
+    assert "kept in other files" in refusal(read_weights, tmp_path / "x")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names here")
+@pytest.mark.parametrize("name", ["model_weights", "block1_conv1"])
+def test_hdf5_that_links_to_another_file_does_not_open_it(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")  # whoever opens it waits
+    with h5py.File(tmp_path / "x", "w") as file:
+        file[name] = h5py.ExternalLink(str(tmp_path / "pipe"), "/")
+    assert "no filters of VGG19" in refusal(read_weights, tmp_path / "x")
+
+
+def element(kind: int, data: bytes) -> bytes:
+    """Part of a MATLAB file."""
+    return struct.pack("<II", kind, len(data)) + data + bytes(-len(data) % 8)
+
+
+def variable(kind: int, shape: tuple[int, ...], content: bytes, name: bytes = b"") -> bytes:
+    dimensions = element(5, struct.pack(f"<{len(shape)}i", *shape))
+    return element(14, element(6, struct.pack("<II", kind, 0)) + dimensions + element(1, name) + content)
+
+
+def mat(path: Path, content: bytes, deflated: bool) -> None:
+    if deflated:
+        packed = zlib.compress(content, 9)
+        content = struct.pack("<II", 15, len(packed)) + packed
+    path.write_bytes(b"MATLAB 5.0 MAT-file".ljust(124) + struct.pack("<H", 0x0100) + b"IM" + content)
+
+
+CELL, STRUCT, CHARACTERS, SINGLE = 1, 2, 4, 7
+FIELD = element(5, struct.pack("<i", 8)) + element(1, b"a\0\0\0\0\0\0\0" * 1000)
+
+
+def nested(depth: int) -> bytes:
+    content = b""
+    for _ in range(depth):
+        content = variable(CELL, (1, 1), content or element(14, b""))
+    return content
+
+
+MATS: dict[str, bytes] = {
+    "billions of cells": variable(CELL, (2**31 - 1, 2**20), b"", b"layers"),
+    "billions of structures": variable(STRUCT, (2**31 - 1, 1), FIELD, b"layers"),
+    "thousands of structures of thousands of fields": variable(STRUCT, (99_999, 1), FIELD, b"layers"),
+    "billions of letters": variable(CHARACTERS, (2**31 - 1, 2), element(16, b""), b"layers"),
+    "negative dimensions": variable(CELL, (-1, -5), b"", b"layers"),
+    "a deep one": variable(CELL, (1, 1), nested(2000), b"layers"),
+    "gigabytes of numbers": variable(SINGLE, (1, 1), struct.pack("<II", 7, 0xFFFFFFF0), b"layers"),
+    "gigabytes of a name": variable(CELL, (1, 1), b"", b"")[:-8] + struct.pack("<II", 1, 0xFFFFFFF0),
+    "no dimensions": element(14, element(6, bytes(8)) + element(5, b"") + element(1, b"layers")),
+    "names without a length": variable(STRUCT, (1, 1), element(5, bytes(4)) + element(1, b"a"), b"layers"),
+    "a function": variable(16, (1, 1), b"", b"layers"),
+}
+
+
+@pytest.mark.parametrize("deflated", [False, True], ids=["plain", "deflated"])
+@pytest.mark.parametrize("content", MATS.values(), ids=MATS.keys())
+def test_mat_gets_no_memory_for_what_is_not_there(content: bytes, deflated: bool, tmp_path: Path) -> None:
+    mat(tmp_path / "x", content, deflated)
+    assert "found a damaged file (" in refusal(read_weights, tmp_path / "x")
+
+
+def test_mat_with_too_many_empty_cells_is_refused(tmp_path: Path) -> None:
+    mat(tmp_path / "x", variable(CELL, (1, 10**6), element(14, b"") * 10**6, b"layers"), deflated=True)
+    assert (tmp_path / "x").stat().st_size < 10**5
+    assert "too much in it" in refusal(read_weights, tmp_path / "x")
+
+
+def test_mat_that_inflates_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npstyle._matfile.MOST_INFLATED", 10 << 20)
+    numbers = element(7, bytes(20 << 20))
+    mat(tmp_path / "x", variable(SINGLE, (5 << 20, 1), numbers, b"layers"), deflated=True)
+    assert "too much in it" in refusal(read_weights, tmp_path / "x")
+
+
+def test_what_else_is_in_a_mat_file_does_not_matter(tmp_path: Path) -> None:
+    other = variable(CELL, (2**31 - 1, 2**20), b"", b"meta")
+    mat(tmp_path / "x", other + variable(CHARACTERS, (1, 1), element(16, b"x"), b"layers"), deflated=False)
+    assert "no filters of VGG19" in refusal(read_weights, tmp_path / "x")
+
+
+def png_of(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99)))
+
+
+def tiff_of(width: int, height: int) -> bytes:
+    tags = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 273: 8, 277: 1, 278: height, 279: 99}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+
+
+def bmp_of(width: int, height: int) -> bytes:
+    return b"BM" + struct.pack("<IIIIiiHHIIiiII", 99, 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+
+
+def gif_of(width: int, height: int) -> bytes:
+    frame = b"," + struct.pack("<HHHHB", 0, 0, width, height, 0) + b"\2\0;"
+    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0x80, 0, 0) + bytes(6) + frame
+
+
+def jpeg_of(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG")
+    data = file.getvalue()
+    at = data.index(b"\xff\xc0") + 5
+    return data[:at] + struct.pack(">HH", height, width) + data[at + 4 :]
+
+
+PICTURES: dict[str, bytes] = {
+    "png": png_of(2**31 - 1, 2**31 - 1),
+    "png within a line": png_of(2**30, 1),
+    "tiff": tiff_of(2**31, 2**31),
+    "bmp": bmp_of(2**31 - 1, 2**31 - 1),
+    "gif": gif_of(65535, 65535),
+    "jpeg": jpeg_of(65500, 65500),
+}
+
+
+@pytest.mark.parametrize("read", [images.read, images.read_alpha, images.read_mask, images.describe])
+@pytest.mark.parametrize("data", PICTURES.values(), ids=PICTURES.keys())
+def test_a_picture_of_too_many_pixels_is_refused_before_it_is_unpacked(
+    data: bytes, read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    (tmp_path / "x").write_bytes(data)
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+    expected = f"found too many pixels; expected at most {limit} million; make it smaller first"
+    assert refusal(read, tmp_path / "x") == f"picture: {tmp_path / 'x'}: {expected}"
+
+
+def test_a_picture_that_is_a_program_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *words: ran.append(words))
+    (tmp_path / "x").write_text(
+        "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n%%EOF\n"
+    )
+    assert "found something that is no picture" in refusal(images.read, tmp_path / "x")
+    assert ran == []
+
+
+def test_damage_that_pillow_reads_around_is_no_warning(tmp_path: Path) -> None:
+    exif = b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHII", 270, 2, 50, 9999)
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "x.png", exif=exif)
+    assert images.read(tmp_path / "x.png").shape == (8, 8, 3)
+    assert images.describe(tmp_path / "x.png").text == {}
