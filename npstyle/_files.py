@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+TEMPORARY = ".npstyle-*.tmp"  # what a file is called while it is written
+
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[IO[bytes]]:
@@ -17,7 +19,7 @@ def written_whole(path: Path) -> Iterator[IO[bytes]]:
     Whoever looks at `path` finds the old file or the new one, never half of one.
     """
     path = Path(os.path.realpath(path))  # through a symbolic link, to where it points
-    temporary = path.with_name(f".npstyle-{secrets.token_hex(4)}.tmp")
+    temporary = path.with_name(TEMPORARY.replace("*", secrets.token_hex(4)))
     try:
         with temporary.open("wb") as file:
             yield file

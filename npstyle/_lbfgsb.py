@@ -17,12 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import _lbfgsb
 
+from npstyle._threads import one_blas_thread
+
 Double = NDArray[np.float64]
 Function = Callable[[Double], tuple[float, NDArray[Any]]]
 
 # What the routine writes into task[0], and steps that a line search may take (SciPy's own bound).
 ITERATION, EVALUATE, CONVERGED = 1, 3, 4
 COUNT = 29  # where it counts iterations in isave
+COUNTERS = [21, 29, 30, 32, 33]  # of what has happened: nothing is looked up by them
 LINE_SEARCH_STEPS = 20
 
 
@@ -58,8 +61,32 @@ class Lbfgsb:
         }
         self._no_bounds = np.zeros(n), np.zeros(n), np.zeros(n, np.int32)
 
+        self._step()  # it lays out its memory, and asks for the value at x
+
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Go on from a state that was kept; ValueError if it is none of this problem."""
+        """Go on from a state that was kept; ValueError if it is none of this problem.
+
+        What the routine takes for places in its memory has to lie there: the state may come from a file.
+        """
+        fits(state, self.state)
+        n, m = self.state["x"].size, self.history
+        index, bounded, other = np.split(state["iwa"], 3)
+        most = np.zeros(44, np.int64)
+        most[COUNTERS], most[[26, 27, 28]], most[[37, 39]] = 2**31 - 1, [m - 1, m, m - 1], n
+        most[[24, 35, 36, 42, 43]] = LINE_SEARCH_STEPS
+        least = np.where(np.arange(44) == 36, -1, 0)
+        layout, counts = state["isave"][:16], state["isave"]
+        good = (
+            np.array_equal(layout, self.state["isave"][:16])
+            and ((least <= counts) & (counts <= most))[16:].all()
+            and ((index >= 0) & (index < n) & (other >= 0) & (other < n) & (bounded == -1)).all()
+            and not state["lsave"][:3].any()
+            and state["lsave"][3] in (0, 1)
+            and tuple(state["task"]) in ((ITERATION, 0), (EVALUATE, 301), (EVALUATE, 302))
+            and (abs(state["line_task"]) < 1000).all()
+        )
+        if not good:
+            raise ValueError("isave, iwa, lsave or task are nothing that L-BFGS-B writes")
         copy_state(state, self.state)
 
     def iterations(self, function: Function) -> Iterator[tuple[Double, float]]:
@@ -68,6 +95,20 @@ class Lbfgsb:
         while True:
             if s["task"][0] == EVALUATE:  # at once, where a value was still missing when the state was kept
                 s["f"][...], s["g"][...] = function(s["x"])
+            self._step()
+            if s["task"][0] == ITERATION:
+                yield s["x"], float(s["f"])
+            elif s["task"][0] != EVALUATE:
+                return
+
+    def _step(self) -> None:
+        """Let the routine go on until it wants something.
+
+        Its dot products are BLAS's, which from 10,000 numbers on would add them up in another order with
+        every number of threads. They wait for memory, not for arithmetic: one thread loses little.
+        """
+        s = self.state
+        with one_blas_thread():
             _lbfgsb.setulb(
                 self.history,
                 s["x"],
@@ -87,10 +128,6 @@ class Lbfgsb:
                 LINE_SEARCH_STEPS,
                 s["line_task"],
             )
-            if s["task"][0] == ITERATION:
-                yield s["x"], float(s["f"])
-            elif s["task"][0] != EVALUATE:
-                return
 
     @property
     def done(self) -> int:
@@ -103,11 +140,16 @@ class Lbfgsb:
         return bool(self.state["task"][0] == CONVERGED)
 
 
-def copy_state(kept: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]) -> None:
-    """Copy arrays by name, if all are there and fit."""
+def fits(kept: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]) -> None:
+    """Raise ValueError unless arrays of all these names, shapes and types are there."""
     for name, array in state.items():
         found = kept.get(name)
         if found is None or found.shape != array.shape or found.dtype != array.dtype:
             raise ValueError(f"{name} is not that of this minimisation")
+
+
+def copy_state(kept: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]) -> None:
+    """Copy arrays by name, if all are there and fit."""
+    fits(kept, state)
     for name, array in state.items():
         array[...] = kept[name]

@@ -14,14 +14,15 @@ import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from npstyle._download import cache_folder
-from npstyle._files import written_whole
+from npstyle._files import TEMPORARY, written_whole
+from npstyle._npy import Member
 from npstyle.errors import UserError
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -65,11 +66,14 @@ def name_of(identity: Mapping[str, str]) -> str:
     return hashlib.sha256(json.dumps(dict(identity), sort_keys=True).encode()).hexdigest()[:24] + ".npz"
 
 
-def folder() -> Path:
-    """Where checkpoints are kept if no other place is named; what is older than a fortnight is removed."""
+def folder(tidy: bool = True) -> Path:
+    """Where checkpoints are kept if no other place is named.
+
+    To tidy up is to remove what is older than a fortnight, also what was left by runs killed while writing.
+    """
     found = cache_folder() / "checkpoints"
     found.mkdir(parents=True, exist_ok=True)
-    for path in found.glob("*.npz"):
+    for path in [*found.glob("*.npz"), *found.glob(TEMPORARY)] if tidy else []:
         with suppress(OSError):
             if time.time() - path.stat().st_mtime > FORTNIGHT:
                 path.unlink()
@@ -115,6 +119,8 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
         raise UserError(name, "no such file", "a checkpoint", "check the name")
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+            if sum(info.file_size for info in archive.infolist()) > os.fstat(file.fileno()).st_size:
+                raise ValueError("more in it than it is long")  # members may lie on one another
             meta = _meta(archive)
             state = {
                 info.filename[:-4]: _array(archive, info)
@@ -162,19 +168,10 @@ def _meta(archive: zipfile.ZipFile) -> dict[str, Any]:
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
     """One member, if its header promises what is there, and no more."""
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
-        raise ValueError(f"{info.filename} is compressed")
+        raise ValueError(f"{info.filename!a} is compressed")
     if not info.filename.endswith(".npy"):
-        raise ValueError(f"{info.filename} in it")
-    with archive.open(info) as member:
-        shape, _, dtype = _header(member)
-        size = int(np.prod(shape, dtype=object)) * dtype.itemsize
-        if dtype.kind not in "fiu" or size != info.file_size - member.tell():
-            raise ValueError(f"{info.filename} does not hold what it says")
-        return np.frombuffer(bytearray(member.read()), dtype).reshape(shape)
-
-
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(member)
-    reader = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}[version]
-    found: tuple[tuple[int, ...], bool, np.dtype[Any]] = reader(member)
-    return found
+        raise ValueError(f"{info.filename!a} in it")
+    member = Member(archive, info)
+    if member.dtype.kind not in "fiu":
+        raise ValueError(f"{info.filename!a} holds no numbers")
+    return np.asarray(member)

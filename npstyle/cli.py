@@ -19,20 +19,26 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from npstyle._terminal import DONE, FAILED, INTERRUPTED, TERMINATED, Parser, say, tell
 from npstyle.errors import UserError
-from npstyle.options import RECIPE, Parser, painting_parser, settings_from, shown
+from npstyle.options import RECIPE, painting_parser, settings_from, shown
 from npstyle.settings import PRESETS, STARTS, Settings
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from npstyle.pictures import Pictures
     from npstyle.run import Progress, StyleResult
     from npstyle.weights import Weights
 
-DONE, FAILED, INTERRUPTED, TERMINATED = 0, 1, 130, 143
+STUDY = ("reconstruct", "texture", "figure", "inspect")
 IMPATIENCE = 2.0  # seconds within which Ctrl-C pressed again means the same
+BLAS_BUFFER = 64e6  # bytes, with room to spare: OpenBLAS takes 32 MiB, and a stack has 8
+CANT_WRITE = (UserError, OSError, MemoryError)  # what becomes of a picture that has lost its place
 WORTH_TELLING = 10.0  # seconds; shorter runs are over before anyone plans for them
 
 
@@ -48,31 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(arguments)
     except (UserError, ImportError) as error:
-        _tell(f"npstyle: {error}")
+        tell(f"npstyle: {error}")
     except MemoryError as error:
         what = f" ({error})" if str(error) else ""
-        _tell(f"npstyle: memory: found too little{what}; expected more; try a smaller --size")
+        tell(f"npstyle: memory: found too little{what}; expected more; try a smaller --size")
     except KeyboardInterrupt:
-        _tell("\nnpstyle: interrupted before there was a picture; nothing was written")
+        tell("\nnpstyle: interrupted before there was a picture; nothing was written")
         return INTERRUPTED
     return FAILED
-
-
-def _tell(text: str) -> None:
-    """Print to standard error; that nobody listens there must not end a run."""
-    with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
-
-
-def _say(text: str) -> None:
-    """Print to standard output."""
-    try:
-        print(text, flush=True)
-    except BrokenPipeError:  # whoever read our output, head for example, has seen enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-    except OSError as error:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        raise UserError("standard output", str(error.strerror), "room to write to", "free some") from error
 
 
 def paint(argv: list[str]) -> int:
@@ -91,11 +80,14 @@ def paint(argv: list[str]) -> int:
     images.check_depth(output, options.depth)
     if options.alpha:
         images.check_alpha(output)
+    every = _checkpoint_every()
     with _shown_as_lines():
         pictures = _pictures(options, settings)
     H, W, _ = pictures.content.shape
     W, H = images.fitted_size(W, H, options.size)
     images.check_dimensions(output, W, H)
+    alpha = images.read_alpha(options.content) if options.alpha else None  # now, while the file is there
+    alpha = None if alpha is None else images.resize(alpha, W, H)
     memory = _memory_for(options, settings, pictures)
     weights = _weights(options, settings)
     if weights.random:
@@ -106,7 +98,7 @@ def paint(argv: list[str]) -> int:
         steps = f"{settings.iterations} iterations"
         if len(sizes) > 1:
             steps += f" at each of {len(sizes)} sizes from {sizes[0]} up"
-        _tell(f"{W} x {H} pixels, {steps}: about {_gigabytes(memory)} of memory")
+        tell(f"{W} x {H} pixels, {steps}: about {_gigabytes(memory)} of memory")
     began = time.monotonic()
     with _Bar(options, output) as bar, _signals() as signals, _shown_as_lines():
         result = stylize(
@@ -126,20 +118,21 @@ def paint(argv: list[str]) -> int:
             threads=options.threads,
             callback=bar.step,
             checkpoint=_checkpoint(options),
+            checkpoint_every=every,
             resume=options.resume is not None,
         )
         signals.no_more()
         bar.close()
-        _save(output, result, options, _text_of(options, settings, result), W, H)
+        _save(output, result, options, _text_of(options, settings, result), alpha)
         if result.diverged:
-            _tell(f"npstyle: {output}: {result.message}")
+            tell(f"npstyle: {output}: {result.message}")
         elif not options.quiet:
             _report(result, output, time.monotonic() - began)
     if result.diverged:
         return FAILED
     if result.interrupted:
         if not options.quiet and result.checkpoint and os.path.exists(result.checkpoint):
-            _tell("the same command with --resume goes on")
+            tell("the same command with --resume --overwrite goes on")
         return TERMINATED if signals.terminated else INTERRUPTED
     if result.checkpoint:
         with suppress(OSError):
@@ -175,10 +168,17 @@ def _checkpoint(options: argparse.Namespace) -> Path | None:
     from npstyle.checkpoint import folder
 
     try:
-        return folder()
+        return folder(tidy=options.resume is None)  # what is to be gone on from is never too old
     except OSError as error:
-        _tell(f"npstyle: checkpoint: found {error}; expected a folder to write to; going on without")
+        tell(f"npstyle: checkpoint: found {error}; expected a folder to write to; going on without")
         return None
+
+
+def _checkpoint_every() -> float:
+    """Seconds between two checkpoints; for those who test what becomes of a run that is killed."""
+    from npstyle.errors import number
+
+    return number("NPSTYLE_CHECKPOINT_EVERY", os.environ.get("NPSTYLE_CHECKPOINT_EVERY", 60))
 
 
 def _text_of(options: argparse.Namespace, settings: Settings, result: StyleResult) -> dict[str, str]:
@@ -249,7 +249,8 @@ def _memory_for(options: argparse.Namespace, settings: Settings, pictures: Pictu
         shape = fitted(pictures.content, size)
         return estimate.of_run(shape, styles, settings, options.convolution, options.threads, masks)
 
-    needed, free = bytes_at(options.size), estimate.available_memory()
+    needed = bytes_at(options.size)
+    free = _within_limit(estimate.available_memory(), options.threads)
     if free is None or needed <= free or options.force:
         return needed
     fitting = estimate.largest(lambda size: bytes_at(size) <= free, 16, max(pictures.content.shape[:2]))
@@ -257,6 +258,26 @@ def _memory_for(options: argparse.Namespace, settings: Settings, pictures: Pictu
     raise UserError(
         "memory", f"{_gigabytes(free)} free", f"about {_gigabytes(needed)}", f"{cure}, or --force to go on"
     )
+
+
+def _within_limit(free: float | None, threads: int | None) -> float | None:
+    """What is free, or what `ulimit -v` leaves if that is less.
+
+    BLAS asks for a buffer and a stack for each thread, again and again without end where it gets none.
+    """
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except (ImportError, OSError):
+        return free  # another system
+    if limit == resource.RLIM_INFINITY:
+        return free
+    from npstyle._threads import resolve
+
+    left = max(0.0, limit - pages * resource.getpagesize() - BLAS_BUFFER * (1 + resolve(threads)))
+    return left if free is None else min(free, left)
 
 
 def _gigabytes(number: float) -> str:
@@ -267,9 +288,9 @@ def _tell_what_is_slow(options: argparse.Namespace) -> None:
     from npstyle import _kernels
 
     if _kernels.IMPLEMENTATION == "reference":
-        _tell("npstyle: NPSTYLE_KERNELS=reference: plain NumPy, many times slower")
+        tell("npstyle: NPSTYLE_KERNELS=reference: plain NumPy, many times slower")
     elif options.threads and options.threads > 1 and not _kernels.OPENMP:
-        _tell("npstyle: --threads: built without OpenMP, so it runs on one thread")
+        tell("npstyle: --threads: built without OpenMP, so it runs on one thread")
 
 
 class _Signals:
@@ -315,14 +336,11 @@ def _save(
     result: StyleResult,
     options: argparse.Namespace,
     text: dict[str, str],
-    width: int,
-    height: int,
+    alpha: NDArray[Any] | None,
 ) -> None:
     """Write the picture; where that has become impossible during the run, write it somewhere else."""
     from npstyle import images
 
-    alpha = images.read_alpha(options.content) if options.alpha else None
-    alpha = None if alpha is None else images.resize(alpha, width, height)
     picture = result.pixels if options.depth == 16 else result.image
 
     def write(path: Path, overwrite: bool) -> None:
@@ -331,19 +349,23 @@ def _save(
     try:
         write(output, options.overwrite)
         return
-    except (UserError, MemoryError) as error:
-        first = (
-            error
-            if isinstance(error, UserError)
-            else UserError(f"output: {output}", "too little memory to write it", "more", "")
-        )
+    except CANT_WRITE as error:
+        first = _as_user_error(error, output)
     refuge = Path(tempfile.gettempdir(), f"npstyle-{secrets.token_hex(4)}-{output.stem[:50]}.png")
     try:
         write(refuge, overwrite=False)
-    except (UserError, MemoryError) as error:
+    except CANT_WRITE as error:
         cure = f"the picture is lost, as {refuge} can't be written either ({error})"
         raise UserError(first.name, first.found, first.expected, cure) from error
     raise UserError(first.name, first.found, first.expected, f"the picture is in {refuge}") from first
+
+
+def _as_user_error(error: BaseException, output: Path) -> UserError:
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError):  # the current folder itself is gone
+        return UserError(f"output: {output}", f"{error.strerror} on writing", "a folder", "choose another")
+    return UserError(f"output: {output}", "too little memory to write it", "more", "")
 
 
 def default_output(options: argparse.Namespace) -> Path:
@@ -357,12 +379,12 @@ def presets(argv: list[str]) -> int:
     parser.parse_args(argv)
     by_default, always = Settings(), ("content_layers", "style_layers", "content_weight", "style_weight")
     for name, settings in PRESETS.items():
-        _say(name)
+        say(name)
         for field in (option.replace("-", "_") for option in RECIPE):
             value = getattr(settings, field, None)
             differs = name == "default" or field in always or value != getattr(by_default, field, None)
             if value is not None and differs:
-                _say(f"    --{field.replace('_', '-'):<24}{shown(settings, field)}")
+                say(f"    --{field.replace('_', '-'):<24}{shown(settings, field)}")
     return DONE
 
 
@@ -373,37 +395,27 @@ def info(argv: list[str]) -> int:
     from npstyle._info import lines
 
     for name, value in lines():
-        _say(f"{name + ':':<12}{value}")
+        say(f"{name + ':':<12}{value}")
     return DONE
 
 
-def weights(argv: list[str]) -> int:
-    """List, fetch, convert, verify or normalise weights files."""
-    from npstyle import weights_command
+def _elsewhere(module: str, function: str = "main") -> Callable[[list[str]], int]:
+    """A subcommand of another module, which is imported when it is called."""
 
-    return weights_command.main(argv)
+    def command(argv: list[str]) -> int:
+        run: Callable[[list[str]], int] = getattr(import_module(f"npstyle.{module}"), function)
+        return run(argv)
 
-
-def gradcheck(argv: list[str]) -> int:
-    """Check every derivative, or show what a wrong one looks like."""
-    from npstyle import gradcheck_command
-
-    return gradcheck_command.main(argv)
-
-
-def show(argv: list[str]) -> int:
-    """Tell what pictures carry."""
-    from npstyle import show_command
-
-    return show_command.main(argv)
+    return command
 
 
 SUBCOMMANDS = {
     "info": info,
     "presets": presets,
-    "weights": weights,
-    "show": show,
-    "gradcheck": gradcheck,
+    "weights": _elsewhere("weights_command"),
+    "show": _elsewhere("show_command"),
+    "gradcheck": _elsewhere("gradcheck_command"),
+    **{name: _elsewhere("study_command", f"main_{name}") for name in STUDY},
 }
 
 
@@ -437,7 +449,7 @@ class _Bar:
         elif self.steps == 1 + self.FIRST and not self.told:
             left = (time.monotonic() - self.began) / self.FIRST * _work_left(progress)
             if left > WORTH_TELLING:
-                _tell(f"about {_duration(left)} to go")
+                tell(f"about {_duration(left)} to go")
 
     def save(self, progress: Progress) -> None:
         """The picture so far, beside the output: out.png, out-00050.png."""
@@ -446,8 +458,8 @@ class _Bar:
         path = self.output.with_stem(f"{self.output.stem}-{progress.iteration:05d}")
         try:
             images.write(path, progress.image)
-        except UserError as error:
-            _tell(f"npstyle: {error}; going on without pictures in between")
+        except CANT_WRITE as error:
+            tell(f"npstyle: {_as_user_error(error, path)}; going on without pictures in between")
             self.save_every = None
 
     def close(self) -> None:
@@ -474,7 +486,7 @@ def _duration(seconds: float) -> str:
 def _report(result: StyleResult, output: Path, seconds: float) -> None:
     H, W, _ = result.image.shape
     losses = f", loss {result.history[0]:.4g} -> {result.loss:.4g}" if result.history else ""
-    _say(f"{output}: {W} x {H} pixels, {result.message} in {seconds:.0f} s{losses}")
+    say(f"{output}: {W} x {H} pixels, {result.message} in {seconds:.0f} s{losses}")
 
 
 @contextmanager
@@ -491,9 +503,9 @@ def _shown_as_lines() -> Iterator[None]:
 
 
 def _show_as_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    _tell(f"npstyle: {message}")
+    tell(f"npstyle: {message}")
 
 
 def _show_in_a_frame(message: Warning | str, *_: Any, **__: Any) -> None:
     rule = "=" * 78
-    _tell(f"{rule}\nnpstyle: WARNING: {message}\n{rule}")
+    tell(f"{rule}\nnpstyle: WARNING: {message}\n{rule}")

@@ -228,8 +228,11 @@ class _Lbfgs:
         return {"unit": np.array(self.loss), **self.scipy.state}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        unit = state.get("unit")
+        if unit is None or unit.shape != () or not 0 < abs(float(unit)) < math.inf:
+            raise ValueError("unit is not that of this minimisation")
         self.scipy.restore(state)
-        self.loss = float(state["unit"])
+        self.loss = float(unit)
 
     @property
     def done(self) -> int:
@@ -246,7 +249,8 @@ class _Lbfgs:
             # The routine begins at the start, where the loss is known already.
             loss, gradient = self.first or function(x)
             self.first = None
-            return loss / self.loss, np.divide(gradient.reshape(-1), self.loss, dtype=np.float64)
+            with np.errstate(over="ignore"):  # a unit from a file may be anything above 0
+                return loss / self.loss, np.divide(gradient.reshape(-1), self.loss, dtype=np.float64)
 
         for x, value in self.scipy.iterations(scaled):
             yield x, value * self.loss

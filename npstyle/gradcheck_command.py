@@ -7,25 +7,22 @@ Exit status: 0 all gradients are right, 1 one is wrong, whether a mistake was pl
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npstyle import layers, losses, objective
-from npstyle.errors import UserError
+from npstyle._terminal import DONE, FAILED, Parser, say
 from npstyle.gradcheck import BOUNDS, Compared, adjoint, directional
 from npstyle.layers import Array
 from npstyle.settings import Settings
 from npstyle.vgg import VGG19
 from npstyle.weights import Weights, load_weights
 
-DONE, WRONG, USAGE = 0, 1, 2
 Changed = Callable[[Any], Any]
 
 
@@ -335,12 +332,6 @@ def planted(name: str | None) -> Iterator[None]:
             setattr(owner, attribute, value)
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        line = " ".join(message.split())
-        self.exit(USAGE, f"npstyle: wrong usage: {line}; see {self.prog} --help\n")
-
-
 def main(argv: list[str]) -> int:
     """Do what the words after `npstyle gradcheck` say, and return the exit status."""
     options = _parser().parse_args(argv)
@@ -348,21 +339,21 @@ def main(argv: list[str]) -> int:
         _list()
         return DONE
     if options.mistake:
-        _say(f"planted: {options.mistake}: {MISTAKES[options.mistake].about}")
+        say(f"planted: {options.mistake}: {MISTAKES[options.mistake].about}")
     wanted = [check for check in CHECKS if check.name in (options.names or NAMES)]
-    _say(f"{'check':20}{'by':13}{'analytic':>18}{'numeric':>18}{'error':>9}{'bound':>8}  verdict")
+    say(f"{'check':20}{'by':13}{'analytic':>18}{'numeric':>18}{'error':>9}{'bound':>8}  verdict")
     with planted(options.mistake):
         wrong = sum(not _is_right(check) for check in wanted)
     count = f"{len(wanted)} check" + "s" * (len(wanted) != 1)
-    _say(f"{count}, {wrong} found something wrong" if wrong else f"{count}, all right")
-    return WRONG if wrong else DONE
+    say(f"{count}, {wrong} found something wrong" if wrong else f"{count}, all right")
+    return FAILED if wrong else DONE
 
 
 NAMES = list(dict.fromkeys(check.name for check in CHECKS))
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parser() -> Parser:
+    parser = Parser(
         prog="npstyle gradcheck",
         description="Compare every derivative with its function, in float64.",
         epilog="Exit status: 0 all gradients are right, 1 one is wrong (so with --break), 2 wrong usage.",
@@ -384,12 +375,12 @@ def _name(text: str) -> str:
 
 
 def _list() -> None:
-    _say("checks:")
+    say("checks:")
     for check in CHECKS:
-        _say(f"  {check.name:26}{check.by:13}{check.about}".rstrip())
-    _say("mistakes, for --break:")
+        say(f"  {check.name:26}{check.by:13}{check.about}".rstrip())
+    say("mistakes, for --break:")
     for name, mistake in MISTAKES.items():
-        _say(f"  {name:26}{mistake.about}")
+        say(f"  {name:26}{mistake.about}")
 
 
 def _is_right(check: Check) -> bool:
@@ -397,19 +388,8 @@ def _is_right(check: Check) -> bool:
     analytic, numeric = compared = check.compare()
     bound = BOUNDS[check.by]
     right = compared.error < bound  # not so of a NaN
-    _say(
+    say(
         f"{check.name:20}{check.by:13}{analytic:18.10g}{numeric:18.10g}{compared.error:9.0e}{bound:8.0e}  "
         + ("right" if right else "WRONG")
     )
     return right
-
-
-def _say(text: str) -> None:
-    """Print to standard output."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        if not isinstance(error, BrokenPipeError):  # whoever read our output has seen enough
-            name, found = "standard output", str(error.strerror)
-            raise UserError(name, found, "room to write to", "free some") from error

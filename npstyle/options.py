@@ -6,14 +6,13 @@ import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from npstyle._terminal import Parser
 from npstyle._version import __version__
 from npstyle.architecture import CONVOLUTION_METHODS
 from npstyle.errors import UserError
 from npstyle.settings import CHOICES, PRESETS, STARTS, Settings, preset
-
-USAGE = 2
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -77,11 +76,6 @@ examples:
   npstyle presets                                    recipes by name
   npstyle info                                       versions, processor, weights
 """
-
-
-class Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"npstyle: wrong usage: {message}; see npstyle --help\n")
 
 
 def painting_parser() -> argparse.ArgumentParser:

@@ -305,10 +305,11 @@ class _Keeper:
     """Writes a checkpoint every so often, and takes up the one that is there."""
 
     def __init__(self, path: Path, every: float, identity: dict[str, str]) -> None:
-        self.path = path / checkpoints.name_of(identity) if path.is_dir() else path
+        self.path = path / checkpoints.name_of(identity) if os.path.isdir(path) else path
         self.every = every
         self.identity = identity
         self.next = time.monotonic() + every
+        self.failed = False
 
     def read(self) -> Checkpoint:
         found = checkpoints.read(self.path)
@@ -322,12 +323,18 @@ class _Keeper:
         try:
             checkpoints.write(self.path, Checkpoint(self.identity, scale, done, state))
         except UserError as error:
-            warnings.warn(f"{error}; going on without checkpoints", CheckpointWarning, stacklevel=2)
-            self.next = math.inf
+            if not self.failed:  # said once; what is to be written at once is tried all the same
+                warnings.warn(f"{error}; going on without checkpoints", CheckpointWarning, stacklevel=2)
+            self.next, self.failed = math.inf, True
             return
+        self.failed = False
         now = time.monotonic()
         # Large pictures have large states: no more than a twentieth of the time goes into writing them.
         self.next = now + max(self.every, 20 * (now - began))
+
+
+# What the checkpoint of a scale that has not begun holds instead of a descent's state.
+BEFORE = "before"
 
 
 class _Run:
@@ -366,18 +373,21 @@ class _Run:
         """From the first scale, or from the checkpoint, to the last, or to Ctrl-C."""
         kept = self.keeper.read() if resume and self.keeper else None
         outcome: Outcome | None = None
+        before: Array | None = None
         painted = self.full
         for scale, size in enumerate(self.sizes, 1):
             if kept and scale < kept.scale:
                 continue
+            mine = kept if kept and scale == kept.scale else None
             try:
-                outcome = self._descend(scale, size, outcome, kept if kept and scale == kept.scale else None)
+                before = self._begin(scale, before, mine)
+                outcome = self._descend(scale, size, before, mine)
             except (KeyboardInterrupt, MemoryError) as error:
                 if outcome is None:
                     raise  # there is nothing yet that is worth keeping
                 outcome = _ended(outcome, error)
                 break
-            painted = size
+            painted, before = size, outcome.pixels
             if outcome.ended_early:
                 break
         if outcome is None:
@@ -386,10 +396,29 @@ class _Run:
             )
         return self._shown(outcome, painted)
 
+    def _begin(self, scale: int, before: Array | None, kept: Checkpoint | None) -> Array | None:
+        """The picture a scale starts from, kept for whoever is interrupted before its first iteration."""
+        if kept:
+            self.done = kept.done
+            before = kept.state.get(BEFORE)
+            w, h = self.sizes[scale - 2]
+            if before is not None and (scale == 1 or before.shape != (h, w, 3) or before.dtype != np.float32):
+                raise self._another(f"{before.dtype} array of shape {before.shape} before scale {scale}")
+            return before
+        if self.keeper and before is not None:
+            self.keeper.write(scale, self.done, {BEFORE: before}, at_once=True)
+        return before
+
+    def _another(self, why: str) -> UserError:
+        name = f"checkpoint: {self.keeper.path}" if self.keeper else "checkpoint"
+        return UserError(name, f"something else ({why})", "one of this run", "begin again")
+
     def _shown(self, outcome: Outcome, painted: tuple[int, int]) -> StyleResult:
         """The result, enlarged where the run ended at a smaller scale."""
         pixels: Array = outcome.pixels
         message = outcome.message
+        if len(self.sizes) > 1 and not outcome.ended_early:
+            message += f" at the last of {len(self.sizes)} sizes"
         if painted != self.full:
             pixels = images.resize(pixels, *self.full)
             message += f"; the picture is enlarged from {painted[0]} x {painted[1]} pixels"
@@ -406,13 +435,13 @@ class _Run:
         )
 
     def _descend(
-        self, scale: int, size: tuple[int, int], before: Outcome | None, kept: Checkpoint | None
+        self, scale: int, size: tuple[int, int], before: Array | None, kept: Checkpoint | None
     ) -> Outcome:
         """One scale."""
         w, h = size
         content, styles, masks, keep = self._at(w, h)
         objective = Objective(self.network, content, styles, self.settings, self.blend, *masks)
-        start = self._start(content, w, h) if before is None else images.resize(before.pixels, w, h)
+        start = self._start(content, w, h) if before is None else images.resize(before, w, h)
         if keep is not None:
             start = keep[:, :, None] * content + (1 - keep[:, :, None]) * start
         finish = self._finisher(w, h)
@@ -427,12 +456,11 @@ class _Run:
                 self.callback(Progress(*at, loss, terms, pixels, finish))
 
         evaluation = _Evaluation(objective, self.grey, keep)
+        state = kept.state if kept and BEFORE not in kept.state else None
         try:
-            descent = Descent(evaluation, start, self.settings, after_iteration, kept.state if kept else None)
+            descent = Descent(evaluation, start, self.settings, after_iteration, state)
         except ValueError as error:
-            name = f"checkpoint: {self.keeper.path}" if self.keeper else "checkpoint"
-            raise UserError(name, f"something else ({error})", "one of this run", "begin again") from error
-        self.done = kept.done if kept else self.done
+            raise self._another(str(error)) from error
         outcome = descent.outcome()
         if outcome.interrupted and self.keeper:
             self.keeper.write(scale, self.done, descent.state, at_once=True)

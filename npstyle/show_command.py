@@ -5,34 +5,24 @@ Exit status as of `npstyle`: 0 done, 1 a file can't be read, 2 wrong usage.
 
 from __future__ import annotations
 
-import argparse
 import os
 import re
 import shlex
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from npstyle._terminal import DONE, FAILED, Parser, say, tell
 from npstyle._version import __version__
 from npstyle.errors import UserError
-
-DONE, FAILED, USAGE = 0, 1, 2
 
 # What is stored beside options: npstyle's version, and whatever else there is to say of the run.
 FACTS = ("version", "note")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        line = " ".join(message.split())
-        self.exit(USAGE, f"npstyle: wrong usage: {line}; see {self.prog} --help\n")
-
-
 def main(argv: list[str]) -> int:
     """Tell of each file, and return the exit status. One that can't be read does not keep the others back."""
-    parser = _Parser(
+    parser = Parser(
         prog="npstyle show",
         description="What pictures carry: size, colours, and how npstyle made them.",
         allow_abbrev=False,
@@ -43,10 +33,10 @@ def main(argv: list[str]) -> int:
         try:
             lines = list(_lines(path))
         except UserError as error:
-            _tell(f"npstyle: {error}")
+            tell(f"npstyle: {error}")
             status = FAILED
         else:
-            _say("\n".join([f"{path}", *(f"    {name + ':':<10}{value}" for name, value in lines)]))
+            say("\n".join([f"{path}", *(f"    {name + ':':<10}{value}" for name, value in lines)]))
     return status
 
 
@@ -144,20 +134,3 @@ def _split(value: str) -> list[str]:
 def _damaged(what: str) -> UserError:
     found = f"{what!r} among the settings"
     return UserError("settings", found, "those that npstyle wrote", "take another copy")
-
-
-def _say(text: str) -> None:
-    """Print to standard output."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        if isinstance(error, BrokenPipeError):  # whoever read our output, head for example, has seen enough
-            return
-        raise UserError("standard output", str(error.strerror), "room to write to", "free some") from error
-
-
-def _tell(text: str) -> None:
-    """Print to standard error; that nobody listens there must not end anything."""
-    with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)

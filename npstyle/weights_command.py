@@ -10,11 +10,11 @@ import argparse
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from npstyle import _download
+from npstyle._terminal import DONE, FAILED, Parser, say, tell
 from npstyle.architecture import CONVOLUTIONS, POOLING_METHODS, convolutions_up_to, deepest
 from npstyle.errors import UserError, number, one_of, whole_number
 
@@ -26,14 +26,6 @@ if TYPE_CHECKING:
 
     from npstyle._download import Entry
     from npstyle.weights import Weights
-
-DONE, FAILED, USAGE = 0, 1, 2
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        line = " ".join(message.split())
-        self.exit(USAGE, f"npstyle: wrong usage: {line}; see {self.prog} --help\n")
 
 
 def main(argv: list[str]) -> int:
@@ -47,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     from npstyle.calibration import FLOOR
     from npstyle.weights import PREPARATIONS
 
-    parser = _Parser(prog="npstyle weights", description="Files with VGG19's filters.", allow_abbrev=False)
+    parser = Parser(prog="npstyle weights", description="Files with VGG19's filters.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, does: Callable[[argparse.Namespace], int], text: str) -> Any:
@@ -109,14 +101,14 @@ def _list(options: argparse.Namespace) -> int:
     for entry in _download.registry():
         about = f"about {entry.megabytes} MB" if entry.megabytes else "of unknown size"
         copies = list(_copies(entry))
-        _say(f"{entry.name}:" + (f" absent, {about}" if not copies else ""))
+        say(f"{entry.name}:" + (f" absent, {about}" if not copies else ""))
         for path, state in copies:
-            _say(f"  {state}, {path.stat().st_size / 1e6:.0f} MB, {path}")
-    _say(f"project folder: {_download.project_folder()}")
-    _say(f"cache: {_download.cache_folder()}")
+            say(f"  {state}, {path.stat().st_size / 1e6:.0f} MB, {path}")
+    say(f"project folder: {_download.project_folder()}")
+    say(f"cache: {_download.cache_folder()}")
     named = os.environ.get("NPSTYLE_WEIGHTS")
     missing = ", no file of that name" if named and not os.path.isfile(os.path.expanduser(named)) else ""
-    _say(f"NPSTYLE_WEIGHTS: {named or 'not set'}{missing}")
+    say(f"NPSTYLE_WEIGHTS: {named or 'not set'}{missing}")
     return DONE
 
 
@@ -140,14 +132,14 @@ def _fetch(options: argparse.Namespace) -> int:
     one_of("name", name, entries)
     for path, state in _copies(entries[name]):
         if state == "intact":
-            _say(str(path))
+            say(str(path))
             return DONE
     progress = sys.stderr is not None and sys.stderr.isatty()
     fetched, failures = _download.fetch_any(progress, [entries[name]])
     if fetched is None:
         cure = f"fetch it on another machine and put it into {_download.cache_folder()}"
         raise UserError(f"weights: {name}", "; ".join(failures) or "no address", "a download", cure)
-    _say(str(fetched))
+    say(str(fetched))
     return DONE
 
 
@@ -157,7 +149,7 @@ def _convert(options: argparse.Namespace) -> int:
     check_target(options.target, options.overwrite)
     weights = read_weights(options.source, preparation=options.preparation)
     written = write_weights(options.target, weights, options.overwrite)
-    _say(f"{written}: {_summary(weights)}, from {weights.source}")
+    say(f"{written}: {_summary(weights)}, from {weights.source}")
     return DONE
 
 
@@ -169,10 +161,10 @@ def _verify(options: argparse.Namespace) -> int:
     wrong = 0
     for path in files:
         try:
-            _say(_verified(path, options.preparation))
+            say(_verified(path, options.preparation))
         except UserError as error:
             wrong += 1
-            _tell(f"npstyle: {error}")
+            tell(f"npstyle: {error}")
     return FAILED if wrong else DONE
 
 
@@ -226,8 +218,8 @@ def _normalise(options: argparse.Namespace) -> int:
     scaled = normalised(weights, pictures, options.floor, options.pooling)
     written = write_weights(options.target, scaled, options.overwrite)
     for line in _table(before, mean_activations(scaled, pictures, options.pooling)):
-        _say(line)
-    _say(f"{written}: {_summary(scaled)}")
+        say(line)
+    say(f"{written}: {_summary(scaled)}")
     return DONE
 
 
@@ -243,23 +235,3 @@ def _table(
         numbers = [f(means[name]) for means in (before, after) for f in (np.min, np.median, np.max)]
         other = np.count_nonzero(np.abs(after[name] - 1) > 0.01)
         yield f"{name:9}" + "".join(f"{value:9.3g}" for value in numbers) + f"{other:9}"
-
-
-def _say(text: str) -> None:
-    """Print to standard output."""
-    try:
-        print(text, flush=True)
-    except OSError as error:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        if not isinstance(
-            error, BrokenPipeError
-        ):  # whoever read our output, head for example, has seen enough
-            raise UserError(
-                "standard output", str(error.strerror), "room to write to", "free some"
-            ) from error
-
-
-def _tell(text: str) -> None:
-    """Print to standard error; that nobody listens there must not end anything."""
-    with suppress(OSError):
-        print(text, file=sys.stderr, flush=True)

@@ -289,7 +289,8 @@ def start_in_terminal(folder: Path, *arguments: str) -> tuple[subprocess.Popen[b
 
 
 def test_ctrl_c_saves_the_picture_so_far_and_the_bar_shows_the_loss(folder: Path) -> None:
-    process, terminal = start_in_terminal(folder, "--iterations", "100000")
+    # Adam never comes to an end by itself.
+    process, terminal = start_in_terminal(folder, "--iterations", "100000", "--optimizer", "adam")
     try:
         wait_for_progress(terminal, b"/100000 ")
         wait_for_progress(terminal, b"loss ")
@@ -351,7 +352,7 @@ def test_an_interrupted_run_goes_on_to_the_same_picture(
         monkeypatch.setattr(cli._Bar, "step", interrupt)
         more = [] if at == 3 else ["--resume", "--overwrite"]
         assert cli.main([*command, "-o", "parts.png", *more]) == 130
-        assert "the same command with --resume goes on" in capsys.readouterr().err
+        assert "the same command with --resume --overwrite goes on" in capsys.readouterr().err
     monkeypatch.setattr(cli._Bar, "step", step)
     assert cli.main([*command, "-o", "parts.png", "--resume", "--overwrite"]) == 0
     whole, parts = (np.asarray(Image.open(folder / name)) for name in ("whole.png", "parts.png"))

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize, rosen, rosen_der
 
-from npstyle._lbfgsb import Lbfgsb
+from npstyle._lbfgsb import COUNTERS, Lbfgsb
 
 Array = NDArray[Any]
 START = np.random.default_rng(0).uniform(-2, 2, 60)
@@ -61,6 +61,22 @@ def test_taken_up_again_it_takes_the_same_steps(after: int) -> None:
     second.restore(kept)
     found = [x.copy() for x, _ in islice(second.iterations(function), 60 - after)]
     np.testing.assert_array_equal(found, expected[after:])
+
+
+@pytest.mark.parametrize("array", ["isave", "iwa", "lsave", "task"])
+@pytest.mark.parametrize("number", [2**30, -(2**30)])
+def test_a_forged_state_is_refused(array: str, number: int) -> None:
+    """Its places in memory are the routine's word alone."""
+    lbfgs = Lbfgsb(START, 10)
+    for _ in islice(lbfgs.iterations(function), 15):
+        pass
+    for place in range(lbfgs.state[array].size):
+        forged = {name: kept.copy() for name, kept in lbfgs.state.items()}
+        forged[array][place] = number
+        if array == "isave" and place in COUNTERS and number > 0:
+            continue  # nothing is looked up by them
+        with pytest.raises(ValueError, match="nothing that L-BFGS-B writes"):
+            Lbfgsb(START, 10).restore(forged)
 
 
 def test_a_state_of_something_else_is_refused() -> None:

@@ -1,0 +1,429 @@
+"""What comes between a run and its end: kills, signals, full disks, clocks, other runs."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+import soak
+from npstyle import Settings, checkpoint, cli
+from npstyle._lbfgsb import Lbfgsb
+from npstyle.descent import Descent
+from npstyle.objective import Objective
+
+Array = NDArray[Any]
+Patch = pytest.MonkeyPatch
+Captured = pytest.CaptureFixture[str]
+
+FAST = ["--weights", "random", "--style-layers", "conv1_1", "--content-layers", "conv1_2"]
+COMMAND = ["photo.png", "painting.png", *FAST, "--iterations", "4", "--smallest", "34", "--quiet"]
+STEP = cli._Bar.step
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: Patch) -> Path:
+    """The current folder, with a photograph and a painting."""
+    rng = np.random.default_rng(0)
+    for name, shape in (("photo.png", (32, 48, 4)), ("painting.png", (40, 40, 3))):
+        Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def whole(folder: Path) -> bytes:
+    """The picture of the run that nothing comes between."""
+    assert cli.main([*COMMAND, "-o", "whole.png", "--no-checkpoint"]) == 0
+    return (folder / "whole.png").read_bytes()
+
+
+def at_iteration(number: int, does: Callable[[], None], monkeypatch: Patch) -> None:
+    def step(self: Any, progress: Any) -> None:
+        STEP(self, progress)
+        if progress.iteration == number:
+            does()
+
+    monkeypatch.setattr(cli._Bar, "step", step)
+
+
+def resumed(folder: Path, monkeypatch: Patch) -> bytes:
+    monkeypatch.setattr(cli._Bar, "step", STEP)
+    assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume"]) == 0
+    return (folder / "out.png").read_bytes()
+
+
+def program(*arguments: str, limit: tuple[int, int] | None = None, **environment: str) -> Any:
+    """The command line in a process of its own, below one limit of the system."""
+    return subprocess.run(
+        [sys.executable, "-m", "npstyle", *arguments],
+        env={**os.environ, **environment},
+        preexec_fn=limit and (lambda: resource.setrlimit(limit[0], (limit[1], limit[1]))),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def refuge_in(told: str) -> Path:
+    return Path(told.split("the picture is in ")[1].strip())
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_killed_at_random_moments_it_goes_on_to_the_same_picture(tmp_path: Path, optimizer: str) -> None:
+    soak.make_pictures(tmp_path)
+    expected, seconds = soak.undisturbed(tmp_path, optimizer, 40)
+    told = soak.killed(tmp_path, optimizer, 40, random.Random(1), longest=0.8 * seconds)
+    assert told.kills > 0
+    assert told.picture == expected
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [([signal.SIGTERM], 143), ([signal.SIGINT] * 2, 130)],
+    ids=["SIGTERM", "Ctrl-C twice"],
+)
+@pytest.mark.parametrize("iteration", [3, 4, 7])
+def test_ended_from_outside_picture_and_state_are_saved(
+    folder: Path, whole: bytes, signals: list[signal.Signals], status: int, iteration: int, monkeypatch: Patch
+) -> None:
+    def raise_all() -> None:
+        for one in signals:
+            signal.raise_signal(one)
+
+    at_iteration(iteration, raise_all, monkeypatch)
+    assert cli.main([*COMMAND, "-o", "out.png"]) == status
+    with Image.open(folder / "out.png") as image:
+        assert image.size == (48, 32)
+    assert resumed(folder, monkeypatch) == whole
+
+
+@pytest.mark.parametrize("where", ["__init__", "__call__"], ids=["targets", "first evaluation"])
+def test_ctrl_c_between_two_sizes_goes_on_from_there(
+    folder: Path, whole: bytes, where: str, monkeypatch: Patch, capsys: Captured
+) -> None:
+    original = getattr(Objective, where)
+    ended: list[bool] = []
+
+    def interrupted(self: Objective, *arguments: Any) -> Any:
+        if ended:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *arguments)
+
+    at_iteration(4, lambda: ended.append(True), monkeypatch)
+    monkeypatch.setattr(Objective, where, interrupted)
+    arguments = [argument for argument in COMMAND if argument != "--quiet"]
+    assert cli.main([*arguments, "-o", "out.png"]) == 130
+    told = capsys.readouterr()
+    assert "enlarged from 34 x 23" in told.out
+    assert "the same command with --resume" in told.err
+    monkeypatch.setattr(Objective, where, original)
+    assert resumed(folder, monkeypatch) == whole
+
+
+def test_what_is_kept_between_two_sizes_must_fit(folder: Path, monkeypatch: Patch, capsys: Captured) -> None:
+    at_iteration(3, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
+    assert cli.main([*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]) == 130
+    kept = checkpoint.read("kept.npz")
+    for scale, shape in ((1, (23, 34, 3)), (2, (23, 35, 3)), (2, (3,))):
+        state = {"before": np.zeros(shape, np.float32)}
+        checkpoint.write("kept.npz", kept._replace(scale=scale, state=state))
+        assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume", "kept.npz"]) == 1
+        told = capsys.readouterr().err
+        assert told.startswith("npstyle: checkpoint: kept.npz: found something else (float32 array of shape")
+        assert told.count("\n") == 1
+
+
+def test_ctrl_c_while_the_first_targets_are_computed(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    def interrupted(self: Objective, *_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Objective, "__init__", interrupted)
+    assert cli.main([*COMMAND, "-o", "out.png"]) == 130
+    assert "nothing was written" in capsys.readouterr().err
+    assert not (folder / "out.png").exists()
+
+
+@pytest.mark.parametrize("given", ["soon", "-1", "nan"])
+def test_the_time_between_checkpoints_is_a_number(folder: Path, given: str, capsys: Captured) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NPSTYLE_CHECKPOINT_EVERY", given)
+        assert cli.main([*COMMAND, "-o", "out.png"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"npstyle: NPSTYLE_CHECKPOINT_EVERY: found '{given}'; expected a finite number")
+    assert told.count("\n") == 1
+
+
+def test_without_room_for_checkpoints_the_run_goes_on(folder: Path, whole: bytes) -> None:
+    """No file larger than 100 kB: the state is larger, the picture is not."""
+    limit = resource.RLIMIT_FSIZE, 100_000
+    where = ["-o", "out.png", "--checkpoint", "kept.npz"]
+    done = program(*COMMAND, *where, limit=limit, NPSTYLE_CHECKPOINT_EVERY="0")
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert done.stderr == (
+        "npstyle: checkpoint: kept.npz: found File too large on writing; expected room to write; "
+        "choose another place; going on without checkpoints\n"
+    )
+    assert (folder / "out.png").read_bytes() == whole
+    assert not list(folder.glob(".npstyle-*"))
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one page: whether there is room to write shows only with more than that."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(disk)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("not permitted to mount a small disk")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk(folder: Path, full_disk: Path, whole: bytes) -> None:
+    where = ["-o", "disk/out.png", "--checkpoint", "disk/kept.npz"]
+    done = program(*COMMAND, *where, NPSTYLE_CHECKPOINT_EVERY="0")
+    assert (done.returncode, done.stdout) == (1, "")
+    warned, failed = done.stderr.splitlines()
+    assert "kept.npz: found No space left on device on writing" in warned
+    assert warned.endswith("going on without checkpoints")
+    assert "out.png: found No space left on device on writing" in failed
+    assert refuge_in(failed).read_bytes() == whole
+    refuge_in(failed).unlink()
+    assert not list(full_disk.iterdir())
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
+def test_a_limit_of_memory_is_found_before_the_run(folder: Path) -> None:
+    Image.fromarray(np.zeros((300, 400, 3), np.uint8)).save("large.png")
+    command = ["large.png", "painting.png", "--weights", "random", "--threads", "1", "-o", "out.png"]
+    done = program(*command, limit=(resource.RLIMIT_AS, 600_000_000), OPENBLAS_NUM_THREADS="1")
+    assert done.returncode == 1
+    assert done.stderr.startswith("npstyle: memory: found ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_only_what_is_left_below_the_limit_is_free(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert cli._within_limit(5e9, 1) == 5e9
+    assert cli._within_limit(None, 1) is None
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (10**14, 10**14))
+    assert cli._within_limit(5e9, 1) == 5e9
+    assert 0.99e14 < (cli._within_limit(None, 1) or 0) < 1e14
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (10**6, 10**6))
+    assert cli._within_limit(5e9, 1) == 0
+
+
+def test_clocks_that_jump_change_nothing(folder: Path, whole: bytes, monkeypatch: Patch) -> None:
+    dice, clock = random.Random(0), time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + dice.uniform(-1e9, 1e9))
+    monkeypatch.setenv("NPSTYLE_CHECKPOINT_EVERY", "0")
+    at_iteration(6, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
+    assert cli.main([*COMMAND, "-o", "out.png"]) == 130
+    assert resumed(folder, monkeypatch) == whole
+
+
+def test_old_checkpoints_and_halves_of_them_are_removed_but_not_what_is_resumed(
+    folder: Path, whole: bytes, alone: Path, monkeypatch: Patch
+) -> None:
+    at_iteration(3, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
+    assert cli.main([*COMMAND, "-o", "out.png"]) == 130
+    [kept] = (alone / "checkpoints").iterdir()
+    others = [kept.with_name(name) for name in ("old.npz", ".npstyle-12345678.tmp", "other.txt", "new.npz")]
+    for path in others:
+        path.touch()
+    for path in (kept, *others[:3]):
+        os.utime(path, (0, 0))
+    assert resumed(folder, monkeypatch) == whole
+    assert all(path.exists() for path in others)
+    assert checkpoint.folder() == kept.parent
+    assert [path.exists() for path in others] == [False, False, True, True]
+
+
+def start_two(*more: str) -> list[tuple[int, str]]:
+    """The same output at once, of two seeds: exit status and standard error of each."""
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "npstyle", *COMMAND, "--seed", seed, "-o", "out.png", *more],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for seed in "12"
+    ]
+    return [(process.returncode, told) for process in both for _, told in [process.communicate(timeout=100)]]
+
+
+def pictures_of_two_seeds() -> list[bytes]:
+    for seed in "12":
+        assert cli.main([*COMMAND, "--seed", seed, "-o", f"{seed}.png"]) == 0
+    return [Path(f"{seed}.png").read_bytes() for seed in "12"]
+
+
+def test_of_two_runs_with_one_output_one_wins(folder: Path) -> None:
+    pictures = pictures_of_two_seeds()
+    ended = start_two()
+    assert sorted(status for status, _ in ended) == [0, 1]
+    winner = [status for status, _ in ended].index(0)
+    assert Path("out.png").read_bytes() == pictures[winner]
+    assert ended[winner][1] == ""
+    told = ended[1 - winner][1]
+    assert "out.png: found a file of that name" in told
+    assert told.count("\n") == 1
+    if "the picture is in" in told:  # else it was found before the run
+        assert refuge_in(told).read_bytes() == pictures[1 - winner]
+        refuge_in(told).unlink()
+
+
+def test_of_two_runs_that_overwrite_a_whole_picture_stays(folder: Path) -> None:
+    pictures = pictures_of_two_seeds()
+    assert start_two("--overwrite") == [(0, ""), (0, "")]
+    assert Path("out.png").read_bytes() in pictures
+    assert not list(folder.glob(".npstyle-*"))
+
+
+@pytest.mark.parametrize("output", ["gone/out.png", "out.png"], ids=["the output's", "the current one"])
+def test_a_folder_that_vanishes_during_the_run(
+    folder: Path, whole: bytes, output: str, monkeypatch: Patch, capsys: Captured
+) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    inputs = [str(folder / name) for name in COMMAND[:2]]
+    if output == "out.png":
+        monkeypatch.chdir(gone)
+    at_iteration(2, lambda: shutil.rmtree(gone), monkeypatch)
+    more = ["--save-every", "3", "--checkpoint", str(gone / "kept.npz")]
+    monkeypatch.setenv("NPSTYLE_CHECKPOINT_EVERY", "0")
+    assert cli.main([*inputs, *COMMAND[2:], "-o", output, *more]) == 1
+    *warned, failed = capsys.readouterr().err.splitlines()
+    assert sorted(line.split("; ")[-1] for line in warned) == [
+        "going on without checkpoints",
+        "going on without pictures in between",
+    ]
+    assert "out.png: found No such file or directory" in failed
+    assert refuge_in(failed).read_bytes() == whole
+    refuge_in(failed).unlink()
+    os.chdir(folder)  # before monkeypatch looks for the folder that it would leave
+
+
+def test_a_photograph_that_vanishes_takes_its_transparency_not_along(
+    folder: Path, monkeypatch: Patch
+) -> None:
+    alpha = np.asarray(Image.open("photo.png"))[..., 3]
+    at_iteration(2, (folder / "photo.png").unlink, monkeypatch)
+    assert cli.main([*COMMAND, "-o", "out.png", "--alpha"]) == 0
+    np.testing.assert_array_equal(np.asarray(Image.open("out.png"))[..., 3], alpha)
+
+
+class Liar:
+    """Half the square of the distance to 0; from some call on its gradient points the wrong way."""
+
+    terms: Mapping[str, float] = {}
+
+    def __init__(self, honest: int) -> None:
+        self.honest = honest
+
+    def __call__(self, pixels: ArrayLike) -> tuple[float, Array]:
+        x = np.asarray(pixels)
+        weights = np.linspace(0.01, 1, x.size, dtype=np.float32).reshape(x.shape)
+        self.honest -= 1
+        sign = 1 if self.honest >= 0 else -1
+        return float(0.5 * np.sum(weights * x * x)), np.float32(sign) * weights * x
+
+
+def test_a_line_search_that_goes_wrong_keeps_the_best_picture() -> None:
+    start = np.linspace(1, 255, 6 * 5 * 3).reshape(6, 5, 3)
+    outcome = Descent(Liar(5), start, Settings(iterations=100)).outcome()
+    assert "no step lowers the loss any more" in outcome.message
+    assert 1 < len(outcome.history) < 100
+    assert outcome.loss == min(outcome.history)
+    assert Liar(1)(outcome.pixels)[0] == pytest.approx(outcome.loss, rel=1e-6)
+
+
+SPAWN = """
+import multiprocessing
+import sys
+import numpy as np
+from npstyle import stylize
+
+def painted(seed):
+    rng = np.random.default_rng(seed)
+    photo, painting = rng.uniform(0, 255, (32, 32, 3)), rng.uniform(0, 255, (32, 32, 3))
+    return stylize(photo, painting, weights="random", iterations=1, threads=2).image.tobytes()
+
+if __name__ == "__main__":
+    here = painted(0)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(painted, [0, 1]) == [here, painted(1)]
+    print("the same")
+"""
+
+
+def test_processes_may_be_spawned_after_a_run(tmp_path: Path) -> None:
+    (tmp_path / "several.py").write_text(SPAWN)
+    done = subprocess.run(
+        [sys.executable, "several.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr
+
+
+def test_threads_of_blas_do_not_change_lbfgs_in_any_bit() -> None:
+    """In double, where it shows at once: OpenBLAS splits dot products of more than 10,000 numbers."""
+    rng = np.random.default_rng(0)
+    curvature, goal = rng.uniform(0.1, 10, 96 * 96 * 3), rng.uniform(0, 255, 96 * 96 * 3)
+
+    def function(x: Array) -> tuple[float, Array]:
+        d = x - goal
+        return float(np.sum(curvature * d**2 + 0.01 * d**4)), 2 * curvature * d + 0.04 * d**3
+
+    points: list[Array] = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, user_api="blas"):
+            points += [
+                x.copy() for x, _ in islice(Lbfgsb(np.full(goal.size, 128.0), 10).iterations(function), 15)
+            ]
+    np.testing.assert_array_equal(points[:15], points[15:])
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_threads_of_kernels_and_blas_do_not_change_a_bit(folder: Path, optimizer: str) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("square.png", "painting.png"):
+        Image.fromarray(rng.integers(0, 256, (96, 96, 3), np.uint8)).save(name)
+    command = ["square.png", "painting.png", *FAST, "--iterations", "12", "--color", "match"]
+    for threads in "12":
+        output = ["--depth", "16", "--optimizer", optimizer, "--threads", threads, "-o", f"{threads}.png"]
+        done = program(*command, *output, OPENBLAS_NUM_THREADS=threads, MKL_NUM_THREADS=threads)
+        assert done.returncode == 0, done.stderr
+    assert Path("1.png").read_bytes() == Path("2.png").read_bytes()
+
+
+def test_every_test_that_the_page_names_is_there() -> None:
+    tests = Path(__file__).parent
+    page = (tests.parent / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(test_\w+)`", page))
+    there = {
+        name
+        for path in tests.glob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert len(named) > 20
+    assert named - there == set()
