@@ -158,7 +158,7 @@ class ThinConvReLU:
     """What `Conv2D` and `ReLU` do one after the other, for pictures of few channels: conv1_1.
 
     y = max(x * kernel + bias, 0). Forward by im2col, as `Conv2D`: a patch is short, 9C numbers. Backward by
-    its adjoint, col2im, where `Conv2D` would gather 9K numbers to make C.
+    its adjoint, col2im, where `Conv2D` would gather 9K numbers to make C: docs/convolution.md.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ class ThinConvReLU:
 
 
 class ReLU:
-    """y = max(x, 0), element by element.
+    """y = max(x, 0), element by element: docs/pooling-and-relu.md#relu.
 
     Parameters
     ----------
@@ -226,7 +226,10 @@ class ReLU:
 
 
 class AveragePool:
-    """y[h, w] = mean of the cell x[2h : 2h + 2, 2w : 2w + 2]; an odd last row or column is left out."""
+    """y[h, w] = mean of the cell x[2h : 2h + 2, 2w : 2w + 2]; an odd last row or column is left out.
+
+    See docs/pooling-and-relu.md#average-pooling.
+    """
 
     def __init__(self, threads: int | None = None, buffers: Buffers | None = None) -> None:
         self.threads = threads
@@ -247,7 +250,10 @@ class AveragePool:
 
 
 class MaxPool:
-    """y[h, w] = largest of the cell x[2h : 2h + 2, 2w : 2w + 2]; an odd last row or column is left out."""
+    """y[h, w] = largest of the cell x[2h : 2h + 2, 2w : 2w + 2]; an odd last row or column is left out.
+
+    See docs/pooling-and-relu.md#maximum-pooling.
+    """
 
     def __init__(self, threads: int | None = None, buffers: Buffers | None = None) -> None:
         self.threads = threads
@@ -274,7 +280,8 @@ class CaffeInput:
 
     The filters were trained in Caffe, a program that read pictures with their channels in that order.
 
-    y[..., c] = x[..., 2 - c] - mean[c], for x (H, W, 3) in RGB, 0..255, and no scaling.
+    y[..., c] = x[..., 2 - c] - mean[c], for x (H, W, 3) in RGB, 0..255, and no scaling; see
+    weights/README.md#what-the-filters-were-trained-on.
     """
 
     MEAN_BGR = (103.939, 116.779, 123.68)  # of the ImageNet training pictures
@@ -291,7 +298,8 @@ class CaffeInput:
 class TorchvisionInput:
     """From pixels to what torchvision's filters were trained on: RGB from 0 to 1, shifted and scaled.
 
-    y[..., c] = (x[..., c] / 255 - mean[c]) / deviation[c], for x (H, W, 3) in RGB, 0..255.
+    y[..., c] = (x[..., c] / 255 - mean[c]) / deviation[c], for x (H, W, 3) in RGB, 0..255; see
+    weights/README.md#what-the-filters-were-trained-on.
     """
 
     MEAN = (0.485, 0.456, 0.406)
@@ -309,7 +317,10 @@ class TorchvisionInput:
 
 
 class ReplicatePad:
-    """One more row and column on each side, copies of the outermost: y (H + 2, W + 2, C) of x (H, W, C)."""
+    """One more row and column on each side, copies of the outermost: y (H + 2, W + 2, C) of x (H, W, C).
+
+    Why conv1_1 may see its picture so: docs/recipe.md#what-was-tried.
+    """
 
     def forward(self, x: Array) -> tuple[Array, None]:
         """Padded y."""
@@ -327,7 +338,10 @@ class ReplicatePad:
 
 
 class Crop:
-    """The picture without its outermost rows and columns: y (H - 2, W - 2, C) of x (H, W, C)."""
+    """The picture without its outermost rows and columns: y (H - 2, W - 2, C) of x (H, W, C).
+
+    It undoes what `ReplicatePad` adds: docs/recipe.md#what-was-tried.
+    """
 
     def __init__(self, buffers: Buffers | None = None) -> None:
         self.buffers = buffers or Buffers()

@@ -96,7 +96,7 @@ def guided_gram_matrix(F: Array, T: Array, threads: int | None = None) -> Double
     """Gram matrix of a region: of T F, where T (H, W) is 1 inside and 0 outside. It has M = sum T^2.
 
     Gatys, Ecker, Bethge, Hertzmann, Shechtman, "Controlling Perceptual Factors in Neural Style Transfer",
-    CVPR 2017, section 4; there T is divided by the root of that sum beforehand.
+    CVPR 2017, section 4; there T is divided by the root of that sum beforehand. See docs/losses.md#regions.
     """
     return gram_matrix(F * T[:, :, None], threads)
 
@@ -109,7 +109,10 @@ def guided_style_loss(
     threads: int | None = None,
     buffers: Buffers | None = None,
 ) -> tuple[float, Array]:
-    """`style_loss` of a region of F: that of T F with M = sum T^2; the derivative gets another T."""
+    """`style_loss` of a region of F: that of T F with M = sum T^2; the derivative gets another T.
+
+    See docs/losses.md#regions.
+    """
     region = T[:, :, None]
     value, dF = style_loss(F * region, A_mean, scale, threads, None, buffers, sum_of_squares(T))
     return value, np.multiply(dF, region, out=dF)
@@ -121,7 +124,7 @@ def _room(f: Array, threads: int | None, buffers: Buffers) -> Array:
 
 
 def total_variation(x: Array, scale: float = 1.0, form: str = "mean") -> tuple[float, Array]:
-    """How much neighbouring pixels differ; not in the paper, it smooths.
+    """How much neighbouring pixels differ; not in the paper, it smooths: docs/losses.md.
 
     With d = x[h + 1, w] - x[h, w] and e = x[h, w + 1] - x[h, w], for each channel,
 

@@ -206,3 +206,21 @@ def test_sources_name_pages_that_are_there(source: Path) -> None:
         return  # it names some that are not there
     pages = re.findall(r"\bdocs/[\w./-]+\.md\b", source.read_text(encoding="utf-8"))
     assert [page for page in pages if not (ROOT / page).is_file()] == []
+
+
+REFERENCE = re.compile(r"((?:docs|weights)/[\w-]+\.md)(?:#([\w-]+))?")
+
+
+@pytest.mark.parametrize("module", ["layers", "losses"])
+def test_every_layer_and_loss_says_where_it_is_derived(module: str) -> None:
+    """An equation of the paper, or a place in the docs that is there."""
+    for name, thing in public_things(importlib.import_module(f"npstyle.{module}")):
+        if "." in name or name in ("Layer", "sum_of_squares"):
+            continue  # methods, the protocol of all layers, and a sum
+        text = inspect.getdoc(thing) or ""
+        pages = REFERENCE.findall(text)
+        assert pages or re.search(r"equations? \d", text), f"{name} says nothing of where it comes from"
+        for page, anchor in pages:
+            assert not anchor or anchor in anchors((ROOT / page).read_text(encoding="utf-8")), (
+                f"{page}#{anchor}"
+            )
