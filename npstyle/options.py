@@ -73,8 +73,11 @@ examples:
   npstyle photo.jpg painting.jpg --style-weight 1000 more of the style
   npstyle photo.jpg painting.jpg --preset paper      the formula of the paper, starting from noise
   npstyle photo.jpg painting.jpg --color match       in the colours of the photograph
-  npstyle presets                                    recipes by name
-  npstyle info                                       versions, processor, weights
+
+other commands, each with --help:
+  presets, info, show, weights        recipes by name; this installation; how a picture was made; filters
+  reconstruct, texture, figure,       what layers and Gram matrices hold, in pictures
+  inspect, gradcheck                  and whether every derivative is right
 """
 
 
