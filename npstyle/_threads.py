@@ -70,21 +70,25 @@ def resolve(threads: int | None) -> int:
 
 @contextmanager
 def openmp_that_sleeps() -> Iterator[None]:
-    """Load OpenMP inside the block, and its threads will sleep while they wait, not spin.
+    """Load OpenMP inside the block, and its threads will sleep while they wait, but for a moment at first.
 
-    Spinning gains nothing measurable here on an idle machine, and on a busy one the threads that spin keep
-    those that work from their cores: two runs side by side took six times as long. The variable
-    is read once, when the library is loaded; what the user has set stays.
+    On a busy machine threads that spin keep those that work from their cores: two runs side by side took six
+    times as long. But to sleep and wake takes longer than most waits here (docs/performance.md). The
+    variables are read once, when the library is loaded; what the user has set stays.
     """
-    if "OMP_WAIT_POLICY" in os.environ:
+    ours = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPINS}
+    if any(name in os.environ for name in ours):
         yield
         return
-    os.environ["OMP_WAIT_POLICY"] = "passive"
+    os.environ.update(ours)
     try:
         yield
     finally:
-        del os.environ["OMP_WAIT_POLICY"]
+        for name in ours:
+            del os.environ[name]
 
+
+SPINS = "1000"  # of GCC's OpenMP, some microseconds
 
 _lock = threading.Lock()
 _depth = 0

@@ -194,13 +194,18 @@ def test_openmp_is_told_to_sleep_and_the_environment_is_left_as_it_was() -> None
         "class Spy:\n"
         "    def find_spec(self, name, *_):\n"
         "        if name == 'npstyle._kernels._convolution':\n"
-        "            print(os.environ.get('OMP_WAIT_POLICY'))\n"
+        "            print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))\n"
         "sys.meta_path.insert(0, Spy())\n"
         "import npstyle._kernels\n"
-        "print(os.environ.get('OMP_WAIT_POLICY'))"
+        "print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
-    for own, seen in (({}, ["passive", "None"]), ({"OMP_WAIT_POLICY": "active"}, ["active", "active"])):
+    names = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
+    environment = {name: value for name, value in os.environ.items() if name not in names}
+    for own, seen in (
+        ({}, ["passive", _threads.SPINS, "None", "None"]),
+        ({"OMP_WAIT_POLICY": "active"}, ["active", "None"] * 2),
+        ({"GOMP_SPINCOUNT": "7"}, ["None", "7"] * 2),
+    ):
         told = subprocess.run(
             [sys.executable, "-c", code],
             env={**environment, **own},
