@@ -23,7 +23,7 @@ Double = NDArray[np.float64]
 Function = Callable[[Double], tuple[float, NDArray[Any]]]
 
 # What the routine writes into task[0], and steps that a line search may take (SciPy's own bound).
-ITERATION, EVALUATE, CONVERGED = 1, 3, 4
+ITERATION, EVALUATE = 1, 3
 COUNT = 29  # where it counts iterations in isave
 COUNTERS = [21, 29, 30, 32, 33]  # of what has happened: nothing is looked up by them
 LINE_SEARCH_STEPS = 20
@@ -133,11 +133,6 @@ class Lbfgsb:
     def done(self) -> int:
         """Iterations so far."""
         return int(self.state["isave"][COUNT])
-
-    @property
-    def converged(self) -> bool:
-        """Whether it ended at a point where the gradient is zero, or no change was left to make."""
-        return bool(self.state["task"][0] == CONVERGED)
 
 
 def fits(kept: Mapping[str, NDArray[Any]], state: Mapping[str, NDArray[Any]]) -> None:

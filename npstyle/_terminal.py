@@ -6,7 +6,9 @@ import argparse
 import os
 import re
 import sys
-from contextlib import suppress
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
 from npstyle.errors import UserError
@@ -32,6 +34,20 @@ def tell(text: str) -> None:
     """Print to standard error; that nobody listens there must not end anything."""
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def warnings_as_lines(*categories: type[Warning]) -> Iterator[None]:
+    """Warnings of these kinds as text on standard error, whatever filters warnings have."""
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        tell(f"npstyle: {message}")
+
+    with warnings.catch_warnings():
+        for category in categories:
+            warnings.simplefilter("always", category)
+        warnings.showwarning = show
+        yield
 
 
 def say(text: str) -> None:

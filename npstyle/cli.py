@@ -18,12 +18,12 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npstyle._terminal import DONE, FAILED, INTERRUPTED, TERMINATED, Parser, say, tell
+from npstyle._terminal import DONE, FAILED, INTERRUPTED, TERMINATED, Parser, say, tell, warnings_as_lines
 from npstyle.errors import UserError
 from npstyle.options import RECIPE, painting_parser, settings_from, shown
 from npstyle.settings import PRESETS, STARTS, Settings
@@ -489,21 +489,11 @@ def _report(result: StyleResult, output: Path, seconds: float) -> None:
     say(f"{output}: {W} x {H} pixels, {result.message} in {seconds:.0f} s{losses}")
 
 
-@contextmanager
-def _shown_as_lines() -> Iterator[None]:
-    """Warnings of ours as one line each, whatever filters warnings have."""
+def _shown_as_lines() -> AbstractContextManager[None]:
     from npstyle.images import ProfileWarning
     from npstyle.run import CheckpointWarning
 
-    with warnings.catch_warnings():
-        for category in (ProfileWarning, CheckpointWarning):
-            warnings.simplefilter("always", category)
-        warnings.showwarning = _show_as_line
-        yield
-
-
-def _show_as_line(message: Warning | str, *_: Any, **__: Any) -> None:
-    tell(f"npstyle: {message}")
+    return warnings_as_lines(ProfileWarning, CheckpointWarning)
 
 
 def _show_in_a_frame(message: Warning | str, *_: Any, **__: Any) -> None:

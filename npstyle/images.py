@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import os
-import secrets
 import struct
 import warnings
 import zlib
@@ -20,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
+from npstyle._files import temporary_name, written_whole
 from npstyle.errors import UserError
 
 Picture = NDArray[np.uint8]
@@ -464,7 +464,7 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     _format_of(path)
     if os.path.lexists(path) and not overwrite:
         raise _exists(path)
-    probe = _temporary_name(Path(os.path.realpath(path)))
+    probe = temporary_name(Path(os.path.realpath(path)))
     try:
         probe.write_bytes(b"npstyle")
         with suppress(FileNotFoundError):
@@ -556,19 +556,12 @@ def write(
         check_alpha(path)
         values = _with_alpha(values, alpha)
     path = Path(os.path.realpath(path))  # through a symbolic link, to where it points
-    temporary = _temporary_name(path)
     try:
-        with temporary.open("wb") as file:
+        with written_whole(path, os.replace if overwrite else _rename_if_free) as file:
             if depth == 16:
                 WRITERS_OF_16_BITS[form](file, values, text)
             else:
                 Image.fromarray(values).save(file, format=form, **options, **_labels(form, text))
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temporary, path)
-        else:
-            _rename_if_free(temporary, path)
     except (OSError, ValueError) as error:
         if isinstance(error, UserError):
             raise
@@ -578,9 +571,6 @@ def write(
             "a folder with room and a format for this size",
             "choose another",
         ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 def _with_alpha(picture: NDArray[Any], alpha: Picture) -> NDArray[Any]:
@@ -756,7 +746,3 @@ def _exists(path: Path) -> UserError:
     return UserError(
         f"output: {path}", "a file of that name", "a new name", "choose another or add --overwrite"
     )
-
-
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".npstyle-{secrets.token_hex(4)}.tmp")

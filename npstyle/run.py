@@ -316,14 +316,16 @@ class _Keeper:
         checkpoints.check(found, self.identity, self.path)
         return found
 
-    def write(self, scale: int, done: int, state: dict[str, Array], at_once: bool = False) -> None:
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self.next
+
+    def write(self, scale: int, done: int, state: dict[str, Array]) -> None:
         began = time.monotonic()
-        if began < self.next and not at_once:
-            return
         try:
             checkpoints.write(self.path, Checkpoint(self.identity, scale, done, state))
         except UserError as error:
-            if not self.failed:  # said once; what is to be written at once is tried all the same
+            if not self.failed:  # said once; what is written between two scales and at the end is tried again
                 warnings.warn(f"{error}; going on without checkpoints", CheckpointWarning, stacklevel=2)
             self.next, self.failed = math.inf, True
             return
@@ -406,7 +408,7 @@ class _Run:
                 raise self._another(f"{before.dtype} array of shape {before.shape} before scale {scale}")
             return before
         if self.keeper and before is not None:
-            self.keeper.write(scale, self.done, {BEFORE: before}, at_once=True)
+            self.keeper.write(scale, self.done, {BEFORE: before})
         return before
 
     def _another(self, why: str) -> UserError:
@@ -448,7 +450,7 @@ class _Run:
 
         def after_iteration(pixels: NDArray[np.float32], loss: float, terms: Mapping[str, float]) -> None:
             self.done += 1
-            if self.keeper:
+            if self.keeper and self.keeper.due:
                 self.keeper.write(scale, self.done, descent.state)
             total = self.settings.iterations * len(self.sizes)
             if self.callback is not None:
@@ -463,7 +465,7 @@ class _Run:
             raise self._another(str(error)) from error
         outcome = descent.outcome()
         if outcome.interrupted and self.keeper:
-            self.keeper.write(scale, self.done, descent.state, at_once=True)
+            self.keeper.write(scale, self.done, descent.state)
         return outcome
 
     def _style_sizes(self, w: int, h: int) -> list[tuple[int, int]]:

@@ -10,13 +10,12 @@ import argparse
 import math
 import sys
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npstyle._terminal import DONE, FAILED, INTERRUPTED, Parser, say, tell
+from npstyle._terminal import DONE, FAILED, INTERRUPTED, Parser, say, tell, warnings_as_lines
 from npstyle.architecture import CONVOLUTIONS, canonical, convolutions_up_to, deepest
 from npstyle.errors import UserError, number, whole_number
 from npstyle.settings import PAPER_STYLE_LAYERS
@@ -419,18 +418,8 @@ class _Bar:
         self.bar.close()
 
 
-@contextmanager
-def _warnings_as_lines() -> Iterator[None]:
-    """Warnings of ours as text on standard error, whatever filters warnings have."""
+def _warnings_as_lines() -> AbstractContextManager[None]:
     from npstyle.images import ProfileWarning
     from npstyle.weights import RandomFiltersWarning
 
-    with warnings.catch_warnings():
-        for category in (ProfileWarning, RandomFiltersWarning):
-            warnings.simplefilter("always", category)
-        warnings.showwarning = _show
-        yield
-
-
-def _show(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    tell(f"npstyle: {message}")
+    return warnings_as_lines(ProfileWarning, RandomFiltersWarning)

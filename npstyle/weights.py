@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle import _download, _matfile, _statedict
+from npstyle._files import temporary_name
 from npstyle._npy import Member
 from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, canonical, convolutions_up_to
 from npstyle.errors import UserError, one_of, whole_number
@@ -505,7 +505,7 @@ def write_weights(path: str | os.PathLike[str], weights: Weights, overwrite: boo
     """
     path = check_target(path, overwrite)
     end = Path(os.path.realpath(path))  # through a symbolic link, to where it points
-    temporary = _temporary_name(end)
+    temporary = temporary_name(end)
     try:
         WRITERS[path.suffix.lower()](temporary, weights)
         with temporary.open("rb+") as file:
@@ -531,7 +531,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         raise UserError(f"output: {path}", "a folder", "a file name", "add a name to it")
     if os.path.lexists(path) and not overwrite:
         raise _exists(path)
-    probe = _temporary_name(Path(os.path.realpath(path)))
+    probe = temporary_name(Path(os.path.realpath(path)))
     try:
         probe.touch()
         with suppress(FileNotFoundError):
@@ -570,10 +570,6 @@ def _write_keras(path: Path, weights: Weights) -> None:
 
 
 WRITERS: dict[str, Callable[[Path, Weights], None]] = {".npz": _write_npz, ".h5": _write_keras}
-
-
-def _temporary_name(path: Path) -> Path:
-    return path.with_name(f".npstyle-{secrets.token_hex(4)}.tmp")
 
 
 def _exists(path: Path) -> UserError:

@@ -17,11 +17,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_version": set(),
     "_threads": {"errors", "_cgroups"},
     "architecture": {"errors"},
-    "images": {"errors"},
+    "images": {"_files", "errors"},
     "settings": {"errors", "architecture"},
     "_download": {"errors"},
     "_statedict": {"errors", "architecture"},
-    "weights": {"errors", "architecture", "_download", "_matfile", "_npy", "_statedict"},
+    "weights": {"errors", "architecture", "_download", "_files", "_matfile", "_npy", "_statedict"},
     "weights_command": {
         "_terminal",
         "errors",
