@@ -1,7 +1,7 @@
 """Build of the compiled kernels; everything else about the package stands in pyproject.toml.
 
 OpenMP is used where the compiler has it. ``NPSTYLE_OPENMP=0`` builds without it, ``NPSTYLE_OPENMP=1``
-makes its absence an error. ``NPSTYLE_DEBUG=1`` builds with bounds checks and without optimisation.
+makes its absence an error. ``NPSTYLE_DEBUG=1`` builds with bounds checks and without optimization.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from Cython.Build import cythonize  # type: ignore[import-untyped, unused-ignore
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-KERNELS = ["_convolution", "_winograd", "_thin", "_relu", "_pooling", "_gram", "_openmp"]
+KERNELS = ["_convolution", "_winograd", "_first_layer", "_relu", "_pooling", "_gram", "_openmp"]
+HEADERS = [str(path) for path in Path("npstyle/_kernels/simd").glob("*.h")]
 DEBUG = os.environ.get("NPSTYLE_DEBUG", "0") == "1"
 
 # (compile flags, link flags) by compiler: tried in turn until one of them builds and links.
@@ -23,7 +24,7 @@ OPENMP_FLAGS: dict[str, list[tuple[list[str], list[str]]]] = {
     "msvc": [(["/openmp"], [])],
     "unix": [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])],
 }
-OPTIMISE = {"msvc": ["/O2"], "unix": ["-O3"]}
+OPTIMIZE = {"msvc": ["/O2"], "unix": ["-O3"]}
 DEBUG_FLAGS = {"msvc": ["/Od", "/Zi"], "unix": ["-O0", "-g"]}
 
 OPENMP_PROGRAM = """
@@ -44,7 +45,7 @@ class BuildKernels(build_ext):
 
     def build_extensions(self) -> None:
         family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
-        compile_flags = list((DEBUG_FLAGS if DEBUG else OPTIMISE)[family])
+        compile_flags = list((DEBUG_FLAGS if DEBUG else OPTIMIZE)[family])
         link_flags: list[str] = []
         wanted = os.environ.get("NPSTYLE_OPENMP", "auto")
         if wanted != "0":
@@ -80,7 +81,15 @@ class BuildKernels(build_ext):
 setup(
     cmdclass={"build_ext": BuildKernels},
     ext_modules=cythonize(  # type: ignore[no-untyped-call]
-        [Extension(f"npstyle._kernels.{name}", [f"npstyle/_kernels/{name}.pyx"]) for name in KERNELS],
+        [
+            Extension(
+                f"npstyle._kernels.{name}",
+                [f"npstyle/_kernels/{name}.pyx"],
+                include_dirs=["npstyle/_kernels/simd"],
+                depends=HEADERS,
+            )
+            for name in KERNELS
+        ],
         force=True,
         compiler_directives={
             "language_level": 3,

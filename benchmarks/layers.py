@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from loss_and_gradient import LAYERS, MATRIX, sgemm
 
-from npstyle import _threads
-from npstyle._buffers import Buffers
+from npstyle._runtime import threads as _threads
+from npstyle._runtime.arena import Arena
 from npstyle.architecture import CONVOLUTIONS, block_of
 from npstyle.layers import Conv2D, ReLU, WinogradConvReLU
 
@@ -28,26 +28,26 @@ ROWS = tuple[str, int, int, int, float, list[tuple[str, float, float]]]
 def passes(C: int, K: int, side: int, threads: int | None) -> dict[str, tuple[Any, Any]]:
     """Forward and backward functions by method."""
     rng = np.random.default_rng(0)
-    buffers = Buffers()
-    x, dy = (buffers.empty((side, side, channels), np.float32) for channels in (C, K))
+    arena = Arena()
+    x, dy = (arena.empty((side, side, channels), np.float32) for channels in (C, K))
     x[...], dy[...] = rng.standard_normal(x.shape), rng.standard_normal(dy.shape)
     kernel = (rng.standard_normal((3, 3, C, K)) / np.sqrt(9 * C)).astype(np.float32)
-    conv = Conv2D(kernel, np.zeros(K, np.float32), threads, buffers)
+    conv = Conv2D(kernel, np.zeros(K, np.float32), threads, arena)
     relu = ReLU(in_place=True, threads=threads)
     _, mask = relu.forward(conv.forward(x)[0])
 
     def forward() -> None:
-        buffers.give(relu.forward(conv.forward(x)[0])[0])
+        arena.give(relu.forward(conv.forward(x)[0])[0])
 
     def backward() -> None:
-        buffers.give(conv.backward(relu.backward(dy, mask)))
+        arena.give(conv.backward(relu.backward(dy, mask)))
 
     found: dict[str, tuple[Any, Any]] = {"im2col": (forward, backward)}
     if C % 32 == 0:
-        winograd = WinogradConvReLU(kernel, conv.bias, threads, buffers)
+        winograd = WinogradConvReLU(kernel, conv.bias, threads, arena)
         found["Winograd"] = (
-            lambda: buffers.give(winograd.forward(x)[0]),
-            lambda: buffers.give(winograd.backward(dy, mask)),
+            lambda: arena.give(winograd.forward(x)[0]),
+            lambda: arena.give(winograd.backward(dy, mask)),
         )
     return found
 

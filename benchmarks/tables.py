@@ -18,7 +18,8 @@ from itertools import takewhile
 import layers
 from loss_and_gradient import Worker, compare, in_turns, ratios
 
-from npstyle import _kernels, _threads
+from npstyle import _kernels
+from npstyle._runtime import threads as _threads
 
 
 def processor() -> str:
@@ -61,7 +62,7 @@ def by_layer(repeats: int) -> None:
     print()
 
 
-def in_ratio(title: str, workers: dict[str, Worker], scales: dict[str, float], repeats: int) -> None:
+def in_ratio(title: str, workers: dict[str, Worker], levels: dict[str, float], repeats: int) -> None:
     """Time of each worker, divided by its scale, beside the first, in turns."""
     in_turns(workers, repeats)
     first = next(iter(workers))
@@ -69,7 +70,7 @@ def in_ratio(title: str, workers: dict[str, Worker], scales: dict[str, float], r
     print(f"| | seconds | peak MB | beside {first}: min, median, max |")
     print("|---|---|---|---|")
     for name, worker in workers.items():
-        beside = [ratio * scales[first] / scales[name] for ratio in ratios(worker, workers[first])]
+        beside = [ratio * levels[first] / levels[name] for ratio in ratios(worker, workers[first])]
         times = ", ".join(f"{ratio:.2f}" for ratio in beside)
         print(f"| {name} | {statistics.median(worker.seconds):.2f} | {worker.megabytes:.0f} | {times} |")
     print(flush=True)

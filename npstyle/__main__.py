@@ -2,7 +2,7 @@
 
 import sys
 
-from npstyle.cli import main
+from npstyle.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -86,7 +86,7 @@ def channels(name: str) -> int:
     return BLOCKS[block_of(name) - 1][1]
 
 
-def halvings(name: str) -> int:
+def log2_stride(name: str) -> int:
     """How often the picture has been halved when it comes to the response of a layer."""
     return block_of(name) - (name in CONVOLUTIONS)
 

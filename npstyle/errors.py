@@ -39,12 +39,12 @@ class UserError(ValueError):
         return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
 
 
-def whole_number(name: str, value: Any, least: int) -> int:
+def check_integer(name: str, value: Any, least: int) -> int:
     """The value as an int, if it is a whole number from `least`; 2.0 is one, True and "2" are none.
 
     Examples
     --------
-    >>> whole_number("seed", 2.0, 0)
+    >>> check_integer("seed", 2.0, 0)
     2
     """
     try:
@@ -56,12 +56,12 @@ def whole_number(name: str, value: Any, least: int) -> int:
     return int(value)
 
 
-def number(name: str, value: Any) -> float:
+def check_nonnegative(name: str, value: Any) -> float:
     """The value as a float, if it is finite and not below 0.
 
     Examples
     --------
-    >>> number("style_weight", "1e3")
+    >>> check_nonnegative("style_weight", "1e3")
     1000.0
     """
     try:
@@ -73,7 +73,7 @@ def number(name: str, value: Any) -> float:
     return found
 
 
-def one_of(name: str, value: Any, names: Iterable[Any]) -> None:
+def check_choice(name: str, value: Any, names: Iterable[Any]) -> None:
     """Refuse a value that is none of the names."""
     if value not in list(names):
         raise UserError(name, repr(value), " or ".join(map(repr, names)), "take one of these")

@@ -101,7 +101,7 @@ def directional(
     backward : function
         From v, of the shape of f(x), to J'v; of a loss, v has the shape ().
     x : float64 array
-        In float32 the difference of two neighbours would be nothing but rounding.
+        In float32 the difference of two neighbors would be nothing but rounding.
     step : float
         Too large, and the curve is not straight; too small, and f(x + step d) - f(x - step d) has no digits
         left.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle import _kernels
-from npstyle._buffers import Buffers
+from npstyle._runtime.arena import Arena
 
 Array = NDArray[np.floating]
 Bytes = NDArray[np.uint8]
@@ -30,12 +30,12 @@ class Layer(Protocol):
     def forward(self, x: Array) -> tuple[Array, Any]:
         """Output y and the memory that `backward` needs."""
 
-    def backward(self, dy: Array, memory: Any, onto: Array | None = None) -> Array:
-        """Derivative dx for the derivative dy of the output; added to `onto`, where that is given."""
+    def backward(self, dy: Array, memory: Any, accumulate_into: Array | None = None) -> Array:
+        """Derivative dx for the derivative dy of the output; added to `accumulate_into` where given."""
 
 
-def _added(dx: Array, onto: Array | None) -> Array:
-    return dx if onto is None else np.add(onto, dx, out=onto)
+def _added(dx: Array, accumulate_into: Array | None) -> Array:
+    return dx if accumulate_into is None else np.add(accumulate_into, dx, out=accumulate_into)
 
 
 class Conv2D:
@@ -50,7 +50,7 @@ class Conv2D:
     bias : (K,) array
     threads : int, optional
         Every available core, if left out.
-    buffers : Buffers, optional
+    arena : Buffers, optional
         Where outputs get their memory from.
 
     See Also
@@ -59,18 +59,18 @@ class Conv2D:
     """
 
     def __init__(
-        self, kernel: Array, bias: Array, threads: int | None = None, buffers: Buffers | None = None
+        self, kernel: Array, bias: Array, threads: int | None = None, arena: Arena | None = None
     ) -> None:
         self.kernel = np.ascontiguousarray(kernel)
         self.bias = np.ascontiguousarray(bias)
         self.threads = threads
-        self.buffers = buffers or Buffers()
+        self.arena = arena or Arena()
 
     def forward(self, x: Array) -> tuple[Array, None]:
         """Responses y (H, W, K) to x (H, W, C). Nothing needs to be remembered."""
         return self._convolve(x, self.kernel, self.bias), None
 
-    def backward(self, dy: Array, memory: None = None, onto: Array | None = None) -> Array:
+    def backward(self, dy: Array, memory: None = None, accumulate_into: Array | None = None) -> Array:
         """Derivative dx (H, W, C) for dy (H, W, K).
 
         x[h, w, c] went into y[h - i + 1, w - j + 1, k] with the factor kernel[i, j, c, k], so
@@ -81,7 +81,7 @@ class Conv2D:
         turned by 180 degrees and its channels exchanged. The bias has no part in it.
         """
         no_bias = np.zeros(self.kernel.shape[2], self.kernel.dtype)
-        return _added(self._convolve(dy, self.flipped, no_bias), onto)
+        return _added(self._convolve(dy, self.flipped, no_bias), accumulate_into)
 
     @cached_property
     def flipped(self) -> Array:
@@ -91,7 +91,7 @@ class Conv2D:
     def _convolve(self, x: Array, kernel: Array, bias: Array) -> Array:
         H, W, _ = x.shape
         _, _, C, K = kernel.shape
-        y: Array = self.buffers.empty((H, W, K), x.dtype)
+        y: Array = self.arena.empty((H, W, K), x.dtype)
         _kernels.conv3x3(x, kernel.reshape(9 * C, K), bias, y, self.threads)
         return y
 
@@ -109,7 +109,7 @@ class WinogradConvReLU:
     bias : (K,) array
     threads : int, optional
         Every available core, if left out.
-    buffers : Buffers, optional
+    arena : Buffers, optional
         Where outputs, and room to work in, get their memory from.
 
     See Also
@@ -118,43 +118,43 @@ class WinogradConvReLU:
     """
 
     def __init__(
-        self, kernel: Array, bias: Array, threads: int | None = None, buffers: Buffers | None = None
+        self, kernel: Array, bias: Array, threads: int | None = None, arena: Arena | None = None
     ) -> None:
         _, _, C, K = kernel.shape
         self.matrix = np.ascontiguousarray(kernel).reshape(9 * C, K)
         self.bias = np.ascontiguousarray(bias)
         self.threads = threads
-        self.buffers = buffers or Buffers()
+        self.arena = arena or Arena()
 
     def forward(self, x: Array) -> tuple[Array, Bytes]:
         """Rectified y (H, W, K) of x (H, W, C), and the mask y > 0 packed into bits."""
         H, W, _ = x.shape
         K = self.bias.size
-        y: Array = self.buffers.empty((H, W, K), x.dtype)
+        y: Array = self.arena.empty((H, W, K), x.dtype)
         mask = np.empty(y.size // 8, np.uint8)
         work = self._room(x, K)
         _kernels.winograd(x, self.matrix, self.bias, y, mask, work, self.threads)
-        self.buffers.give(work)
+        self.arena.give(work)
         return y, mask
 
-    def backward(self, dy: Array, memory: Bytes, onto: Array | None = None) -> Array:
+    def backward(self, dy: Array, memory: Bytes, accumulate_into: Array | None = None) -> Array:
         """Derivative dx (H, W, C): dy where y > 0, convolved with the kernel turned by 180 degrees."""
         H, W, _ = dy.shape
         C = self.matrix.shape[0] // 9
-        dx: Array = self.buffers.empty((H, W, C), dy.dtype) if onto is None else onto
+        dx: Array = self.arena.empty((H, W, C), dy.dtype) if accumulate_into is None else accumulate_into
         work = self._room(dy, C)
-        add = onto is not None
+        add = accumulate_into is not None
         _kernels.winograd_backward(dy, memory, self.matrix, dx, add, work, self.threads)
-        self.buffers.give(work)
+        self.arena.give(work)
         return dx
 
     def _room(self, x: Array, K: int) -> Array:
         H, W, C = x.shape
         numbers = _kernels.winograd_work(H, W, C, K, x.itemsize, self.threads)
-        return self.buffers.empty((numbers,), x.dtype)
+        return self.arena.empty((numbers,), x.dtype)
 
 
-class ThinConvReLU:
+class FirstLayerConvReLU:
     """What `Conv2D` and `ReLU` do one after the other, for pictures of few channels: conv1_1.
 
     y = max(x * kernel + bias, 0). Forward by im2col, as `Conv2D`: a patch is short, 9C numbers. Backward by
@@ -167,33 +167,33 @@ class ThinConvReLU:
     bias : (K,) array
     threads : int, optional
         Every available core, if left out.
-    buffers : Buffers, optional
+    arena : Buffers, optional
         Where outputs get their memory from.
     """
 
     def __init__(
-        self, kernel: Array, bias: Array, threads: int | None = None, buffers: Buffers | None = None
+        self, kernel: Array, bias: Array, threads: int | None = None, arena: Arena | None = None
     ) -> None:
         _, _, C, K = kernel.shape
         self.matrix = np.ascontiguousarray(kernel).reshape(9 * C, K)
         self.bias = np.ascontiguousarray(bias)
         self.threads = threads
-        self.buffers = buffers or Buffers()
+        self.arena = arena or Arena()
 
     def forward(self, x: Array) -> tuple[Array, Bytes]:
         """Rectified y (H, W, K) of x (H, W, C), and the mask y > 0 packed into bits."""
         H, W, _ = x.shape
-        y: Array = self.buffers.empty((H, W, self.bias.size), x.dtype)
+        y: Array = self.arena.empty((H, W, self.bias.size), x.dtype)
         mask = np.empty(y.size // 8, np.uint8)
-        _kernels.thin(x, self.matrix, self.bias, y, mask, self.threads)
+        _kernels.first_layer(x, self.matrix, self.bias, y, mask, self.threads)
         return y, mask
 
-    def backward(self, dy: Array, memory: Bytes, onto: Array | None = None) -> Array:
+    def backward(self, dy: Array, memory: Bytes, accumulate_into: Array | None = None) -> Array:
         """Derivative dx (H, W, C), of (2) in docs/convolution.md: dP = dy Q' where y > 0, dx = col2im(dP)."""
         H, W, _ = dy.shape
-        dx: Array = self.buffers.empty((H, W, self.matrix.shape[0] // 9), dy.dtype)
-        _kernels.thin_backward(dy, memory, self.matrix, dx, self.threads)
-        return _added(dx, onto)
+        dx: Array = self.arena.empty((H, W, self.matrix.shape[0] // 9), dy.dtype)
+        _kernels.first_layer_backward(dy, memory, self.matrix, dx, self.threads)
+        return _added(dx, accumulate_into)
 
 
 class ReLU:
@@ -218,11 +218,11 @@ class ReLU:
         _kernels.relu(x, y, mask, self.threads)
         return y, mask
 
-    def backward(self, dy: Array, memory: Bytes, onto: Array | None = None) -> Array:
+    def backward(self, dy: Array, memory: Bytes, accumulate_into: Array | None = None) -> Array:
         """dx = dy where x > 0, else 0 (also at x = 0, where there is no derivative)."""
         dx = dy if self.in_place else np.empty(dy.shape, dy.dtype)
         _kernels.relu_backward(dy, memory, dx, self.threads)
-        return _added(dx, onto)
+        return _added(dx, accumulate_into)
 
 
 class AveragePool:
@@ -231,22 +231,22 @@ class AveragePool:
     See docs/pooling-and-relu.md#average-pooling.
     """
 
-    def __init__(self, threads: int | None = None, buffers: Buffers | None = None) -> None:
+    def __init__(self, threads: int | None = None, arena: Arena | None = None) -> None:
         self.threads = threads
-        self.buffers = buffers or Buffers()
+        self.arena = arena or Arena()
 
     def forward(self, x: Array) -> tuple[Array, Shape]:
         """Means y (H // 2, W // 2, C), and the shape of x."""
         H, W, C = x.shape
-        y: Array = self.buffers.empty((H // 2, W // 2, C), x.dtype)
+        y: Array = self.arena.empty((H // 2, W // 2, C), x.dtype)
         _kernels.average_pool(x, y, self.threads)
         return y, x.shape
 
-    def backward(self, dy: Array, memory: Shape, onto: Array | None = None) -> Array:
+    def backward(self, dy: Array, memory: Shape, accumulate_into: Array | None = None) -> Array:
         """dx = dy / 4 in all four pixels of the cell, 0 in what was left out."""
-        dx: Array = self.buffers.empty(memory, dy.dtype)
+        dx: Array = self.arena.empty(memory, dy.dtype)
         _kernels.average_pool_backward(dy, dx, self.threads)
-        return _added(dx, onto)
+        return _added(dx, accumulate_into)
 
 
 class MaxPool:
@@ -255,28 +255,28 @@ class MaxPool:
     See docs/pooling-and-relu.md#maximum-pooling.
     """
 
-    def __init__(self, threads: int | None = None, buffers: Buffers | None = None) -> None:
+    def __init__(self, threads: int | None = None, arena: Arena | None = None) -> None:
         self.threads = threads
-        self.buffers = buffers or Buffers()
+        self.arena = arena or Arena()
 
     def forward(self, x: Array) -> tuple[Array, tuple[Bytes, Shape]]:
         """Largest y (H // 2, W // 2, C), and which of the four it was (the first of equals)."""
         H, W, C = x.shape
-        y: Array = self.buffers.empty((H // 2, W // 2, C), x.dtype)
-        winner = np.empty(y.shape, np.uint8)
-        _kernels.max_pool(x, y, winner, self.threads)
-        return y, (winner, x.shape)
+        y: Array = self.arena.empty((H // 2, W // 2, C), x.dtype)
+        argmax = np.empty(y.shape, np.uint8)
+        _kernels.max_pool(x, y, argmax, self.threads)
+        return y, (argmax, x.shape)
 
-    def backward(self, dy: Array, memory: tuple[Bytes, Shape], onto: Array | None = None) -> Array:
+    def backward(self, dy: Array, memory: tuple[Bytes, Shape], accumulate_into: Array | None = None) -> Array:
         """dx = dy at the winner of the cell, 0 elsewhere."""
-        winner, shape = memory
-        dx: Array = self.buffers.empty(shape, dy.dtype)
-        _kernels.max_pool_backward(dy, winner, dx, self.threads)
-        return _added(dx, onto)
+        argmax, shape = memory
+        dx: Array = self.arena.empty(shape, dy.dtype)
+        _kernels.max_pool_backward(dy, argmax, dx, self.threads)
+        return _added(dx, accumulate_into)
 
 
 class CaffeInput:
-    """From pixels to what the published filters were trained on: BGR with the mean colour taken off.
+    """From pixels to what the published filters were trained on: BGR with the mean color taken off.
 
     The filters were trained in Caffe, a program that read pictures with their channels in that order.
 
@@ -287,12 +287,12 @@ class CaffeInput:
     MEAN_BGR = (103.939, 116.779, 123.68)  # of the ImageNet training pictures
 
     def forward(self, x: Array) -> tuple[Array, None]:
-        """Centred BGR y (H, W, 3)."""
+        """Centered BGR y (H, W, 3)."""
         return np.ascontiguousarray(x[:, :, ::-1] - np.array(self.MEAN_BGR, x.dtype)), None
 
-    def backward(self, dy: Array, memory: None = None, onto: Array | None = None) -> Array:
+    def backward(self, dy: Array, memory: None = None, accumulate_into: Array | None = None) -> Array:
         """dx[..., c] = dy[..., 2 - c]."""
-        return _added(np.ascontiguousarray(dy[:, :, ::-1]), onto)
+        return _added(np.ascontiguousarray(dy[:, :, ::-1]), accumulate_into)
 
 
 class TorchvisionInput:
@@ -303,17 +303,15 @@ class TorchvisionInput:
     """
 
     MEAN = (0.485, 0.456, 0.406)
-    DEVIATION = (0.229, 0.224, 0.225)
+    STD = (0.229, 0.224, 0.225)
 
     def forward(self, x: Array) -> tuple[Array, None]:
         """Shifted and scaled y (H, W, 3)."""
-        return (x / x.dtype.type(255) - np.array(self.MEAN, x.dtype)) / np.array(
-            self.DEVIATION, x.dtype
-        ), None
+        return (x / x.dtype.type(255) - np.array(self.MEAN, x.dtype)) / np.array(self.STD, x.dtype), None
 
-    def backward(self, dy: Array, memory: None = None, onto: Array | None = None) -> Array:
+    def backward(self, dy: Array, memory: None = None, accumulate_into: Array | None = None) -> Array:
         """dx = dy / (255 deviation)."""
-        return _added(dy / (255 * np.array(self.DEVIATION, dy.dtype)), onto)
+        return _added(dy / (255 * np.array(self.STD, dy.dtype)), accumulate_into)
 
 
 class ReplicatePad:
@@ -326,7 +324,7 @@ class ReplicatePad:
         """Padded y."""
         return np.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge"), None
 
-    def backward(self, dy: Array, memory: None = None, onto: Array | None = None) -> Array:
+    def backward(self, dy: Array, memory: None = None, accumulate_into: Array | None = None) -> Array:
         """dx: what went into several places gets the sum of their derivatives."""
         rows = dy[1:-1].copy()
         rows[0] += dy[0]
@@ -334,7 +332,7 @@ class ReplicatePad:
         dx = rows[:, 1:-1].copy()
         dx[:, 0] += rows[:, 0]
         dx[:, -1] += rows[:, -1]
-        return _added(dx, onto)
+        return _added(dx, accumulate_into)
 
 
 class Crop:
@@ -343,19 +341,19 @@ class Crop:
     It undoes what `ReplicatePad` adds: docs/recipe.md#what-was-tried.
     """
 
-    def __init__(self, buffers: Buffers | None = None) -> None:
-        self.buffers = buffers or Buffers()
+    def __init__(self, arena: Arena | None = None) -> None:
+        self.arena = arena or Arena()
 
     def forward(self, x: Array) -> tuple[Array, Shape]:
         """Cropped y, and the shape of x."""
         H, W, C = x.shape
-        y: Array = self.buffers.empty((H - 2, W - 2, C), x.dtype)
+        y: Array = self.arena.empty((H - 2, W - 2, C), x.dtype)
         y[...] = x[1:-1, 1:-1]
         return y, x.shape
 
-    def backward(self, dy: Array, memory: Shape, onto: Array | None = None) -> Array:
+    def backward(self, dy: Array, memory: Shape, accumulate_into: Array | None = None) -> Array:
         """dx = dy inside, 0 in what was left out."""
-        dx: Array = self.buffers.empty(memory, dy.dtype)
+        dx: Array = self.arena.empty(memory, dy.dtype)
         dx[0] = dx[-1] = dx[:, 0] = dx[:, -1] = 0
         dx[1:-1, 1:-1] = dy
-        return _added(dx, onto)
+        return _added(dx, accumulate_into)

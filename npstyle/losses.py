@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle import _kernels
-from npstyle._buffers import Buffers
+from npstyle._runtime.arena import Arena
 
 Array = NDArray[np.floating]
 Double = NDArray[np.float64]
@@ -46,14 +46,14 @@ def content_loss(F: Array, P: Array, scale: float = 1.0, out: Array | None = Non
 
 
 def gram_matrix(
-    F: Array, threads: int | None = None, buffers: Buffers | None = None, work: Array | None = None
+    F: Array, threads: int | None = None, arena: Arena | None = None, work: Array | None = None
 ) -> Double:
     """G = F'F over all positions, equation 3: (C, C) in double, for F (H, W, C)."""
-    buffers = buffers or Buffers()
+    arena = arena or Arena()
     C = F.shape[2]
     f = F.reshape(-1, C)
-    G = buffers.empty((C, C), np.float64)
-    _kernels.gram(f, G, _room(f, threads, buffers) if work is None else work, threads)
+    G = arena.empty((C, C), np.float64)
+    _kernels.gram(f, G, _room(f, threads, arena) if work is None else work, threads)
     return G
 
 
@@ -63,7 +63,7 @@ def style_loss(
     scale: float = 1.0,
     threads: int | None = None,
     out: Array | None = None,
-    buffers: Buffers | None = None,
+    arena: Arena | None = None,
     positions: float | None = None,
 ) -> tuple[float, Array]:
     """Squared distance of two Gram matrices, each divided by its number of positions.
@@ -76,19 +76,19 @@ def style_loss(
 
     Step by step: dL/dG = 2 scale D / M, and dF = F (dG + dG'), as F stands twice in G = F'F.
     """
-    buffers = buffers or Buffers()
+    arena = arena or Arena()
     H, W, C = F.shape
     M = positions or H * W
     f = F.reshape(-1, C)
-    work = _room(f, threads, buffers)
-    G = gram_matrix(F, threads, buffers, work)
+    work = _room(f, threads, arena)
+    G = gram_matrix(F, threads, arena, work)
     D = np.subtract(np.divide(G, M, out=G), A_mean, out=G)
     value = scale * sum_of_squares(D)
     dG = np.multiply(D, 2 * scale / M, out=D)
     dF = np.empty(F.shape, F.dtype) if out is None else out
     _kernels.gram_backward(f, dG, dF.reshape(-1, C), work, threads)
-    buffers.give(work)
-    buffers.give(G)
+    arena.give(work)
+    arena.give(G)
     return value, dF
 
 
@@ -107,24 +107,24 @@ def guided_style_loss(
     A_mean: Double,
     scale: float = 1.0,
     threads: int | None = None,
-    buffers: Buffers | None = None,
+    arena: Arena | None = None,
 ) -> tuple[float, Array]:
     """`style_loss` of a region of F: that of T F with M = sum T^2; the derivative gets another T.
 
     See docs/losses.md#regions.
     """
     region = T[:, :, None]
-    value, dF = style_loss(F * region, A_mean, scale, threads, None, buffers, sum_of_squares(T))
+    value, dF = style_loss(F * region, A_mean, scale, threads, None, arena, sum_of_squares(T))
     return value, np.multiply(dF, region, out=dF)
 
 
-def _room(f: Array, threads: int | None, buffers: Buffers) -> Array:
+def _room(f: Array, threads: int | None, arena: Arena) -> Array:
     M, C = f.shape
-    return buffers.empty((_kernels.gram_work(M, C, f.itemsize, threads),), f.dtype)
+    return arena.empty((_kernels.gram_work(M, C, f.itemsize, threads),), f.dtype)
 
 
 def total_variation(x: Array, scale: float = 1.0, form: str = "mean") -> tuple[float, Array]:
-    """How much neighbouring pixels differ; not in the paper, it smooths: docs/losses.md.
+    """How much neighboring pixels differ; not in the paper, it smooths: docs/losses.md.
 
     With d = x[h + 1, w] - x[h, w] and e = x[h, w + 1] - x[h, w], for each channel,
 
@@ -132,7 +132,7 @@ def total_variation(x: Array, scale: float = 1.0, form: str = "mean") -> tuple[f
         "squares":  L = scale / 2 . sum (d^2 + e^2)
         "keras":    L = scale . sum (d^2 + e^2)^1.25
 
-    the latter two over the (H - 1) x (W - 1) pixels that have both neighbours. Of means, the weight holds at
+    the latter two over the (H - 1) x (W - 1) pixels that have both neighbors. Of means, the weight holds at
     every size. The derivative by d is the derivative at its end, and minus that at its beginning.
     """
     d, e = x[1:] - x[:-1], x[:, 1:] - x[:, :-1]

@@ -1,4 +1,4 @@
-"""The function that is minimised: targets once, then pixels -> (loss, gradient)."""
+"""The function that is minimized: targets once, then pixels -> (loss, gradient)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from npstyle.architecture import halvings
+from npstyle.architecture import log2_stride
 from npstyle.errors import UserError
 from npstyle.losses import (
     content_loss,
@@ -19,7 +19,7 @@ from npstyle.losses import (
     sum_of_squares,
     total_variation,
 )
-from npstyle.regions import at_depth, comparisons
+from npstyle.regions import downsample_mask, style_targets
 from npstyle.settings import Settings
 from npstyle.vgg import VGG19, Tape
 
@@ -63,7 +63,7 @@ class Objective:
     styles : sequence of (h, w, 3) arrays
         Of any sizes.
     settings : Settings
-        The formula stands there. The network's options, the start and the optimiser are the business of
+        The formula stands there. The network's options, the start and the optimizer are the business of
         whoever makes the network and runs it.
     blend : sequence of float, optional
         How much each style counts; evenly, if left out. Divided by their sum.
@@ -114,7 +114,7 @@ class Objective:
         self.terms: dict[str, float] = {}
         if settings.style_layers and not self.styles:
             raise UserError("styles", "none", "at least one picture", "give one, or no style layers")
-        self.comparisons = comparisons(
+        self.style_targets = style_targets(
             self.content, self.styles, blend, settings.mixture == "each", content_masks, style_masks
         )
         # By dtype: a float64 gradient needs float64 targets.
@@ -143,7 +143,7 @@ class Objective:
         tape: Tape = []
         network = self.network
         for name, F in network.walk(x, {**content, **style}, tape):
-            dF = gradients[name] = network.buffers.empty(F.shape, F.dtype)
+            dF = gradients[name] = network.arena.empty(F.shape, F.dtype)
             losses: list[float] = []
             for target in style.get(name, ()):
                 losses.append(self._style_loss(F, target, dF, add=bool(losses)))
@@ -165,13 +165,13 @@ class Objective:
     def _style_loss(self, F: Array, target: Target, dF: Array, add: bool) -> float:
         """Distance from one target; its derivative goes to dF, or is added there."""
         A, scale, T = target
-        threads, buffers = self.network.threads, self.network.buffers
+        threads, arena = self.network.threads, self.network.arena
         if T is None and not add:
-            return style_loss(F, A, scale, threads, dF, buffers)[0]
+            return style_loss(F, A, scale, threads, dF, arena)[0]
         if T is None:
-            value, another = style_loss(F, A, scale, threads, None, buffers)
+            value, another = style_loss(F, A, scale, threads, None, arena)
         else:
-            value, another = guided_style_loss(F, T, A, scale, threads, buffers)
+            value, another = guided_style_loss(F, T, A, scale, threads, arena)
         np.add(dF, another, out=dF) if add else np.copyto(dF, another)
         return value
 
@@ -181,7 +181,7 @@ class Objective:
         return self._targets[dtype]
 
     def _content_targets(self, dtype: np.dtype[Any]) -> dict[str, Target]:
-        s, shares = self.settings, self.settings.content_shares
+        s, shares = self.settings, self.settings.effective_content_weights
         responses = self.network.forward(self.content.astype(dtype), shares)
         return {
             name: Target(P, s.content_weight * shares[name] * CONTENT_SCALES[s.scaling](P))
@@ -189,14 +189,14 @@ class Objective:
         }
 
     def _style_targets(self, dtype: np.dtype[Any]) -> dict[str, list[Target]]:
-        s, shares = self.settings, self.settings.style_shares
+        s, shares = self.settings, self.settings.effective_style_weights
         grams = self._style_grams(dtype)
         H, W, _ = self.content.shape
         targets: dict[str, list[Target]] = {name: [] for name in shares}
         for name in shares:
-            depth = halvings(name)
-            for n, (mask, weight, parts) in enumerate(self.comparisons):
-                T = None if mask is None else at_depth(mask, depth, dtype)
+            depth = log2_stride(name)
+            for n, (mask, weight, parts) in enumerate(self.style_targets):
+                T = None if mask is None else downsample_mask(mask, depth, dtype)
                 M = float((H >> depth) * (W >> depth)) if T is None else sum_of_squares(T)
                 found = [(*grams[name, n, style], share) for style, _, share in parts]
                 if M == 0 or any(M_a == 0 for _, M_a, _ in found):
@@ -211,13 +211,13 @@ class Objective:
         """A and M_a of each layer, comparison, and style picture that has a part in it."""
         grams: dict[tuple[str, int, int], tuple[Array, float]] = {}
         for style, picture in enumerate(self.styles):
-            for name, F in self.network.walk(picture.astype(dtype), self.settings.style_shares):
+            for name, F in self.network.walk(picture.astype(dtype), self.settings.effective_style_weights):
                 h, w, _ = F.shape
                 whole: tuple[Array, float] | None = None
-                for n, comparison in enumerate(self.comparisons):
+                for n, comparison in enumerate(self.style_targets):
                     for _, mask, _ in (part for part in comparison.parts if part.style == style):
                         if mask is not None:
-                            T = at_depth(mask, halvings(name), dtype)
+                            T = downsample_mask(mask, log2_stride(name), dtype)
                             A = guided_gram_matrix(F, T, self.network.threads)
                             grams[name, n, style] = A, sum_of_squares(T)
                             continue

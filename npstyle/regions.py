@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from npstyle.errors import UserError, number
+from npstyle.errors import UserError, check_nonnegative
 
 Mask = NDArray[np.floating]
 
@@ -24,7 +24,7 @@ class Part(NamedTuple):
     share: float
 
 
-class Comparison(NamedTuple):
+class StyleTarget(NamedTuple):
     """The generated picture, or the masked part of it, is to look like the mean of some parts of styles."""
 
     mask: Mask | None
@@ -32,40 +32,40 @@ class Comparison(NamedTuple):
     parts: Sequence[Part]
 
 
-def comparisons(
+def style_targets(
     content: NDArray[Any],
     styles: Sequence[NDArray[Any]],
     blend: Sequence[float] | None,
     each: bool,
     content_masks: Sequence[ArrayLike] = (),
     style_masks: Sequence[ArrayLike] = (),
-) -> list[Comparison]:
+) -> list[StyleTarget]:
     """All comparisons of a loss; their weights add up to 1.
 
     Without masks the styles are mixed into one target, or with `each` compared with one by one. With masks
     the n-th region of the content picture is compared with the n-th of the style picture, or, of several
     style pictures, with that of the n-th; a region's weight is its share of the area of all.
     """
-    shares = blend_shares(blend, len(styles))
+    shares = normalized_blend(blend, len(styles))
     if not len(content_masks) and not len(style_masks):
         parts = [Part(style, None, share) for style, share in enumerate(shares) if share]
         if each:
-            return [Comparison(None, share, [Part(style, None, 1.0)]) for style, _, share in parts]
-        return [Comparison(None, 1.0, parts)] if parts else []
+            return [StyleTarget(None, share, [Part(style, None, 1.0)]) for style, _, share in parts]
+        return [StyleTarget(None, 1.0, parts)] if parts else []
     _check_numbers(len(content_masks), len(style_masks), len(styles))
     regions = []
     for n, (inside, like) in enumerate(zip(content_masks, style_masks, strict=True)):
         style = n if len(styles) > 1 else 0
         mask = as_mask(inside, content, f"content mask {n + 1}", "content")
         part = as_mask(like, styles[style], f"style mask {n + 1}", "style")
-        regions.append(Comparison(mask, float(mask.sum()) * shares[style], [Part(style, part, 1.0)]))
+        regions.append(StyleTarget(mask, float(mask.sum()) * shares[style], [Part(style, part, 1.0)]))
     total = sum(region.weight for region in regions)
     return [region._replace(weight=region.weight / total) for region in regions]
 
 
-def blend_shares(blend: Sequence[float] | None, count: int) -> list[float]:
+def normalized_blend(blend: Sequence[float] | None, count: int) -> list[float]:
     """The weights of the style pictures divided by their sum; even, if left out."""
-    weights = [1.0] * count if blend is None else [number("blend", weight) for weight in blend]
+    weights = [1.0] * count if blend is None else [check_nonnegative("blend", weight) for weight in blend]
     if len(weights) != count or (count and not sum(weights)):
         found = f"{len(weights)}" if len(weights) != count else "zeros only"
         raise UserError("blend", found, f"{count} weights, one for each style picture", "give as many")
@@ -90,9 +90,9 @@ def as_mask(mask: ArrayLike, picture: NDArray[Any], name: str, whose: str) -> Ma
     return found
 
 
-def at_depth(mask: Mask, halvings: int, dtype: Any) -> Mask:
+def downsample_mask(mask: Mask, log2_stride: int, dtype: Any) -> Mask:
     """The mask as a layer after so many poolings sees it: means of 2 x 2 cells, odd edges left out."""
-    for _ in range(halvings):
+    for _ in range(log2_stride):
         H, W = mask.shape
         mask = mask[: H // 2 * 2, : W // 2 * 2].reshape(H // 2, 2, W // 2, 2).mean(axis=(1, 3))
     return np.ascontiguousarray(mask, dtype)

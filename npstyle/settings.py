@@ -1,4 +1,4 @@
-"""What is to be minimised, from where and by what: Settings, and the presets by name."""
+"""What is to be minimized, from where and by what: Settings, and the presets by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from npstyle.architecture import PADDINGS, POOLING_METHODS, canonical
-from npstyle.errors import UserError, number, one_of, whole_number
+from npstyle.errors import UserError, check_choice, check_integer, check_nonnegative
 
 SCALINGS = ("relative", "paper", "mean", "keras", "udacity")
 SMOOTHNESS = ("mean", "squares", "keras")
@@ -22,14 +22,14 @@ PAPER_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 @dataclass(frozen=True)
 class Settings:
-    """A recipe: loss, network, start, optimiser. Change one with `dataclasses.replace`.
+    """A recipe: loss, network, start, optimizer. Change one with `dataclasses.replace`.
 
     With F, P the responses (M, C) of one layer to the generated and to the content picture, G, A the Gram
     matrices of the generated and of a style picture, M and M_a their numbers of positions, the loss is
 
         content_weight . sum over content layers of  v_l c_l . 1/2 sum (F - P)^2
         + style_weight . sum over style layers of    w_l s_l . sum (G / M - A / M_a)^2
-        + tv_weight . how much neighbouring pixels differ.
+        + tv_weight . how much neighboring pixels differ.
 
     v_l and w_l say how much a layer counts beside the others, c_l and s_l in what its distance is measured.
 
@@ -54,9 +54,9 @@ class Settings:
         "keras": sums, c_l = 2, and 1 / (36 N^2) . sum (G - A)^2, for N pixels of the generated picture.
         "udacity": c_l = 2 / (M C), and 1 / (M C^3) . sum (G - A)^2.
     tv : {"mean", "squares", "keras"}
-        With d, e the differences of a pixel to its neighbours below and to the right, in each channel,
+        With d, e the differences of a pixel to its neighbors below and to the right, in each channel,
         "mean": mean d^2 + mean e^2. "squares": 1/2 sum (d^2 + e^2), "keras": sum (d^2 + e^2)^1.25, both over
-        the pixels that have both neighbours.
+        the pixels that have both neighbors.
     mixture : {"blend", "each"}
         With several style pictures: their Gram matrices are blended into one target, or the loss is the
         mean of the losses of each.
@@ -64,13 +64,13 @@ class Settings:
         Style pictures are resized to the content picture's height and width, whatever their proportions.
     pooling : {"average", "max"}
     padding : {"zero", "replicate"}
-        What conv1_1 sees beyond the border: the mean colour, or the picture's outermost pixels again.
+        What conv1_1 sees beyond the border: the mean color, or the picture's outermost pixels again.
     init : {"content", "noise", "blend"}
         The start: the content picture, noise in its place, or both, the noise with the share `init_noise`.
     init_noise : float
         0 to 1.
     noise : float
-        Standard deviation of normal noise around the mean colour of the network's training pictures. 0 for
+        Standard deviation of normal noise around the mean color of the network's training pictures. 0 for
         the paper's white noise: every value from 0 to 255 as likely.
     optimizer : {"lbfgs", "adam"}
     learning_rate : float
@@ -79,25 +79,25 @@ class Settings:
         Steps that L-BFGS remembers; each takes 48 bytes a pixel.
     iterations : int
         At each scale.
-    smallest : int
+    min_size : int
         Longer side, about, of the first of the scales, each sqrt(2) times the one before; its result
         starts the next. 0 for one scale only.
     color : {"style", "luma", "match", "luminance"}
-        "style": colours are the style's. "luma": the content picture's, put back after the run. "match": the
-        style picture takes the mean and the covariance of the content picture's colours before the run.
+        "style": colors are the style's. "luma": the content picture's, put back after the run. "match": the
+        style picture takes the mean and the covariance of the content picture's colors before the run.
         "luminance": only brightness is painted.
 
     Raises
     ------
     UserError
-        Unknown layer or name, a weight below zero or not finite, nothing to minimise.
+        Unknown layer or name, a weight below zero or not finite, nothing to minimize.
 
     Examples
     --------
     >>> from dataclasses import replace
     >>> replace(preset("paper"), style_layers=["relu1_1", "block2_conv1"]).style_layers
     ('conv1_1', 'conv2_1')
-    >>> Settings(style_layers="conv1_1:3,conv2_1:1").style_shares
+    >>> Settings(style_layers="conv1_1:3,conv2_1:1").effective_style_weights
     {'conv1_1': 0.75, 'conv2_1': 0.25}
     """
 
@@ -123,7 +123,7 @@ class Settings:
     learning_rate: float = 10.0
     history: int = 10
     iterations: int = 50
-    smallest: int = 128
+    min_size: int = 128
     color: str = "style"
 
     def __post_init__(self) -> None:
@@ -134,11 +134,11 @@ class Settings:
             object.__setattr__(self, f"{kind}_layers", names)
             object.__setattr__(self, f"{kind}_layer_weights", weights)
         for field in WEIGHTS:
-            object.__setattr__(self, field, number(field, getattr(self, field)))
-        for field, least in (("history", 1), ("iterations", 0), ("smallest", 0)):
-            object.__setattr__(self, field, whole_number(field, getattr(self, field), least))
+            object.__setattr__(self, field, check_nonnegative(field, getattr(self, field)))
+        for field, least in (("history", 1), ("iterations", 0), ("min_size", 0)):
+            object.__setattr__(self, field, check_integer(field, getattr(self, field), least))
         for field, choices in CHOICES.items():
-            one_of(field, getattr(self, field), choices)
+            check_choice(field, getattr(self, field), choices)
         if self.init_noise > 1:
             raise UserError("init_noise", f"{self.init_noise:g}", "a share from 0 to 1", "1 is noise alone")
         if self.learning_rate == 0:
@@ -152,12 +152,12 @@ class Settings:
             )
 
     @property
-    def content_shares(self) -> dict[str, float]:
+    def effective_content_weights(self) -> dict[str, float]:
         """v of each content layer, where anything is above 0."""
         return self._shares(self.content_layers, self.content_layer_weights) if self.content_weight else {}
 
     @property
-    def style_shares(self) -> dict[str, float]:
+    def effective_style_weights(self) -> dict[str, float]:
         """w of each style layer, where anything is above 0."""
         weights = self.style_layer_weights or (1.0,) * len(self.style_layers)
         powers = [weight * self.style_layer_exponent**n for n, weight in enumerate(weights)]
@@ -166,7 +166,7 @@ class Settings:
     @property
     def layers(self) -> tuple[str, ...]:
         """All layers the loss looks at: those with a weight above 0."""
-        return tuple(dict.fromkeys([*self.content_shares, *self.style_shares]))
+        return tuple(dict.fromkeys([*self.effective_content_weights, *self.effective_style_weights]))
 
     def _shares(self, names: Iterable[str], weights: Iterable[float] | None) -> dict[str, float]:
         names = list(names)
@@ -205,11 +205,15 @@ def _layers(
     split = [
         str(name) for name in (names.split(",") if isinstance(names, str) else names) if str(name).strip()
     ]
-    given = None if weights is None else [number(f"{kind}_layer_weights", weight) for weight in weights]
+    given = (
+        None
+        if weights is None
+        else [check_nonnegative(f"{kind}_layer_weights", weight) for weight in weights]
+    )
     if any(":" in name for name in split):
         pairs = [name.split(":", 1) if ":" in name else [name, "1"] for name in split]
         split = [name for name, _ in pairs]
-        given = [number(f"{kind}_layers: {name}", weight) for name, weight in pairs]
+        given = [check_nonnegative(f"{kind}_layers: {name}", weight) for name, weight in pairs]
     if given is not None and len(given) != len(split):
         raise UserError(
             f"{kind}_layer_weights", f"{len(given)}", f"one for each of {len(split)} layers", "give as many"
@@ -220,13 +224,13 @@ def _layers(
 
 def _published(**fields: Any) -> Settings:
     """A recipe of another system, to the last constant (docs/presets.md): one size, nothing of ours."""
-    return Settings(**{"smallest": 0, "iterations": 300, "padding": "zero", "tv_weight": 0.0, **fields})
+    return Settings(**{"min_size": 0, "iterations": 300, "padding": "zero", "tv_weight": 0.0, **fields})
 
 
 PRESETS = {
     # What a run without options gets. How it was chosen stands in docs/recipe.md.
     "default": Settings(),
-    # Gatys, Ecker, Bethge 2016. Meant for their normalised network.
+    # Gatys, Ecker, Bethge 2016. Meant for their normalized network.
     "paper": _published(content_weight=1e-3, style_weight=1.0, scaling="paper", init="noise"),
     # The style transfer example of Keras.
     "keras": _published(
@@ -286,7 +290,7 @@ PRESETS = {
     # For filters that were never trained. Chosen by looking, and by the distances that real filters see:
     # deeper layers add nothing, a little smoothness takes off the grain that no stroke explains.
     "random": Settings(
-        smallest=0,
+        min_size=0,
         iterations=300,
         padding="zero",
         content_layers=("conv3_1",),

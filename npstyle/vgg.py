@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from npstyle import _threads
-from npstyle._buffers import Buffers
+from npstyle._runtime import threads as _threads
+from npstyle._runtime.arena import Arena
 from npstyle.architecture import (
     CONVOLUTION_METHODS,
     CONVOLUTIONS,
@@ -18,28 +18,28 @@ from npstyle.architecture import (
     block_of,
     canonical,
     deepest,
-    halvings,
+    log2_stride,
 )
-from npstyle.errors import UserError, one_of
+from npstyle.errors import UserError, check_choice
 from npstyle.layers import (
     AveragePool,
     CaffeInput,
     Conv2D,
     Crop,
+    FirstLayerConvReLU,
     Layer,
     MaxPool,
     ReLU,
     ReplicatePad,
-    ThinConvReLU,
     TorchvisionInput,
     WinogradConvReLU,
 )
 
 Array = NDArray[np.floating]
 
-SMALLEST = 16  # pixels on a side: below, block 5 would have nothing left to look at
-LEAST_FOR_WINOGRAD = 60  # pixels of a layer: below, im2col is faster (docs/performance.md)
-FUSED: dict[str, Callable[..., Layer]] = {"winograd": WinogradConvReLU, "thin": ThinConvReLU}
+MIN_SIZE = 16  # pixels on a side: below, block 5 would have nothing left to look at
+MIN_PIXELS_FOR_WINOGRAD = 60  # pixels of a layer: below, im2col is faster (docs/performance.md)
+FUSED: dict[str, Callable[..., Layer]] = {"winograd": WinogradConvReLU, "first_layer": FirstLayerConvReLU}
 POOLINGS: dict[str, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
 # What the filters were trained on: see weights/README.md.
 INPUTS: dict[str, Callable[[], Layer]] = {"caffe": CaffeInput, "torchvision": TorchvisionInput}
@@ -84,7 +84,7 @@ class VGG19:
     Parameters
     ----------
     weights : mapping of str to Filters
-        By the paper's names; it may stop anywhere. An attribute `preparation`, "caffe" or "torchvision",
+        By the paper's names; it may stop anywhere. An attribute `preprocessing`, "caffe" or "torchvision",
         tells what pixels its filters were trained on; "caffe" if there is none.
     pooling : {"average", "max"}
         The paper takes averages (section 2), the network was trained with maxima.
@@ -95,7 +95,7 @@ class VGG19:
     threads : int, optional
         Every available core, if left out. The result does not depend on it.
     padding : {"zero", "replicate"}
-        What conv1_1 sees beyond the picture's border: the mean colour, as the network was trained, or the
+        What conv1_1 sees beyond the picture's border: the mean color, as the network was trained, or the
         outermost pixels again. Deeper layers see zeros.
 
     Examples
@@ -114,16 +114,16 @@ class VGG19:
         threads: int | None = None,
         padding: str = "zero",
     ) -> None:
-        one_of("pooling", pooling, POOLINGS)
-        one_of("padding", padding, PADDINGS)
-        one_of("convolution", convolution, CONVOLUTION_METHODS)
+        check_choice("pooling", pooling, POOLINGS)
+        check_choice("padding", padding, PADDINGS)
+        check_choice("convolution", convolution, CONVOLUTION_METHODS)
         self.weights = weights
         self.pooling = pooling
         self.padding = padding
-        self.preparation = preparation_of(weights)
+        self.preprocessing = preprocessing_of(weights)
         self.convolution = convolution
         self.threads = _threads.resolve(threads)
-        self.buffers = Buffers()
+        self.arena = Arena()
         self._steps: dict[tuple[Any, ...], list[Step]] = {}
 
     def walk(
@@ -159,13 +159,13 @@ class VGG19:
         for step in self._chain(deepest(wanted), x):
             y, memory = step.layer.forward(x)
             if y is not x:
-                self.buffers.give(x)
+                self.arena.give(x)
             x = y
             if tape is not None:
                 tape.append(Recorded(step, memory, y.shape, y.dtype))
             if step.response in wanted:
                 yield step.response, x
-        self.buffers.give(x)
+        self.arena.give(x)
 
     def forward(self, pixels: ArrayLike, layers: Iterable[str]) -> dict[str, Array]:
         """Responses {name: (h, w, K)} to pixels (H, W, 3), RGB, 0..255; names as they were asked for."""
@@ -192,7 +192,7 @@ class VGG19:
             dLoss / dresponse for some of the layers recorded.
         overwrite : bool
             The gradients given are not needed any more: add up in their memory, and give back what is from
-            `buffers`.
+            `arena`.
 
         Returns
         -------
@@ -207,20 +207,20 @@ class VGG19:
         inputs = [None, *(recorded.step.response for recorded in tape[:-1])]
         dx = sums.get(tape[-1].step.response)
         for (step, memory, _, _), below in zip(reversed(tape), reversed(inputs), strict=True):
-            onto = sums.get(below)
+            accumulate_into = sums.get(below)
             if dx is None:
-                dx = onto
+                dx = accumulate_into
                 continue
-            dy, dx = dx, step.layer.backward(dx, memory, onto)
+            dy, dx = dx, step.layer.backward(dx, memory, accumulate_into)
             if dy is not dx:
-                self.buffers.give(dy)
+                self.arena.give(dy)
         assert dx is not None  # _check_gradients has seen one on the tape
         return dx
 
     def _chain(self, top: str, x: Array) -> Iterator[Step]:
         """The layers from the pixels x to a response, made when first asked for and kept."""
         H, W, _ = x.shape
-        yield Step(INPUTS[self.preparation](), None)
+        yield Step(INPUTS[self.preprocessing](), None)
         for name in LAYERS[: LAYERS.index(top) + 1]:
             halved = block_of(name) - 1
             key = (name, x.dtype, method_of(self.convolution, name, H >> halved, W >> halved))
@@ -230,7 +230,7 @@ class VGG19:
 
     def _make(self, name: str, dtype: np.dtype[Any], method: str) -> Iterator[Step]:
         if name not in CONVOLUTIONS:
-            yield Step(POOLINGS[self.pooling](self.threads, self.buffers), name)
+            yield Step(POOLINGS[self.pooling](self.threads, self.arena), name)
             return
         kernel, bias = filters_of(self.weights, name)
         kernel, bias = kernel.astype(dtype, copy=False), bias.astype(dtype, copy=False)
@@ -239,30 +239,30 @@ class VGG19:
             yield Step(ReplicatePad(), None)
         response = None if padded else name
         if method in FUSED:
-            yield Step(FUSED[method](kernel, bias, self.threads, self.buffers), response)
+            yield Step(FUSED[method](kernel, bias, self.threads, self.arena), response)
         else:
-            yield Step(Conv2D(kernel, bias, self.threads, self.buffers), None)
+            yield Step(Conv2D(kernel, bias, self.threads, self.arena), None)
             yield Step(ReLU(in_place=True, threads=self.threads), response)
         if padded:
-            yield Step(Crop(self.buffers), name)
+            yield Step(Crop(self.arena), name)
 
 
 def method_of(convolution: str, name: str, H: int, W: int) -> str:
-    """How a layer of H x W pixels is computed: "im2col", "winograd", or "thin" with its three channels."""
+    """How a layer of H x W pixels is computed: "im2col", "winograd", or "first_layer" (three channels)."""
     if name not in CONVOLUTIONS or convolution == "im2col":
         return "im2col"
     if CONVOLUTIONS[name][0] == 3:
-        return "thin"
+        return "first_layer"
     if convolution == "auto":
-        return "winograd" if H * W >= LEAST_FOR_WINOGRAD else "im2col"
+        return "winograd" if H * W >= MIN_PIXELS_FOR_WINOGRAD else "im2col"
     return convolution
 
 
-def preparation_of(weights: Mapping[str, Filters]) -> str:
+def preprocessing_of(weights: Mapping[str, Filters]) -> str:
     """What pixels the filters were trained on, "caffe" or "torchvision"."""
-    preparation = getattr(weights, "preparation", "caffe")
-    one_of("preparation", preparation, INPUTS)
-    return str(preparation)
+    preprocessing = getattr(weights, "preprocessing", "caffe")
+    check_choice("preprocessing", preprocessing, INPUTS)
+    return str(preprocessing)
 
 
 def filters_of(weights: Mapping[str, Filters], name: str) -> tuple[Array, Array]:
@@ -290,16 +290,16 @@ def filters_of(weights: Mapping[str, Filters], name: str) -> tuple[Array, Array]
 def check_size(shape: tuple[int, ...], layers: Iterable[str], name: str, cure: str = "") -> None:
     """Hold a picture's height and width against what its deepest layer needs; `name` is what it is called."""
     H, W = shape[:2]
-    if min(H, W) < SMALLEST:
-        found, expected = f"{W} x {H} pixels", f"at least {SMALLEST} x {SMALLEST}"
+    if min(H, W) < MIN_SIZE:
+        found, expected = f"{W} x {H} pixels", f"at least {MIN_SIZE} x {MIN_SIZE}"
         raise UserError(name, found, expected, cure or "take a larger picture")
     for layer in sorted(layers, key=LAYERS.index):
-        smallest = 2 ** halvings(layer)
-        if min(H, W) < smallest:
+        min_size = 2 ** log2_stride(layer)
+        if min(H, W) < min_size:
             raise UserError(
                 name,
                 f"{W} x {H} pixels",
-                f"at least {smallest} x {smallest} for layer {layer}",
+                f"at least {min_size} x {min_size} for layer {layer}",
                 cure or "take a larger picture or a lower layer",
             )
 

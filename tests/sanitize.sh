@@ -8,7 +8,7 @@ python=$(command -v "${1:-python}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Optimised as always: NPSTYLE_DEBUG=1 would have Cython check the bounds, before the sanitizer sees anything.
+# Optimized as always: NPSTYLE_DEBUG=1 would have Cython check the bounds, before the sanitizer sees anything.
 mkdir "$work/tree"
 cp -r npstyle tests weights setup.py pyproject.toml README.md LICENSE "$work/tree"
 find "$work/tree/npstyle" \( -name '*.so' -o -name '*.c' \) -delete

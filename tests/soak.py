@@ -20,7 +20,7 @@ from PIL import Image
 
 # Two sizes, and many iterations of little work: what is killed is as often at a checkpoint as at its sums.
 RECIPE = ["--weights", "random", "--style-layers", "conv1_1,conv2_1", "--content-layers", "conv2_1"]
-SIZES = ["--smallest", "68", "--threads", "1", "--quiet"]
+SIZES = ["--min-size", "68", "--threads", "1", "--quiet"]
 CHECKPOINT, OUTPUT = "kept.npz", "painted.png"
 PATIENCE = 120.0
 

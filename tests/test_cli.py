@@ -20,7 +20,10 @@ import pytest
 from PIL import Image
 
 import npstyle
-from npstyle import cli, estimate, options, preset
+from npstyle import preset
+from npstyle.cli import arguments as options
+from npstyle.cli import main as cli
+from npstyle.run import memory as estimate
 from npstyle.settings import PRESETS
 
 FAST = [
@@ -109,14 +112,14 @@ def test_options_change_the_preset() -> None:
     assert settings() == preset("default")
     assert settings("--preset", "udacity") == preset("udacity")
     changed = settings("--preset", "udacity", "--style-layers", "relu1_1:2,conv2_1", "--no-average-layers")
-    assert changed.style_shares == {"conv1_1": 2, "conv2_1": 1}
+    assert changed.effective_style_weights == {"conv1_1": 2, "conv2_1": 1}
     assert changed.optimizer == "adam"
     fewer = settings("--preset", "udacity", "--style-layers", "conv1_1,conv2_1", "--average-layers")
-    assert fewer.style_shares == {"conv1_1": 0.5, "conv2_1": 0.5}
-    assert settings("--content-blend", "0.25").content_shares == {"conv4_2": 0.25, "conv5_2": 0.75}
+    assert fewer.effective_style_weights == {"conv1_1": 0.5, "conv2_1": 0.5}
+    assert settings("--content-blend", "0.25").effective_content_weights == {"conv4_2": 0.25, "conv5_2": 0.75}
     assert settings("--init", "some.png").init == preset("default").init
-    many = settings("--smallest", "64", "--color", "luma", "--padding", "zero", "--history", "5")
-    assert (many.smallest, many.color, many.padding, many.history) == (64, "luma", "zero", 5)
+    many = settings("--min-size", "64", "--color", "luma", "--padding", "zero", "--history", "5")
+    assert (many.min_size, many.color, many.padding, many.history) == (64, "luma", "zero", 5)
 
 
 def test_regions_blend_and_what_is_kept(folder: Path) -> None:
@@ -135,7 +138,7 @@ def test_regions_blend_and_what_is_kept(folder: Path) -> None:
 
 
 def test_several_sizes_are_announced(folder: Path) -> None:
-    done = npstyle_in(folder, "photo.png", "painting.png", *FAST, "--smallest", "32")
+    done = npstyle_in(folder, "photo.png", "painting.png", *FAST, "--min-size", "32")
     assert done.returncode == 0, done.stderr
     assert "48 x 32 pixels, 2 iterations at each of 2 sizes from 34 up: about" in done.stderr
 
@@ -190,7 +193,7 @@ def test_imagenet_fails_where_auto_warns(folder: Path) -> None:
     ("arguments", "status", "words"),
     [
         (["photo.png"], 2, ["STYLE"]),
-        (["photo.png", "painting.png", "--colour"], 2, ["--colour"]),
+        (["photo.png", "painting.png", "--color"], 2, ["--color"]),
         (["photo.png", "painting.png", "--size", "8"], 2, ["--size", "'8'", "from 16"]),
         (["photo.png", "painting.png", "--size", "big"], 2, ["--size", "'big'"]),
         (["photo.png", "painting.png", "--iterations", "-3"], 2, ["--iterations"]),
@@ -339,7 +342,7 @@ def test_an_interrupted_run_goes_on_to_the_same_picture(
 ) -> None:
     """Over two sizes, interrupted once in each."""
     monkeypatch.chdir(folder)
-    command = ["photo.png", "painting.png", *FAST, "--smallest", "32", "--iterations", "5"]
+    command = ["photo.png", "painting.png", *FAST, "--min-size", "32", "--iterations", "5"]
     command += ["--optimizer", optimizer]
     assert cli.main([*command, "-o", "whole.png"]) == 0
     step = cli._Bar.step
@@ -439,7 +442,7 @@ def test_memory_that_is_not_there_is_missed_before_the_run(
     folder: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save(folder / "large.png")
-    enough = estimate.of_run((128, 256), [(32, 48)], preset("default"), "auto", None)
+    enough = estimate.run_memory((128, 256), [(32, 48)], preset("default"), "auto", None)
     monkeypatch.setattr(estimate, "available_memory", lambda: enough)
     monkeypatch.chdir(folder)
     command = ["large.png", "painting.png", "-o", "out.png", "--iterations", "0", "--weights", "random"]
@@ -508,7 +511,7 @@ def test_a_slow_choice_says_so(folder: Path) -> None:
 
 def test_help_needs_nothing_that_is_slow_to_import() -> None:
     code = (
-        "import sys\nfrom npstyle.cli import main\n"
+        "import sys\nfrom npstyle.cli.main import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
         "print(sorted({'numpy', 'scipy', 'PIL', 'h5py', 'pooch', 'tqdm'} & set(sys.modules)))"
     )

@@ -1,4 +1,4 @@
-"""Luma and chroma taken apart and put together; colours matched, also where there are none."""
+"""Luma and chroma taken apart and put together; colors matched, also where there are none."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from npstyle.color import grey, luma, matched, matched_luma, recolored
 from npstyle.errors import UserError
+from npstyle.images.color import gray, luma, match_color_statistics, match_luma_statistics, transfer_luma
 from tolerances import SAME
 
 Array = NDArray[Any]
@@ -18,20 +18,20 @@ Array = NDArray[Any]
 EXACT = SAME[np.dtype(np.float64)]
 
 
-def pixels(*colours: tuple[float, ...], dtype: type = np.float64) -> Array:
+def pixels(*colors: tuple[float, ...], dtype: type = np.float64) -> Array:
     """One line of pixels, (1, W, 3)."""
-    return np.array([colours], dtype)
+    return np.array([colors], dtype)
 
 
-def colourful(H: int, W: int, spread: Array | float, seed: int) -> Array:
-    """Evenly distributed around a colour, mixed by a random rotation; nothing far out."""
+def colorful(H: int, W: int, spread: Array | float, seed: int) -> Array:
+    """Evenly distributed around a color, mixed by a random rotation; nothing far out."""
     rng = np.random.default_rng(seed)
     rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     picture: Array = (spread * rng.uniform(-1, 1, (H, W, 3))) @ rotation + rng.uniform(110, 145, 3)
     return picture
 
 
-def every_colour_of(values: Sequence[float]) -> Array:
+def every_color_of(values: Sequence[float]) -> Array:
     """One pixel for each way to choose R, G and B among the values."""
     return np.stack(np.meshgrid(*[np.array(values, np.float64)] * 3), axis=-1).reshape(1, -1, 3)
 
@@ -48,31 +48,31 @@ def chroma(picture: Array) -> Array:
 
 
 SPREAD = np.array([6.0, 15.0, 30.0])
-STYLE = colourful(12, 17, SPREAD, seed=1)
-CONTENT = colourful(9, 23, SPREAD, seed=2)
+STYLE = colorful(12, 17, SPREAD, seed=1)
+CONTENT = colorful(9, 23, SPREAD, seed=2)
 
-# Pictures that lack colour, contrast, or all but one pixel.
+# Pictures that lack color, contrast, or all but one pixel.
 LACKING: dict[str, Array] = {
-    "grey": np.repeat(colourful(8, 9, 25.0, seed=3)[:, :, :1], 3, axis=2),
-    "nearly grey": np.repeat(colourful(8, 9, 25.0, seed=4)[:, :, :1], 3, axis=2)
+    "gray": np.repeat(colorful(8, 9, 25.0, seed=3)[:, :, :1], 3, axis=2),
+    "nearly gray": np.repeat(colorful(8, 9, 25.0, seed=4)[:, :, :1], 3, axis=2)
     + np.random.default_rng(5).uniform(-0.5, 0.5, (8, 9, 3)),
     "flat": np.full((7, 5, 3), 77.7),
     "nearly flat": 120 + np.random.default_rng(6).uniform(-0.5, 0.5, (9, 9, 3)),
     "black": np.zeros((6, 4, 3)),
-    "one colour": np.broadcast_to([130.0, 90.0, 20.0], (5, 5, 3)),
-    "two colours": np.tile(pixels((120, 100, 90), (140, 110, 95)), (3, 2, 1)),
-    "reds": np.stack([colourful(6, 6, 20.0, seed=7)[:, :, 0], *np.full((2, 6, 6), 100.0)], axis=2),
+    "one color": np.broadcast_to([130.0, 90.0, 20.0], (5, 5, 3)),
+    "two colors": np.tile(pixels((120, 100, 90), (140, 110, 95)), (3, 2, 1)),
+    "reds": np.stack([colorful(6, 6, 20.0, seed=7)[:, :, 0], *np.full((2, 6, 6), 100.0)], axis=2),
     "no blue": np.concatenate([STYLE[:, :, :2], np.full((12, 17, 1), 128.0)], axis=2),
     "one pixel": pixels((100, 120, 150)),
 }
-PICTURES = {"colourful": STYLE, **LACKING}
+PICTURES = {"colorful": STYLE, **LACKING}
 
 FUNCTIONS: dict[str, Callable[[Array, Array], Array]] = {
     "luma": lambda style, content: luma(style),
-    "grey": lambda style, content: grey(style),
-    "recolored": lambda style, content: recolored(style, content[:1, :1].repeat(12, 0).repeat(17, 1)),
-    "matched": matched,
-    "matched_luma": lambda style, content: matched_luma(style[:, :, 0], content[:, :, 1]),
+    "gray": lambda style, content: gray(style),
+    "transfer_luma": lambda style, content: transfer_luma(style, content[:1, :1].repeat(12, 0).repeat(17, 1)),
+    "match_color_statistics": match_color_statistics,
+    "match_luma_statistics": lambda style, content: match_luma_statistics(style[:, :, 0], content[:, :, 1]),
 }
 
 
@@ -81,9 +81,9 @@ def test_luma_by_hand() -> None:
     np.testing.assert_allclose(luma(picture), [[76.245, 58.7, 11.4, 18.15]], rtol=EXACT)
 
 
-def test_grey_by_hand() -> None:
+def test_gray_by_hand() -> None:
     expected = pixels((58.7, 58.7, 58.7), (200, 200, 200))
-    np.testing.assert_allclose(grey(pixels((0, 100, 0), (200, 200, 200))), expected, rtol=EXACT)
+    np.testing.assert_allclose(gray(pixels((0, 100, 0), (200, 200, 200))), expected, rtol=EXACT)
 
 
 @pytest.mark.parametrize(
@@ -106,28 +106,28 @@ def test_recolored_by_hand() -> None:
     content, painted = pixels((100, 50, 0), (250, 100, 20)), pixels((70, 70, 70), (0, 0, 0))
     Y = 0.299 * 250 + 0.587 * 100 + 0.114 * 20
     expected = pixels((100 + 10.75, 50 + 10.75, 10.75), (250 - Y, 100 - Y, 20 - Y))  # 59.25 is the first luma
-    np.testing.assert_allclose(recolored(painted, content), expected, rtol=EXACT)
+    np.testing.assert_allclose(transfer_luma(painted, content), expected, rtol=EXACT)
 
 
 def test_recolored_has_the_luma_of_one_and_the_chroma_of_the_other() -> None:
     rng = np.random.default_rng(9)
     painted, content = rng.uniform(0, 255, (2, 11, 13, 3))
-    result = recolored(painted, content)
+    result = transfer_luma(painted, content)
     assert result.min() < 0
     assert result.max() > 255  # not clipped
     np.testing.assert_allclose(luma(result), luma(painted), atol=255 * EXACT)
     np.testing.assert_allclose(chroma(result), chroma(content), atol=255 * EXACT)
 
 
-def test_a_picture_recolored_by_itself_or_its_grey() -> None:
-    np.testing.assert_array_equal(recolored(STYLE, STYLE), STYLE)
-    np.testing.assert_allclose(recolored(grey(STYLE), STYLE), STYLE, rtol=EXACT)
-    np.testing.assert_allclose(recolored(STYLE, grey(STYLE)), grey(STYLE), rtol=EXACT)
+def test_a_picture_recolored_by_itself_or_its_gray() -> None:
+    np.testing.assert_array_equal(transfer_luma(STYLE, STYLE), STYLE)
+    np.testing.assert_allclose(transfer_luma(gray(STYLE), STYLE), STYLE, rtol=EXACT)
+    np.testing.assert_allclose(transfer_luma(STYLE, gray(STYLE)), gray(STYLE), rtol=EXACT)
 
 
 def test_recolored_needs_one_size() -> None:
     with pytest.raises(UserError) as caught:
-        recolored(STYLE, CONTENT)
+        transfer_luma(STYLE, CONTENT)
     assert str(caught.value) == (
         "painted picture: found 17 x 12 pixels; expected 23 x 9, the size of the content picture; "
         "resize one of them"
@@ -136,14 +136,14 @@ def test_recolored_needs_one_size() -> None:
 
 def test_matched_by_hand() -> None:
     """Channels that vary by themselves: each is stretched by the ratio of its standard deviations."""
-    corners = every_colour_of([-1, 1])
+    corners = every_color_of([-1, 1])
     style, content = 50 + corners * [2, 4, 8], np.array([100, 110, 120]) + corners[::-1] * [6, 4, 2]
     expected = np.array([100, 110, 120]) + corners * [6, 4, 2]
-    np.testing.assert_allclose(matched(style, content), expected, rtol=EXACT)
+    np.testing.assert_allclose(match_color_statistics(style, content), expected, rtol=EXACT)
 
 
-def test_matched_colours_have_the_mean_and_covariance_of_the_content() -> None:
-    result = matched(STYLE, CONTENT)
+def test_matched_colors_have_the_mean_and_covariance_of_the_content() -> None:
+    result = match_color_statistics(STYLE, CONTENT)
     assert result.min() > 0
     assert result.max() < 255  # nothing was clipped
     mean, covariance = moments(result)
@@ -153,15 +153,15 @@ def test_matched_colours_have_the_mean_and_covariance_of_the_content() -> None:
 
 
 def test_matching_again_changes_nothing() -> None:
-    once = matched(STYLE, CONTENT)
-    np.testing.assert_allclose(matched(once, CONTENT), once, rtol=EXACT)
-    np.testing.assert_allclose(matched(STYLE, STYLE), STYLE, rtol=EXACT)
+    once = match_color_statistics(STYLE, CONTENT)
+    np.testing.assert_allclose(match_color_statistics(once, CONTENT), once, rtol=EXACT)
+    np.testing.assert_allclose(match_color_statistics(STYLE, STYLE), STYLE, rtol=EXACT)
 
 
-def test_no_other_linear_match_moves_colours_less() -> None:
+def test_no_other_linear_match_moves_colors_less() -> None:
     """All others are A S_s^(1/2) R S_s^(-1/2) with an orthogonal R; they have the same moments."""
     mean, S_s = moments(STYLE)
-    root, half = np.linalg.cholesky(S_s), matched(STYLE, CONTENT) - moments(CONTENT)[0]
+    root, half = np.linalg.cholesky(S_s), match_color_statistics(STYLE, CONTENT) - moments(CONTENT)[0]
     A = np.linalg.lstsq((STYLE - mean).reshape(-1, 3), half.reshape(-1, 3), rcond=None)[0].T
     np.testing.assert_allclose(A, A.T, atol=EXACT)
     moved = np.square(half - (STYLE - mean)).mean()
@@ -173,22 +173,22 @@ def test_no_other_linear_match_moves_colours_less() -> None:
 
 
 @pytest.mark.parametrize("lacks", LACKING)
-def test_a_colourful_style_takes_any_colours_exactly(lacks: str) -> None:
+def test_a_colorful_style_takes_any_colors_exactly(lacks: str) -> None:
     content = LACKING[lacks]
-    result = matched(STYLE, content)
+    result = match_color_statistics(STYLE, content)
     expected_mean, expected = moments(content) if content.size > 3 else (content[0, 0], np.zeros((3, 3)))
     mean, covariance = moments(result)
     np.testing.assert_allclose(mean, expected_mean, atol=255 * EXACT)
     np.testing.assert_allclose(covariance, expected, atol=1e-9)
-    np.testing.assert_allclose(matched(result, content), result, atol=1e-6)
+    np.testing.assert_allclose(match_color_statistics(result, content), result, atol=1e-6)
 
 
 @pytest.mark.parametrize("content", PICTURES)
 @pytest.mark.parametrize("style", LACKING)
-def test_a_style_that_lacks_colours_comes_as_near_as_it_can(style: str, content: str) -> None:
+def test_a_style_that_lacks_colors_comes_as_near_as_it_can(style: str, content: str) -> None:
     """The mean is right, no variance is too large, and noise is stretched no more than tenfold."""
     given, wanted = LACKING[style], PICTURES[content]
-    result = matched(given, wanted)
+    result = match_color_statistics(given, wanted)
     assert result.shape == given.shape
     assert np.isfinite(result).all()
     (mean_s, _), (mean_c, S_c), (mean, S) = moments(given), moments(wanted), moments(result)
@@ -198,61 +198,65 @@ def test_a_style_that_lacks_colours_comes_as_near_as_it_can(style: str, content:
     assert (after <= 10 * before + 1e-9).all()
 
 
-@pytest.mark.parametrize("flat", ["flat", "black", "one colour", "one pixel"])
-def test_a_flat_style_becomes_the_mean_colour(flat: str) -> None:
+@pytest.mark.parametrize("flat", ["flat", "black", "one color", "one pixel"])
+def test_a_flat_style_becomes_the_mean_color(flat: str) -> None:
     expected = np.broadcast_to(moments(CONTENT)[0], LACKING[flat].shape)
-    np.testing.assert_allclose(matched(LACKING[flat], CONTENT), expected, rtol=EXACT)
+    np.testing.assert_allclose(match_color_statistics(LACKING[flat], CONTENT), expected, rtol=EXACT)
 
 
-def test_a_grey_style_is_tinted_as_the_content_is_at_that_brightness() -> None:
-    """The regression of the content's colours on R + G + B is along S_c (1, 1, 1); 2 % for raising S_s."""
+def test_a_gray_style_is_tinted_as_the_content_is_at_that_brightness() -> None:
+    """The regression of the content's colors on R + G + B is along S_c (1, 1, 1); 2 % for raising S_s."""
     mean, S_c = moments(CONTENT)
     towards = S_c @ np.ones(3)
-    given = LACKING["grey"]
-    expected = towards / np.sqrt(np.ones(3) @ towards)  # a standard deviation of the grey moves it so far
+    given = LACKING["gray"]
+    expected = towards / np.sqrt(np.ones(3) @ towards)  # a standard deviation of the gray moves it so far
     normed = (given[:, :, :1] - given.mean()) / given[:, :, 0].std()
     np.testing.assert_allclose(
-        matched(given, CONTENT) - mean, normed * expected, atol=0.02 * np.abs(normed * expected).max()
+        match_color_statistics(given, CONTENT) - mean,
+        normed * expected,
+        atol=0.02 * np.abs(normed * expected).max(),
     )
 
 
-def test_a_grey_style_takes_shades_of_one_colour_nearly_whole() -> None:
-    for content in ("reds", "two colours"):
+def test_a_gray_style_takes_shades_of_one_color_nearly_whole() -> None:
+    for content in ("reds", "two colors"):
         expected = moments(LACKING[content])[1]
-        covariance = moments(matched(LACKING["grey"], LACKING[content]))[1]
+        covariance = moments(match_color_statistics(LACKING["gray"], LACKING[content]))[1]
         np.testing.assert_allclose(covariance, expected, atol=0.02 * expected.max())
 
 
-def test_rounding_a_grey_style_makes_hardly_any_colour() -> None:
-    """Three different roundings of a grey, 0.29 of standard deviation each."""
-    clean = LACKING["grey"]
+def test_rounding_a_gray_style_makes_hardly_any_color() -> None:
+    """Three different roundings of a gray, 0.29 of standard deviation each."""
+    clean = LACKING["gray"]
     noisy = np.rint(clean + np.random.default_rng(10).uniform(-0.5, 0.5, clean.shape))
-    difference = matched(noisy, CONTENT) - matched(clean, CONTENT)
+    difference = match_color_statistics(noisy, CONTENT) - match_color_statistics(clean, CONTENT)
     assert np.abs(difference).max() <= 10 * np.sqrt(3)
 
 
 def test_matched_values_are_clipped() -> None:
-    style, content = every_colour_of([0, 0, 0, 0, 100]), every_colour_of([0, 255])
+    style, content = every_color_of([0, 0, 0, 0, 100]), every_color_of([0, 255])
     dark, light = (
         127.5 - 127.5 / 2,
         255,
     )  # a mean of 20 is half a standard deviation above 0, and two below 100
-    np.testing.assert_allclose(matched(style, content), np.where(style == 0, dark, light), rtol=EXACT)
+    np.testing.assert_allclose(
+        match_color_statistics(style, content), np.where(style == 0, dark, light), rtol=EXACT
+    )
 
 
 def test_matched_luma_by_hand() -> None:
     style, content = np.array([[10.0, 30.0]]), np.array([[100.0], [140.0], [100.0], [140.0]])
-    np.testing.assert_allclose(matched_luma(style, content), [[100, 140]], rtol=EXACT)
+    np.testing.assert_allclose(match_luma_statistics(style, content), [[100, 140]], rtol=EXACT)
 
 
-@pytest.mark.parametrize("of", [luma, grey])
+@pytest.mark.parametrize("of", [luma, gray])
 def test_matched_luma_has_the_mean_and_standard_deviation_of_the_content(of: Any) -> None:
     style, content = of(STYLE), of(CONTENT)
-    result = matched_luma(style, content)
+    result = match_luma_statistics(style, content)
     assert result.shape == style.shape
     assert result.mean() == pytest.approx(content.mean(), rel=EXACT)
     assert result.std() == pytest.approx(content.std(), rel=EXACT)
-    np.testing.assert_allclose(matched_luma(result, content), result, rtol=EXACT)
+    np.testing.assert_allclose(match_luma_statistics(result, content), result, rtol=EXACT)
     np.testing.assert_allclose(np.corrcoef(result.ravel(), style.ravel()), 1, rtol=EXACT)
 
 
@@ -260,17 +264,21 @@ def test_matched_luma_has_the_mean_and_standard_deviation_of_the_content(of: Any
 @pytest.mark.parametrize("style", LACKING)
 def test_matched_luma_of_pictures_without_contrast(style: str, content: str) -> None:
     given, wanted = luma(LACKING[style]), luma(PICTURES[content])
-    result = matched_luma(given, wanted)
+    result = match_luma_statistics(given, wanted)
     assert result.mean() == pytest.approx(wanted.mean(), abs=1e-9)
     assert result.std() <= min(wanted.std(), 10 * given.std()) + 1e-9
 
 
 def test_matched_luma_is_stretched_tenfold_at_most() -> None:
     style = np.array([[127.0, 129.0]])
-    np.testing.assert_allclose(matched_luma(style, np.array([[91.0, 109.0]])), [[91, 109]], rtol=EXACT)
-    np.testing.assert_allclose(matched_luma(style, np.array([[50.0, 150.0]])), [[90, 110]], rtol=EXACT)
+    np.testing.assert_allclose(
+        match_luma_statistics(style, np.array([[91.0, 109.0]])), [[91, 109]], rtol=EXACT
+    )
+    np.testing.assert_allclose(
+        match_luma_statistics(style, np.array([[50.0, 150.0]])), [[90, 110]], rtol=EXACT
+    )
 
 
 def test_matched_luma_is_clipped() -> None:
     style, content = np.array([[0.0, 0, 0, 0, 100]]), np.array([[0.0, 255.0]])
-    np.testing.assert_allclose(matched_luma(style, content), [[63.75] * 4 + [255]], rtol=EXACT)
+    np.testing.assert_allclose(match_luma_statistics(style, content), [[63.75] * 4 + [255]], rtol=EXACT)

@@ -19,9 +19,9 @@ import numpy as np
 import pooch
 import pytest
 
-from npstyle import _download
 from npstyle.errors import UserError
 from npstyle.weights import RandomFiltersWarning, load_weights
+from npstyle.weights import download as _download
 
 Page = Callable[[BaseHTTPRequestHandler], None]
 Register = Callable[..., None]

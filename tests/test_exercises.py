@@ -106,7 +106,7 @@ def steepest(f: Any, x: Any, iterations: int, history: int = 10) -> Any:
 
 
 def without_stopping(f: Any, x: Any, iterations: int, history: int = 10) -> Any:
-    return lbfgs.minimise(f, x, 10 * iterations, history)
+    return lbfgs.minimize(f, x, 10 * iterations, history)
 
 
 def newest_pair_only(g: Any, steps: Any, changes: Any) -> Any:
@@ -178,11 +178,11 @@ WRONG: dict[str, list[Callable[..., Any]]] = {
         lambda F, T, A: losses.guided_style_derivative(F, T, A) / np.where(T > 0, T, 1)[:, None],
     ],
     "losses.moments_derivative": [
-        lambda F, mean, deviation: losses.moments_derivative(F, F.mean(axis=0), deviation),
-        lambda F, mean, deviation: losses.moments_derivative(F, mean, F.std(axis=0)),
+        lambda F, mean, std: losses.moments_derivative(F, F.mean(axis=0), std),
+        lambda F, mean, std: losses.moments_derivative(F, mean, F.std(axis=0)),
         scaled(losses.moments_derivative, 0.5),
     ],
-    "losses.normalise": [
+    "losses.normalize": [
         lambda kernel, bias, following, a: (kernel / a, bias, following * a[:, None]),
         lambda kernel, bias, following, a: (kernel / a, bias / a, following),
         lambda kernel, bias, following, a: (kernel, bias, following),
@@ -198,7 +198,7 @@ WRONG: dict[str, list[Callable[..., Any]]] = {
         lambda value, slope, t, value_t, slope_t: (value_t < value, slope_t >= 0.9 * slope),
         lambda value, slope, t, value_t, slope_t: lbfgs.wolfe(value, slope, t, value_t, slope_t, 0.9, 0.9),
     ],
-    "lbfgs.minimise": [steepest, without_stopping],
+    "lbfgs.minimize": [steepest, without_stopping],
     "numerics.sum_in_blocks": [
         lambda x, block: float(np.cumsum(x, dtype=np.float32)[-1]),
         lambda x, block: float(x.sum(dtype=np.float64)),

@@ -23,17 +23,19 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 import soak
-from npstyle import Settings, checkpoint, cli
-from npstyle._lbfgsb import Lbfgsb
-from npstyle.descent import Descent
+from npstyle import Settings
+from npstyle.cli import main as cli
+from npstyle.lbfgs import Lbfgsb
 from npstyle.objective import Objective
+from npstyle.optimize import Minimizer
+from npstyle.run import checkpoint
 
 Array = NDArray[Any]
 Patch = pytest.MonkeyPatch
 Captured = pytest.CaptureFixture[str]
 
 FAST = ["--weights", "random", "--style-layers", "conv1_1", "--content-layers", "conv1_2"]
-COMMAND = ["photo.png", "painting.png", *FAST, "--iterations", "4", "--smallest", "34", "--quiet"]
+COMMAND = ["photo.png", "painting.png", *FAST, "--iterations", "4", "--min-size", "34", "--quiet"]
 STEP = cli._Bar.step
 
 
@@ -282,14 +284,14 @@ def test_of_two_runs_with_one_output_one_wins(folder: Path) -> None:
     pictures = pictures_of_two_seeds()
     ended = start_two()
     assert sorted(status for status, _ in ended) == [0, 1]
-    winner = [status for status, _ in ended].index(0)
-    assert Path("out.png").read_bytes() == pictures[winner]
-    assert ended[winner][1] == ""
-    told = ended[1 - winner][1]
+    argmax = [status for status, _ in ended].index(0)
+    assert Path("out.png").read_bytes() == pictures[argmax]
+    assert ended[argmax][1] == ""
+    told = ended[1 - argmax][1]
     assert "out.png: found a file of that name" in told
     assert told.count("\n") == 1
     if "the picture is in" in told:  # else it was found before the run
-        assert refuge_in(told).read_bytes() == pictures[1 - winner]
+        assert refuge_in(told).read_bytes() == pictures[1 - argmax]
         refuge_in(told).unlink()
 
 
@@ -351,7 +353,7 @@ class Liar:
 
 def test_a_line_search_that_goes_wrong_keeps_the_best_picture() -> None:
     start = np.linspace(1, 255, 6 * 5 * 3).reshape(6, 5, 3)
-    outcome = Descent(Liar(5), start, Settings(iterations=100)).outcome()
+    outcome = Minimizer(Liar(5), start, Settings(iterations=100)).outcome()
     assert "no step lowers the loss any more" in outcome.message
     assert 1 < len(outcome.history) < 100
     assert outcome.loss == min(outcome.history)

@@ -20,8 +20,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npstyle import checkpoint, images
+from npstyle import images
 from npstyle.errors import UserError
+from npstyle.run import checkpoint
 from npstyle.weights import random_weights, read_weights
 
 FUZZ = Path(__file__).parent / "fuzz" / "fuzz.py"
@@ -144,10 +145,10 @@ def test_only_numpys_own_compression_is_undone(method: int, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "said", [npy("()", "'<U999'", bytes(4 * 999)), npy("(2,)", "'<U1'", bytes(8)), npy("()", data=bytes(4))]
 )
-def test_a_preparation_in_npz_is_one_short_word(said: bytes, tmp_path: Path) -> None:
+def test_a_preprocessing_in_npz_is_one_short_word(said: bytes, tmp_path: Path) -> None:
     members = {"conv1_1/kernel.npy": npy(KERNEL, data=ONE.kernel.tobytes()), "conv1_1/bias.npy": BIAS}
-    zipped(tmp_path / "x", {**members, "preparation.npy": said})
-    assert "a preparation that is no word" in refusal(read_weights, tmp_path / "x")
+    zipped(tmp_path / "x", {**members, "preprocessing.npy": said})
+    assert "a preprocessing that is no word" in refusal(read_weights, tmp_path / "x")
 
 
 def test_columns_first_and_python_2_are_understood(tmp_path: Path) -> None:
@@ -306,7 +307,7 @@ def test_mat_with_too_many_empty_cells_is_refused(tmp_path: Path) -> None:
 
 
 def test_mat_that_inflates_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("npstyle._matfile.MOST_INFLATED", 10 << 20)
+    monkeypatch.setattr("npstyle.weights.formats.matfile.MOST_INFLATED", 10 << 20)
     numbers = element(7, bytes(20 << 20))
     mat(tmp_path / "x", variable(SINGLE, (5 << 20, 1), numbers, b"layers"), deflated=True)
     assert "too much in it" in refusal(read_weights, tmp_path / "x")

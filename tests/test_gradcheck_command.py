@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from npstyle import layers, losses, objective
+from npstyle.cli.gradcheck import CHECKS, MISTAKES, NAMES, main, planted
 from npstyle.gradcheck import BOUNDS, Compared, adjoint, adjoint_error, directional, directional_error
-from npstyle.gradcheck_command import CHECKS, MISTAKES, NAMES, main, planted
 from tolerances import ADJOINT, DIRECTIONAL
 
-CONVOLUTIONS = {"Conv2D", "WinogradConvReLU", "ThinConvReLU"}
+CONVOLUTIONS = {"Conv2D", "WinogradConvReLU", "FirstLayerConvReLU"}
 VARIATION = {"tv-mean", "tv-squares", "tv-keras"}
 PAPER, RELATIVE = "objective-paper", "objective-relative"
 # Which checks each mistake is found by. Only "objective-relative" has regions, maximum pooling, another input
@@ -21,7 +21,7 @@ PAPER, RELATIVE = "objective-paper", "objective-relative"
 FINDERS: dict[str, set[str]] = {
     "unflipped-kernel": {*CONVOLUTIONS, PAPER, RELATIVE},
     "transposed-channels": {*CONVOLUTIONS, PAPER, RELATIVE},
-    "forgotten-mask": {"ReLU", "WinogradConvReLU", "ThinConvReLU", PAPER, RELATIVE},
+    "forgotten-mask": {"ReLU", "WinogradConvReLU", "FirstLayerConvReLU", PAPER, RELATIVE},
     "forgotten-quarter": {"AveragePool", PAPER},
     "forgotten-winner": {"MaxPool", RELATIVE},
     "channels-not-turned-back": {"CaffeInput", PAPER},

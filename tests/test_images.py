@@ -43,7 +43,7 @@ def row(*pixels: Any, dtype: type = np.uint8) -> Image.Image:
     return Image.fromarray(np.array([pixels], dtype))
 
 
-def grey(*values: int) -> list[tuple[int, int, int]]:
+def gray(*values: int) -> list[tuple[int, int, int]]:
     return [(value, value, value) for value in values]
 
 
@@ -78,17 +78,17 @@ def complaint(call: Callable[[], object], name: str) -> str:
 INKS = np.array([(0, 255, 255, 0), (0, 0, 0, 0), (0, 0, 0, 255), (255, 0, 255, 0)], np.uint8).tobytes()
 MODES: list[tuple[str, str, Image.Image, Any]] = [
     ("RGB", "png", row((1, 2, 3), (4, 5, 6)), [(1, 2, 3), (4, 5, 6)]),
-    ("L", "png", row(0, 100, 255), grey(0, 100, 255)),
-    ("1", "png", row(1, 0, 0, dtype=bool), grey(255, 0, 0)),
+    ("L", "png", row(0, 100, 255), gray(0, 100, 255)),
+    ("1", "png", row(1, 0, 0, dtype=bool), gray(255, 0, 0)),
     ("P", "png", palette(), [RED, GREEN, BLUE]),
-    ("LA", "png", row((100, 0), (100, 255), (0, 128)), grey(255, 100, 127)),
+    ("LA", "png", row((100, 0), (100, 255), (0, 128)), gray(255, 100, 127)),
     ("RGBA", "png", row((9, 9, 9, 0), (1, 2, 3, 255), (*RED, 51)), [WHITE, (1, 2, 3), (255, 204, 204)]),
     ("CMYK", "tif", Image.frombytes("CMYK", (4, 1), INKS), [RED, WHITE, BLACK, GREEN]),
-    ("I;16", "png", row(0, 128, 129, 25700, 65535, dtype=np.uint16), grey(0, 0, 1, 100, 255)),
-    ("I", "tif", row(-5, 0, 25700, 65535, dtype=np.int32), grey(0, 0, 100, 255)),
-    ("I", "tif", row(0, 100, 200, dtype=np.int32), grey(0, 100, 200)),
-    ("I", "tif", row(0, 500_000, 10**6, dtype=np.int32), grey(0, 128, 255)),
-    ("F", "tif", row(0, 0.5, 1.0, 1.2, dtype=np.float32), grey(0, 128, 255, 255)),
+    ("I;16", "png", row(0, 128, 129, 25700, 65535, dtype=np.uint16), gray(0, 0, 1, 100, 255)),
+    ("I", "tif", row(-5, 0, 25700, 65535, dtype=np.int32), gray(0, 0, 100, 255)),
+    ("I", "tif", row(0, 100, 200, dtype=np.int32), gray(0, 100, 200)),
+    ("I", "tif", row(0, 500_000, 10**6, dtype=np.int32), gray(0, 128, 255)),
+    ("F", "tif", row(0, 0.5, 1.0, 1.2, dtype=np.float32), gray(0, 128, 255, 255)),
 ]
 
 
@@ -110,7 +110,7 @@ def test_every_mode_becomes_rgb(
         (row(7, 8), 7, [WHITE, (8, 8, 8)]),
     ],
 )
-def test_transparent_colours_lie_on_white(image: Any, which: Any, expected: Any, tmp_path: Path) -> None:
+def test_transparent_colors_lie_on_white(image: Any, which: Any, expected: Any, tmp_path: Path) -> None:
     assert read_back(image, tmp_path / "x.png", transparency=which) == expected
 
 
@@ -140,7 +140,7 @@ def test_masks_of_every_mode(image: Image.Image, transparency: Any, expected: An
 
 
 def test_of_16_bits_one_value_may_be_transparent(tmp_path: Path) -> None:
-    """Its neighbour is none, though both become the same 8 bits. Older Pillow can't write such a file."""
+    """Its neighbor is none, though both become the same 8 bits. Older Pillow can't write such a file."""
     path = tmp_path / "x.png"
     row(65534, 65535, 25700, dtype=np.uint16).save(path)
     written, chunk = path.read_bytes(), b"tRNS" + struct.pack(">H", 65535)
@@ -165,11 +165,11 @@ def test_masks_of_floats_and_inks(tmp_path: Path) -> None:
 def test_floats_are_scaled_by_what_they_must_mean(full: float, tmp_path: Path) -> None:
     image = row(-full, 0, 0.2 * full, 0.6 * full, np.nan, dtype=np.float32)
     assert image.mode == "F"
-    assert read_back(image, tmp_path / "x.tif") == grey(0, 0, 51, 153, 0)
+    assert read_back(image, tmp_path / "x.tif") == gray(0, 0, 51, 153, 0)
 
 
 def test_larger_floats_are_scaled_by_the_largest(tmp_path: Path) -> None:
-    assert read_back(row(0, 2e5, 1e6, dtype=np.float32), tmp_path / "x.tif") == grey(0, 51, 255)
+    assert read_back(row(0, 2e5, 1e6, dtype=np.float32), tmp_path / "x.tif") == gray(0, 51, 255)
 
 
 # What undoes the turn that the EXIF orientation says was made.
@@ -310,11 +310,11 @@ def test_fit_reduces_and_never_enlarges() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64, np.int32])
 @pytest.mark.parametrize("size", [(7, 13), (30, 20), (77, 50)])
 def test_a_constant_picture_stays_constant(dtype: type, size: tuple[int, int]) -> None:
-    colour: NDArray[Any] = np.array([10, 200, 255], dtype)
-    resized = images.resize(np.broadcast_to(colour, (20, 30, 3)), *size)
+    color: NDArray[Any] = np.array([10, 200, 255], dtype)
+    resized = images.resize(np.broadcast_to(color, (20, 30, 3)), *size)
     assert resized.shape == (size[1], size[0], 3)
     assert resized.dtype == (np.uint8 if dtype == np.uint8 else np.float32)
-    np.testing.assert_allclose(resized, np.broadcast_to(colour, resized.shape), rtol=1e-6)
+    np.testing.assert_allclose(resized, np.broadcast_to(color, resized.shape), rtol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(11, 9), (29, 20), (64, 48)])
@@ -516,7 +516,7 @@ def test_a_file_that_came_meanwhile_is_not_replaced(tmp_path: Path, linked: bool
     assert sorted(path.name for path in tmp_path.iterdir()) == ["free.png", "taken.png"]
 
 
-# Colour profiles, made here: a matrix and a gamma for RGB, a gamma for grey, a table for CMYK.
+# Color profiles, made here: a matrix and a gamma for RGB, a gamma for gray, a table for CMYK.
 
 Array = NDArray[np.float64]
 Model = Callable[[Array], Array]  # from numbers (..., C), 0 to 1, to linear sRGB (..., 3)
@@ -566,9 +566,9 @@ def rgb_profile(primaries: Array, gamma: float, name: str = "made for a test") -
     return icc(b"RGB ", b"XYZ ", tags, name), lambda rgb: rgb**gamma @ to_srgb.T
 
 
-def grey_profile(gamma: float) -> tuple[bytes, Model]:
+def gray_profile(gamma: float) -> tuple[bytes, Model]:
     data = icc(b"GRAY", b"XYZ ", {b"kTRC": gamma_curve(gamma)})
-    return data, lambda grey: np.repeat(grey[..., :1] ** gamma, 3, axis=-1)
+    return data, lambda gray: np.repeat(gray[..., :1] ** gamma, 3, axis=-1)
 
 
 # Inks printed alone, as Lab; over one another they are black.
@@ -584,8 +584,8 @@ PRINTS: dict[tuple[int, ...], tuple[int, int, int]] = {
 def cmyk_profile() -> tuple[bytes, Model]:
     """A table with a node for none and all of each ink; the model holds at the nodes."""
     straight = bytes(range(256))
-    colours = [PRINTS.get(inks, SOOT) for inks in itertools.product((0, 1), repeat=4)]
-    nodes = b"".join(bytes([round(L * 2.55), a + 128, b + 128]) for L, a, b in colours)
+    colors = [PRINTS.get(inks, SOOT) for inks in itertools.product((0, 1), repeat=4)]
+    nodes = b"".join(bytes([round(L * 2.55), a + 128, b + 128]) for L, a, b in colors)
     table = b"mft1\0\0\0\0" + bytes([4, 3, 2, 0]) + fixed(1, 0, 0, 0, 1, 0, 0, 0, 1)
 
     def model(inks: Array) -> Array:
@@ -609,29 +609,29 @@ PROFILES: dict[str, tuple[str, bytes, Model]] = {
     "sRGB with a gamma": ("RGB", *rgb_profile(SRGB, 2.19921875)),
     "P3": ("RGB", *rgb_profile(P3, 2.19921875)),
     "linear, channels exchanged": ("RGB", *rgb_profile(SRGB[:, [1, 2, 0]], 1.0)),
-    "grey 1.0": ("L", *grey_profile(1.0)),
-    "grey 1.75": ("L", *grey_profile(1.75)),
+    "gray 1.0": ("L", *gray_profile(1.0)),
+    "gray 1.75": ("L", *gray_profile(1.75)),
     "inks": ("CMYK", *cmyk_profile()),
 }
 UNUSABLE = {"damaged": b"profile" * 40, "cut off": PROFILES["P3"][1][:200]}
 
 
-def colours_of(mode: str, rng: np.random.Generator) -> tuple[Image.Image, NDArray[np.uint8], Pixels | None]:
+def colors_of(mode: str, rng: np.random.Generator) -> tuple[Image.Image, NDArray[np.uint8], Pixels | None]:
     """A picture of some size in a mode: its numbers (H, W, 1, 3 or 4), and how opaque they are."""
     H, W = rng.integers(2, 9, 2)
     alpha = rng.choice(np.array([0, 255, 40, 200], np.uint8), (H, W))
-    grey, rgb = (
+    gray, rgb = (
         rng.integers(0, 256, (H, W, 1), dtype=np.uint8),
         rng.integers(0, 256, (H, W, 3), dtype=np.uint8),
     )
     if mode == "1":
-        return Image.fromarray(grey[:, :, 0] > 127), (grey > 127) * np.uint8(255), None
+        return Image.fromarray(gray[:, :, 0] > 127), (gray > 127) * np.uint8(255), None
     if mode == "L":
-        return Image.fromarray(grey[:, :, 0]), grey, None
+        return Image.fromarray(gray[:, :, 0]), gray, None
     if mode == "I;16":
-        return Image.fromarray(grey[:, :, 0] * np.uint16(257)), grey, None
+        return Image.fromarray(gray[:, :, 0] * np.uint16(257)), gray, None
     if mode == "LA":
-        return Image.fromarray(np.dstack([grey, alpha])), grey, alpha
+        return Image.fromarray(np.dstack([gray, alpha])), gray, alpha
     if mode == "RGB":
         return Image.fromarray(rgb), rgb, None
     if mode == "RGBA":
@@ -685,7 +685,7 @@ def complains(about: str | None) -> Iterator[None]:
 def test_modes_with_profiles_in_every_orientation(mode: str, profile: str | None, tmp_path: Path) -> None:
     data = None if profile is None else PROFILES[profile][1] if profile in PROFILES else UNUSABLE[profile]
     for orientation, upright in UPRIGHT.items():
-        image, numbers, alpha = colours_of(mode, np.random.default_rng(orientation))
+        image, numbers, alpha = colors_of(mode, np.random.default_rng(orientation))
         exif = Image.Exif()
         exif[0x0112] = orientation
         path = tmp_path / f"{orientation}.{'tif' if mode == 'CMYK' else 'png'}"
@@ -693,7 +693,7 @@ def test_modes_with_profiles_in_every_orientation(mode: str, profile: str | None
         expected, usable = expected_of(numbers, profile)
         share = 1.0 if alpha is None else alpha[:, :, None] / 255
         seen = upright(share * expected + (1 - share) * 255)
-        with complains(None if usable else f"picture: {path}: its colour profile is not used, its numbers"):
+        with complains(None if usable else f"picture: {path}: its color profile is not used, its numbers"):
             picture = images.read(path)
         assert picture.shape == seen.shape
         assert np.abs(picture - seen).max() < 2
@@ -706,15 +706,15 @@ def test_modes_with_profiles_in_every_orientation(mode: str, profile: str | None
         luma = (share * without_profile(numbers)) @ np.array([[0.299], [0.587], [0.114]])
         assert np.abs(255 * images.read_mask(path) - upright(luma)[:, :, 0]).max() < 1.6
         # Not by its name: then Pillow mistakes rows for columns in some TIFF files on their side.
-        with path.open("rb") as file, complains(None if usable else "Pillow image: its colour profile"):
+        with path.open("rb") as file, complains(None if usable else "Pillow image: its color profile"):
             opened = Image.open(file)
             np.testing.assert_array_equal(images.from_pillow(opened), picture)
 
 
-def test_every_level_of_grey_is_converted_well(tmp_path: Path) -> None:
+def test_every_level_of_gray_is_converted_well(tmp_path: Path) -> None:
     """A profile that is sampled too coarsely is wrong in the shadows first."""
     ramp: Pixels = np.arange(256, dtype=np.uint8)[None, :, None]
-    for name in ("grey 1.0", "grey 1.75"):
+    for name in ("gray 1.0", "gray 1.75"):
         _, data, model = PROFILES[name]
         Image.fromarray(ramp[:, :, 0]).save(tmp_path / "x.png", icc_profile=data)
         assert np.abs(images.read(tmp_path / "x.png") - shown(model(ramp / 255))).max() < 0.6
@@ -742,7 +742,7 @@ def test_a_jpeg_of_inks_with_a_profile(tmp_path: Path) -> None:
 
 REASONS: list[tuple[str, str, bytes, str]] = [
     ("RGB", "png", PROFILES["inks"][1], "it is for CMYK, the picture is RGB"),
-    ("RGB", "jpg", PROFILES["grey 1.0"][1], "it is for GRAY, the picture is RGB"),
+    ("RGB", "jpg", PROFILES["gray 1.0"][1], "it is for GRAY, the picture is RGB"),
     ("L", "png", PROFILES["inks"][1], "it is for CMYK, the picture is GRAY"),
     ("CMYK", "jpg", PROFILES["P3"][1], "it is for RGB, the picture is CMYK"),
     ("RGB", "tif", UNUSABLE["damaged"], "it is damaged"),
@@ -762,7 +762,7 @@ def test_why_a_profile_is_not_used(mode: str, kind: str, profile: bytes, reason:
     image.save(path)
     plain = images.read(path)
     image.save(path, icc_profile=profile)
-    text = f"picture: {path}: its colour profile is not used, its numbers are taken as they are: {reason}"
+    text = f"picture: {path}: its color profile is not used, its numbers are taken as they are: {reason}"
     with complains(text):
         np.testing.assert_array_equal(images.read(path), plain)
     assert images.describe(path).profile.startswith(f"not used: {reason}")
@@ -962,9 +962,9 @@ def test_alpha_is_resized_like_a_picture() -> None:
 def png16(path: Path) -> NDArray[np.int64]:
     """(H, W, C) of a PNG file of 16 bits that uses the filters 0 and 2."""
     found = chunks(path)
-    W, H, bits, colour, *rest = struct.unpack(">IIBBBBB", dict(found)[b"IHDR"])
+    W, H, bits, color, *rest = struct.unpack(">IIBBBBB", dict(found)[b"IHDR"])
     assert (bits, rest) == (16, [0, 0, 0])
-    C = {2: 3, 6: 4}[colour]
+    C = {2: 3, 6: 4}[color]
     rows = np.frombuffer(zlib.decompress(b"".join(body for kind, body in found if kind == b"IDAT")), np.uint8)
     rows = rows.reshape(H, 1 + 2 * W * C)
     above, decoded = np.zeros(2 * W * C, np.uint8), []

@@ -124,10 +124,10 @@ def test_nan_is_not_swallowed() -> None:
     for position in range(4):
         cell = np.arange(4.0)
         cell[position] = np.nan
-        small, winner = np.zeros((1, 1, 1)), np.zeros((1, 1, 1), np.uint8)
-        _kernels.max_pool(cell.reshape(2, 2, 1), small, winner)
+        small, argmax = np.zeros((1, 1, 1)), np.zeros((1, 1, 1), np.uint8)
+        _kernels.max_pool(cell.reshape(2, 2, 1), small, argmax)
         assert np.isnan(small).all()
-        assert winner.item() == position
+        assert argmax.item() == position
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -136,10 +136,10 @@ def test_nan_is_not_swallowed() -> None:
 def test_pooling(size: tuple[int, int], C: int, dtype: Any) -> None:
     x = np.rint(2 * normal((*size, C), dtype))  # whole numbers, so that there are equals
     small = np.empty((size[0] // 2, size[1] // 2, C), dtype)
-    winner = np.empty(small.shape, np.uint8)
+    argmax = np.empty(small.shape, np.uint8)
     for found, expected in both("average_pool", (x,), (small,), threads=2):
         assert_close(found, expected)
-    for found, expected in both("max_pool", (x,), (small, winner), threads=2):
+    for found, expected in both("max_pool", (x,), (small, argmax), threads=2):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -148,11 +148,11 @@ def test_pooling(size: tuple[int, int], C: int, dtype: Any) -> None:
 @pytest.mark.parametrize("C", [1, 3, 64])
 def test_pooling_backward(size: tuple[int, int], C: int, dtype: Any) -> None:
     dy = normal((size[0] // 2, size[1] // 2, C), dtype)
-    winner = np.random.default_rng(1).integers(0, 4, dy.shape).astype(np.uint8)
+    argmax = np.random.default_rng(1).integers(0, 4, dy.shape).astype(np.uint8)
     dx = np.empty((*size, C), dtype)
     for found, expected in both("average_pool_backward", (dy,), (dx,), threads=2):
         np.testing.assert_array_equal(found, expected)
-    for found, expected in both("max_pool_backward", (dy, winner), (dx,), threads=2):
+    for found, expected in both("max_pool_backward", (dy, argmax), (dx,), threads=2):
         np.testing.assert_array_equal(found, expected)
 
 
@@ -269,10 +269,10 @@ def test_winograd_computes_what_im2col_and_relu_compute(
     expected = np.empty_like(x)
     reference.conv3x3_backward(dy * bits, w, expected)
     assert_close(dx, expected)
-    onto = normal(x.shape, dtype, 4)
-    added = onto.copy()
+    accumulate_into = normal(x.shape, dtype, 4)
+    added = accumulate_into.copy()
     _kernels.winograd_backward(dy, mask, w, added, True, room(*size, K, C, dtype))
-    np.testing.assert_array_equal(added, onto + dx)
+    np.testing.assert_array_equal(added, accumulate_into + dx)
 
 
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
@@ -309,15 +309,15 @@ def test_thin(H: int, W: int, C: int, K: int, isa: str, dtype: Any) -> None:
     _kernels.use(isa)
     x, w, b, y, mask = winograd_arrays(H, W, C, K, dtype)
     twins = y.copy(), mask.copy()
-    _kernels.thin(x, w, b, y, mask)
-    reference.thin(x, w, b, *twins, 1)
+    _kernels.first_layer(x, w, b, y, mask)
+    reference.first_layer(x, w, b, *twins, 1)
     assert_close(y, twins[0])
     bits, twin_bits = (np.unpackbits(m, bitorder="little").reshape(y.shape) for m in (mask, twins[1]))
     assert np.maximum(y, twins[0])[bits != twin_bits].max(initial=0) < SAME[x.dtype]
     dy, dx = normal(y.shape, dtype, 3), np.full_like(x, np.nan)
     twin = dx.copy()
-    _kernels.thin_backward(dy, mask, w, dx)
-    reference.thin_backward(dy, mask, w, twin, 1)
+    _kernels.first_layer_backward(dy, mask, w, dx)
+    reference.first_layer_backward(dy, mask, w, twin, 1)
     assert_close(dx, twin)
 
 
@@ -325,8 +325,8 @@ def test_thin_does_not_depend_on_the_number_of_threads() -> None:
     runs = []
     for threads in THREADS:
         x, w, b, y, mask = winograd_arrays(97, 131, 3, 64, np.float32)
-        _kernels.thin(x, w, b, y, mask, threads)
-        _kernels.thin_backward(y, mask, w, x, threads)
+        _kernels.first_layer(x, w, b, y, mask, threads)
+        _kernels.first_layer_backward(y, mask, w, x, threads)
         runs.append((x, y, mask))
     for run in runs[1:]:
         for one, other in zip(runs[0], run, strict=True):

@@ -16,10 +16,10 @@ from npstyle.layers import (
     CaffeInput,
     Conv2D,
     Crop,
+    FirstLayerConvReLU,
     MaxPool,
     ReLU,
     ReplicatePad,
-    ThinConvReLU,
     TorchvisionInput,
     WinogradConvReLU,
 )
@@ -87,7 +87,7 @@ def test_convolution_directional(size: tuple[int, int]) -> None:
     assert directional_error(lambda x: layer.forward(x)[0], layer.backward, normal(*size, 3)) < DIRECTIONAL
 
 
-FUSED = [(WinogradConvReLU, 32), (ThinConvReLU, 3)]
+FUSED = [(WinogradConvReLU, 32), (FirstLayerConvReLU, 3)]
 
 
 def fused(make: Any, C: int, bias: Array) -> Any:
@@ -136,7 +136,7 @@ def test_fused_layers_are_a_convolution_and_a_relu(make: Any, C: int, dtype: Any
 LAYERS = [
     (lambda: conv(), (4, 5, 3)),
     (lambda: fused(WinogradConvReLU, 32, normal(64, seed=2)), (4, 5, 32)),
-    (lambda: fused(ThinConvReLU, 3, normal(64, seed=2)), (4, 5, 3)),
+    (lambda: fused(FirstLayerConvReLU, 3, normal(64, seed=2)), (4, 5, 3)),
     (ReLU, (4, 5, 3)),
     (lambda: ReLU(in_place=True), (4, 5, 3)),
     (AveragePool, (4, 5, 3)),
@@ -147,13 +147,13 @@ LAYERS = [
 
 @pytest.mark.parametrize(("make", "shape"), LAYERS)
 def test_backward_adds_to_what_it_is_given(make: Any, shape: tuple[int, ...]) -> None:
-    layer, x, onto = make(), normal(*shape), normal(*shape, seed=5)
+    layer, x, accumulate_into = make(), normal(*shape), normal(*shape, seed=5)
     y, memory = layer.forward(x.copy())
     dy = normal(*y.shape, seed=6)
     alone = layer.backward(dy.copy(), memory).copy()
-    before = onto.copy()
-    added = layer.backward(dy.copy(), memory, onto)
-    assert added is onto
+    before = accumulate_into.copy()
+    added = layer.backward(dy.copy(), memory, accumulate_into)
+    assert added is accumulate_into
     np.testing.assert_allclose(added, before + alone, rtol=1e-14, atol=1e-14)
 
 
@@ -212,7 +212,7 @@ def test_max_pool_directional(size: tuple[int, int]) -> None:
     assert error < DIRECTIONAL
 
 
-def test_input_turns_rgb_into_centred_bgr() -> None:
+def test_input_turns_rgb_into_centered_bgr() -> None:
     x = np.array([123.68 + 3, 116.779 + 2, 103.939 + 1]).reshape(1, 1, 3)
     np.testing.assert_allclose(CaffeInput().forward(x)[0].ravel(), [1, 2, 3])
     x = normal(4, 5, 3)
@@ -240,10 +240,10 @@ def test_affine_layers_go_backward_by_their_adjoint(make: Any, size: tuple[int, 
     _, memory = layer.forward(x)
     error = adjoint_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, memory), x)
     assert error < ADJOINT[x.dtype]
-    onto = normal(*size, 3, dtype=dtype, seed=1)
+    accumulate_into = normal(*size, 3, dtype=dtype, seed=1)
     dy = normal(*layer.forward(x)[0].shape, dtype=dtype, seed=2)
-    expected = onto + layer.backward(dy, memory)
-    np.testing.assert_allclose(layer.backward(dy, memory, onto), expected, rtol=1e-6)
+    expected = accumulate_into + layer.backward(dy, memory)
+    np.testing.assert_allclose(layer.backward(dy, memory, accumulate_into), expected, rtol=1e-6)
 
 
 def test_a_picture_continued_by_its_border() -> None:

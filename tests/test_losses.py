@@ -105,7 +105,7 @@ def test_total_variation_by_hand() -> None:
     np.testing.assert_array_equal(dx[:, :, 0], [[-1, 1 - 2], [-3, 3 + 2]])
 
 
-def test_total_variation_over_pixels_with_both_neighbours_by_hand() -> None:
+def test_total_variation_over_pixels_with_both_neighbors_by_hand() -> None:
     x = np.array([[0.0, 4.0], [3.0, 9.0]]).reshape(2, 2, 1)  # d = 3, e = 4 at the first pixel, the only one
     value, dx = total_variation(x, 2.0, "squares")
     assert value == 25

@@ -54,7 +54,7 @@ def network(pooling: str) -> VGG19:
 
 
 def picture(seed: int, n: int, size: Sequence[int], smoothed: int) -> Array:
-    """Whole numbers, 0..255: noise, each pixel then averaged with three neighbours, so many times."""
+    """Whole numbers, 0..255: noise, each pixel then averaged with three neighbors, so many times."""
     x: Array = np.random.default_rng([seed, n]).integers(0, 256, (*size, 3))
     for _ in range(smoothed):
         x = (x + np.roll(x, 1, 0) + np.roll(x, 1, 1) + np.roll(x, 1, (0, 1))) // 4
@@ -284,10 +284,10 @@ RECIPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", RECIPES)
 def test_the_rest_of_the_recipe_is_the_published_one(name: str) -> None:
     settings = preset(name)
-    # What the network sees beyond the border, how many scales, what is done about colours: none of them
+    # What the network sees beyond the border, how many scales, what is done about colors: none of them
     # does anything.
-    plain = {"padding": "zero", "smallest": 0, "color": "style"}
+    plain = {"padding": "zero", "min_size": 0, "color": "style"}
     for field, value in {**RECIPES[name], **plain}.items():
         assert getattr(settings, field) == value, field
-    assert list(settings.content_shares) == ["conv5_2" if name == "keras" else "conv4_2"]
-    assert tuple(settings.style_shares) == FIVE
+    assert list(settings.effective_content_weights) == ["conv5_2" if name == "keras" else "conv4_2"]
+    assert tuple(settings.effective_style_weights) == FIVE

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from npstyle import VGG19, Settings, images, load_weights, stylize
-from npstyle.calibration import calibrated
+from npstyle.initialize import data_dependent_init
 
 Array = NDArray[Any]
 
@@ -43,12 +43,12 @@ def test_responses_are_sparse(network: VGG19) -> None:
         assert responses[name].mean() ** 2 / np.square(responses[name]).mean() < 0.28
     random = load_weights("random", deepest="conv3_1")
     pictures = [picture("content.jpg", 160)]
-    chance = VGG19(calibrated(random, pictures, layers)).forward(pictures[0], layers)
+    chance = VGG19(data_dependent_init(random, pictures, layers)).forward(pictures[0], layers)
     for name in layers:
         assert chance[name].mean() ** 2 / np.square(chance[name]).mean() > 0.28
 
 
-def test_a_grey_picture_gives_the_same_everywhere_but_at_the_border(network: VGG19) -> None:
+def test_a_gray_picture_gives_the_same_everywhere_but_at_the_border(network: VGG19) -> None:
     response = network.forward(np.full((64, 64, 3), 128.0), ["conv2_1"])["conv2_1"]
     inner = response[6:-6, 6:-6]
     np.testing.assert_allclose(inner, np.broadcast_to(inner[0, 0], inner.shape), rtol=1e-9)

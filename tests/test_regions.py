@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from npstyle import VGG19, Objective, Settings, UserError, load_weights
-from npstyle.regions import at_depth, blend_shares, comparisons
+from npstyle.regions import downsample_mask, normalized_blend, style_targets
 
 CONTENT, STYLE, OTHER = np.zeros((16, 24, 3)), np.zeros((20, 30, 3)), np.zeros((32, 16, 3))
 
@@ -20,46 +20,46 @@ def left_half(picture: Any) -> Any:
 
 
 def test_styles_are_mixed_or_compared_one_by_one() -> None:
-    (mixed,) = comparisons(CONTENT, [STYLE, OTHER], [3, 1], each=False)
+    (mixed,) = style_targets(CONTENT, [STYLE, OTHER], [3, 1], each=False)
     assert (mixed.mask, mixed.weight) == (None, 1)
     assert [(part.style, part.share) for part in mixed.parts] == [(0, 0.75), (1, 0.25)]
-    each = comparisons(CONTENT, [STYLE, OTHER], [3, 1], each=True)
+    each = style_targets(CONTENT, [STYLE, OTHER], [3, 1], each=True)
     assert [one.weight for one in each] == [0.75, 0.25]
     assert [[(part.style, part.share) for part in one.parts] for one in each] == [[(0, 1)], [(1, 1)]]
 
 
 def test_a_style_of_weight_zero_is_left_out() -> None:
-    (mixed,) = comparisons(CONTENT, [STYLE, OTHER], [0, 2], each=False)
+    (mixed,) = style_targets(CONTENT, [STYLE, OTHER], [0, 2], each=False)
     assert [part.style for part in mixed.parts] == [1]
 
 
 def test_a_region_counts_by_its_area() -> None:
     small = left_half(CONTENT)
     small[8:] = 0
-    found = comparisons(CONTENT, [STYLE], None, False, [left_half(CONTENT), small], [left_half(STYLE)] * 2)
+    found = style_targets(CONTENT, [STYLE], None, False, [left_half(CONTENT), small], [left_half(STYLE)] * 2)
     assert [region.weight for region in found] == pytest.approx([2 / 3, 1 / 3])
     assert [region.parts[0].style for region in found] == [0, 0]
 
 
 def test_of_several_styles_each_has_its_mask() -> None:
     masks = [left_half(CONTENT), 1 - left_half(CONTENT)]
-    found = comparisons(CONTENT, [STYLE, OTHER], [1, 3], False, masks, [left_half(STYLE), left_half(OTHER)])
+    found = style_targets(CONTENT, [STYLE, OTHER], [1, 3], False, masks, [left_half(STYLE), left_half(OTHER)])
     assert [region.parts[0].style for region in found] == [0, 1]
     assert [region.weight for region in found] == pytest.approx([0.25, 0.75])
 
 
 def test_shares_add_up() -> None:
-    assert blend_shares(None, 4) == [0.25] * 4
-    assert blend_shares([1, 3], 2) == [0.25, 0.75]
-    assert blend_shares(None, 0) == []
+    assert normalized_blend(None, 4) == [0.25] * 4
+    assert normalized_blend([1, 3], 2) == [0.25, 0.75]
+    assert normalized_blend(None, 0) == []
 
 
 def test_a_layer_sees_means_of_cells() -> None:
     mask = np.arange(35.0).reshape(5, 7) / 35
-    (found,) = at_depth(mask, 2, np.float32)
+    (found,) = downsample_mask(mask, 2, np.float32)
     assert found.dtype == np.float32
     assert found == pytest.approx([mask[:4, :4].mean()])
-    np.testing.assert_array_equal(at_depth(mask, 0, np.float64), mask)
+    np.testing.assert_array_equal(downsample_mask(mask, 0, np.float64), mask)
 
 
 @pytest.mark.parametrize(
@@ -79,13 +79,13 @@ def test_a_layer_sees_means_of_cells() -> None:
 )
 def test_bad_masks_are_refused(masks: Any, words: str) -> None:
     with pytest.raises(UserError) as caught:
-        comparisons(CONTENT, [STYLE], None, False, *masks)
+        style_targets(CONTENT, [STYLE], None, False, *masks)
     assert words in str(caught.value)
 
 
 def test_several_styles_need_as_many_masks() -> None:
     with pytest.raises(UserError, match="masks: found 1 for 2 style pictures"):
-        comparisons(CONTENT, [STYLE, OTHER], None, False, [np.ones((16, 24))], [np.ones((20, 30))])
+        style_targets(CONTENT, [STYLE, OTHER], None, False, [np.ones((16, 24))], [np.ones((20, 30))])
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_several_styles_need_as_many_masks() -> None:
 )
 def test_bad_blends_are_refused(blend: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):
-        blend_shares(blend, 2)
+        normalized_blend(blend, 2)
 
 
 @pytest.fixture(scope="module")

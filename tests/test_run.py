@@ -14,10 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import npstyle.color
 import npstyle.images
+import npstyle.images.color
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
-from npstyle.run import prepare, scales, starting_picture
+from npstyle.run import levels, prepare, starting_picture
 
 Array = NDArray[Any]
 
@@ -69,8 +69,8 @@ def test_pillow_images_and_preset_names_will_do() -> None:
     np.testing.assert_array_equal(result.image, expected.image)
 
 
-def test_a_picture_too_large_for_the_optimiser_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("npstyle.pictures.most_pixels", lambda settings: 1000)
+def test_a_picture_too_large_for_the_optimizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npstyle.run.inputs.most_pixels", lambda settings: 1000)
     with pytest.raises(UserError, match="content: found 48 x 32 pixels; expected at most"):
         run()
 
@@ -115,7 +115,7 @@ def test_starts() -> None:
     assert (start(content, "noise", 1) != noise).any()
 
 
-def test_normal_noise_is_around_the_mean_colour() -> None:
+def test_normal_noise_is_around_the_mean_color() -> None:
     noise = start(picture(64, 64), "noise", noise=3.0)
     np.testing.assert_allclose(noise.mean(axis=(0, 1)), (123.68, 116.779, 103.939), atol=0.3)
     np.testing.assert_allclose(noise.std(axis=(0, 1)), 3, rtol=0.1)
@@ -264,9 +264,9 @@ def test_what_is_refused(change: dict[str, Any], words: str) -> None:
 
 
 def test_scales() -> None:
-    assert scales(512, 128) == [128, 181, 256, 362, 512]
-    assert scales(700, 128) == [124, 175, 247, 350, 495, 700]
-    assert scales(100, 128) == scales(100, 0) == [100]
+    assert levels(512, 128) == [128, 181, 256, 362, 512]
+    assert levels(700, 128) == [124, 175, 247, 350, 495, 700]
+    assert levels(100, 128) == levels(100, 0) == [100]
 
 
 def test_each_scale_starts_with_the_result_of_the_one_before() -> None:
@@ -274,13 +274,13 @@ def test_each_scale_starts_with_the_result_of_the_one_before() -> None:
     result = run(
         content=picture(64, 96),
         styles=[picture(70, 80, 1)],
-        settings=replace(SHALLOW, smallest=48),
+        settings=replace(SHALLOW, min_size=48),
         iterations=4,
         callback=seen.append,
     )
     assert [progress.pixels.shape[:2] for progress in seen[::4]] == [(32, 48), (45, 68), (64, 96)]
     assert [progress.iteration for progress in seen] == list(range(1, 13))
-    assert {(progress.iterations, progress.scales) for progress in seen} == {(12, 3)}
+    assert {(progress.iterations, progress.levels) for progress in seen} == {(12, 3)}
     assert [progress.scale for progress in seen[::4]] == [1, 2, 3]
     assert result.image.shape == (64, 96, 3)
     assert len(result.history) == 5
@@ -291,7 +291,7 @@ def test_each_scale_starts_with_the_result_of_the_one_before() -> None:
 def test_a_scale_too_small_for_the_layers_is_left_out() -> None:
     seen: list[Progress] = []
     wide = picture(32, 256)
-    run(content=wide, settings=replace(SHALLOW, smallest=32), iterations=1, callback=seen.append)
+    run(content=wide, settings=replace(SHALLOW, min_size=32), iterations=1, callback=seen.append)
     assert [progress.pixels.shape[:2] for progress in seen] == [(16, 128), (23, 181), (32, 256)]
 
 
@@ -299,7 +299,7 @@ def test_ctrl_c_at_a_small_scale_enlarges_the_picture() -> None:
     def interrupt(progress: Progress) -> None:
         raise KeyboardInterrupt
 
-    settings = replace(SHALLOW, smallest=32)
+    settings = replace(SHALLOW, min_size=32)
     result = run(content=picture(64, 96), settings=settings, iterations=4, callback=interrupt)
     assert result.interrupted
     assert result.image.shape == (64, 96, 3)
@@ -344,28 +344,32 @@ def test_what_is_kept_stays(optimizer: str, color: str) -> None:
     assert (result.image[:, :24] != picture(32, 48)[:, :24]).any()
 
 
-def test_luminance_alone_keeps_the_colours() -> None:
+def test_luminance_alone_keeps_the_colors() -> None:
     seen: list[Progress] = []
     content = picture(32, 48) // 2 + 64
     result = run(content=content, settings=replace(SHALLOW, color="luminance"), callback=seen.append)
-    grey = seen[-1].pixels
-    np.testing.assert_allclose(grey[..., 0], grey[..., 2], atol=1e-3)
-    chroma = result.pixels - npstyle.color.luma(result.pixels)[..., None]
+    gray = seen[-1].pixels
+    np.testing.assert_allclose(gray[..., 0], gray[..., 2], atol=1e-3)
+    chroma = result.pixels - npstyle.images.color.luma(result.pixels)[..., None]
     np.testing.assert_allclose(
-        chroma, content - npstyle.color.luma(content.astype(float))[..., None], atol=0.01
+        chroma, content - npstyle.images.color.luma(content.astype(float))[..., None], atol=0.01
     )
     np.testing.assert_array_equal(seen[-1].image, result.image)
 
 
-def test_luma_afterwards_keeps_the_colours_and_match_beforehand_the_mean() -> None:
+def test_luma_afterwards_keeps_the_colors_and_match_beforehand_the_mean() -> None:
     content, style = picture(32, 48) // 2 + 64, picture(40, 40, 1) // 4
     plain = run(content=content, styles=style)
     luma = run(content=content, styles=style, settings=replace(SHALLOW, color="luma"))
-    np.testing.assert_allclose(luma.pixels, npstyle.color.recolored(plain.pixels, content), atol=1e-3)
+    np.testing.assert_allclose(
+        luma.pixels, npstyle.images.color.transfer_luma(plain.pixels, content), atol=1e-3
+    )
     strong = replace(SHALLOW, style_weight=1e4)
     dark = run(content=content, styles=style, settings=strong, iterations=30)
-    matched = run(content=content, styles=style, settings=replace(strong, color="match"), iterations=30)
-    means = [abs(p.image.mean() - content.mean()) for p in (matched, dark)]
+    match_color_statistics = run(
+        content=content, styles=style, settings=replace(strong, color="match"), iterations=30
+    )
+    means = [abs(p.image.mean() - content.mean()) for p in (match_color_statistics, dark)]
     assert means[0] < means[1] / 2
 
 

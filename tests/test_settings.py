@@ -43,18 +43,18 @@ def test_layers_are_named_as_in_the_paper() -> None:
 def test_layers_have_weights() -> None:
     named = Settings(style_layers="relu1_1:3,conv2_1")  # type: ignore[arg-type]
     assert named.style_layer_weights == (3, 1)
-    assert named.style_shares == {"conv1_1": 0.75, "conv2_1": 0.25}
-    assert replace(named, average_layers=False).style_shares == {"conv1_1": 3, "conv2_1": 1}
-    assert replace(named, style_layer_exponent=2).style_shares == {"conv1_1": 0.6, "conv2_1": 0.4}
-    assert replace(named, style_weight=0).style_shares == {}
-    assert Settings(style_layer_weights=[1, 2, 3, 4, 0]).style_shares["conv4_1"] == 0.4  # type: ignore[arg-type]
+    assert named.effective_style_weights == {"conv1_1": 0.75, "conv2_1": 0.25}
+    assert replace(named, average_layers=False).effective_style_weights == {"conv1_1": 3, "conv2_1": 1}
+    assert replace(named, style_layer_exponent=2).effective_style_weights == {"conv1_1": 0.6, "conv2_1": 0.4}
+    assert replace(named, style_weight=0).effective_style_weights == {}
+    assert Settings(style_layer_weights=[1, 2, 3, 4, 0]).effective_style_weights["conv4_1"] == 0.4  # type: ignore[arg-type]
 
 
 def test_a_layer_of_weight_zero_is_not_looked_at() -> None:
     assert Settings(content_layers="conv4_2,conv5_2:0").layers[:2] == ("conv4_2", "conv1_1")  # type: ignore[arg-type]
     assert preset("anishathalye").layers[0] == "conv4_2"
     assert "conv5_2" not in preset("anishathalye").layers
-    assert Settings(style_layer_exponent=0).style_shares == {"conv1_1": 1}
+    assert Settings(style_layer_exponent=0).effective_style_weights == {"conv1_1": 1}
 
 
 def test_settings_can_be_compared_and_hashed() -> None:
@@ -83,7 +83,7 @@ def test_settings_can_be_compared_and_hashed() -> None:
         ({"color": "red"}, "color: found 'red'"),
         ({"history": 0}, "history: found 0"),
         ({"iterations": -1}, "iterations: found -1"),
-        ({"smallest": 1.5}, "smallest: found 1.5"),
+        ({"min_size": 1.5}, "min_size: found 1.5"),
         ({"learning_rate": 0}, "learning_rate: found 0"),
         ({"init_noise": 1.5}, "init_noise: found 1.5"),
         ({"noise": True}, "noise: found True"),

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npstyle import __version__, images, show_command
-from npstyle.cli import painting_parser
+from npstyle import __version__, images
+from npstyle.cli import show as show_command
+from npstyle.cli.arguments import painting_parser
+from npstyle.cli.show import as_text, command_line
 from npstyle.errors import UserError
-from npstyle.show_command import as_text, command_line
 
 Capture = pytest.CaptureFixture[str]
 
@@ -132,7 +133,7 @@ def test_one_unreadable_file_does_not_hold_up_the_others(tmp_path: Path, capsys:
     assert empty.startswith(f"npstyle: picture: {tmp_path / 'empty.png'}: found an empty file;")
 
 
-@pytest.mark.parametrize("argv", [[], ["--colour", "x.png"]])
+@pytest.mark.parametrize("argv", [[], ["--color", "x.png"]])
 def test_wrong_usage(argv: list[str], capsys: Capture) -> None:
     with pytest.raises(SystemExit) as caught:
         show_command.main(argv)

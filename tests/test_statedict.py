@@ -21,10 +21,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from npstyle import _download, _statedict, weights
+from npstyle import weights
 from npstyle.architecture import CONVOLUTIONS
 from npstyle.errors import UserError
 from npstyle.weights import ConvWeights, load_weights, random_weights, read_weights
+from npstyle.weights import download as _download
+from npstyle.weights.formats import statedict as _statedict
 
 Array = NDArray[Any]
 Layers = Mapping[str, ConvWeights]
@@ -195,7 +197,7 @@ both = pytest.mark.parametrize("write", [zipped, legacy])
 
 def same(path: Path, expected: Layers, dtype: str = "float32") -> None:
     """Whether the file gives these numbers, rounded to that type."""
-    got = read_weights(path, preparation="caffe")
+    got = read_weights(path, preprocessing="caffe")
     assert list(got) == list(expected)
     for name, layer in got.items():
         for part, original in zip(layer, expected[name], strict=True):
@@ -207,7 +209,7 @@ def same(path: Path, expected: Layers, dtype: str = "float32") -> None:
 def complaint(path: Path, **options: Any) -> str:
     """What reading the file ends with, after a look at its form."""
     with pytest.raises(UserError) as caught:
-        read_weights(path, **{"preparation": "caffe", **options})
+        read_weights(path, **{"preprocessing": "caffe", **options})
     line = str(caught.value)
     assert line.startswith(f"weights: {path}: found ")
     assert line.splitlines() == [line]
@@ -243,7 +245,7 @@ def test_bfloat16_is_the_upper_half_of_float32(write: Writer, tmp_path: Path) ->
     for name, array in flat(ONE).items():
         contents.add(name, cut(array), "BFloat16")
     write(tmp_path / "x", contents)
-    kernel, bias = read_weights(tmp_path / "x", preparation="caffe")["conv1_1"]
+    kernel, bias = read_weights(tmp_path / "x", preprocessing="caffe")["conv1_1"]
     np.testing.assert_array_equal(bias, as_float32(cut(ONE["conv1_1"].bias)))
     np.testing.assert_array_equal(kernel, as_float32(cut(ONE["conv1_1"].kernel)))
     np.testing.assert_allclose(kernel, ONE["conv1_1"].kernel, rtol=2**-7)
@@ -353,7 +355,7 @@ def test_what_is_not_wanted_is_not_read(write: Writer, tmp_path: Path) -> None:
     contents.storages["2"] = contents.storages["2"][:-4] + struct.pack("<f", np.nan)  # the last of conv1_2
     write(tmp_path / "x", contents)
     tracemalloc.start()
-    assert list(read_weights(tmp_path / "x", "conv1_1", preparation="caffe")) == ["conv1_1"]
+    assert list(read_weights(tmp_path / "x", "conv1_1", preprocessing="caffe")) == ["conv1_1"]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 12e6  # the file has 24 MB
@@ -569,7 +571,7 @@ def test_a_file_with_wrong_bytes_is_read_or_told(write: Callable[[Path], None], 
             wrong[rng.integers(-300, 300)] = rng.integers(0, 256)
         (tmp_path / "x").write_bytes(wrong)
         try:
-            read_weights(tmp_path / "x", preparation="caffe")
+            read_weights(tmp_path / "x", preprocessing="caffe")
         except UserError:
             told += 1
     assert told > 100
@@ -583,20 +585,20 @@ def test_a_wrong_byte_among_the_numbers_is_seen_by_the_checksum(tmp_path: Path) 
     assert "a damaged file (Bad CRC-32 for file 'archive/data/0')" in complaint(tmp_path / "x")
 
 
-def network(counts: tuple[int, ...], normalised: bool = False, form: str = "features.{}") -> Contents:
+def network(counts: tuple[int, ...], normalize_network: bool = False, form: str = "features.{}") -> Contents:
     """Another network of that family: how many convolutions in each block."""
     contents, index, C = Contents(), 0, 3
     for block, K in zip(counts, (64, 128, 256, 512, 512), strict=True):
         for _ in range(block):
             contents.tensors[form.format(index) + ".weight"] = tensor(Stored("Float", "0", 1), (K, C, 3, 3))
             contents.tensors[form.format(index) + ".bias"] = tensor(Stored("Float", "0", 1), (K,))
-            if normalised:
+            if normalize_network:
                 for part in ("weight", "bias", "running_mean", "running_var"):
                     name = form.format(index + 1) + "." + part
                     contents.tensors[name] = tensor(Stored("Float", "0", 1), (K,))
                 name = form.format(index + 1) + ".num_batches_tracked"
                 contents.tensors[name] = tensor(Stored("Long", "0", 1), ())
-            index, C = index + 2 + normalised, K
+            index, C = index + 2 + normalize_network, K
         index += 1
     return contents
 
@@ -605,9 +607,9 @@ OTHERS = {
     "VGG11": network((1, 1, 2, 2, 2)),
     "VGG13": network((2, 2, 2, 2, 2)),
     "VGG16": network((2, 2, 3, 3, 3)),
-    "VGG19 with batch normalisation": network((2, 2, 4, 4, 4), normalised=True),
-    "VGG16 with batch normalisation": network((2, 2, 3, 3, 3), normalised=True),
-    "batch normalisation": network((1, 0, 0, 0, 0), normalised=True),
+    "VGG19 with batch normalization": network((2, 2, 4, 4, 4), normalize_network=True),
+    "VGG16 with batch normalization": network((2, 2, 3, 3, 3), normalize_network=True),
+    "batch normalization": network((1, 0, 0, 0, 0), normalize_network=True),
     "the convolutions 0, 2, 5, 7, 10, 12, 15": network((2, 2, 2, 1, 0)),
 }
 
@@ -616,7 +618,7 @@ OTHERS = {
 def test_other_networks_are_refused_by_name(found: str, contents: Contents, tmp_path: Path) -> None:
     zipped(tmp_path / "x", contents)
     expected = (
-        "VGG19 without batch normalisation, or its lower layers; take a state dict of torchvision's vgg19"
+        "VGG19 without batch normalization, or its lower layers; take a state dict of torchvision's vgg19"
     )
     for deepest in ("conv1_1", "conv5_4"):
         line = complaint(tmp_path / "x", deepest=deepest)
@@ -626,7 +628,7 @@ def test_other_networks_are_refused_by_name(found: str, contents: Contents, tmp_
 def test_layers_with_gaps_doubles_or_parts_missing_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
     zipped(path, Contents().put(filters("conv2_1"), "{name}"))
-    assert list(read_weights(path, preparation="caffe")) == ["conv1_1", "conv1_2", "conv2_1"]
+    assert list(read_weights(path, preprocessing="caffe")) == ["conv1_1", "conv1_2", "conv2_1"]
     contents = Contents().put(filters("conv2_1"), "{name}")
     del contents.tensors["conv1_2.weight"]
     zipped(path, contents)
@@ -660,7 +662,7 @@ def test_safetensors_come_back_exactly(kind: str, dtype: str, tmp_path: Path) ->
 
 def test_safetensors_of_bfloat16(tmp_path: Path) -> None:
     safetensors(tmp_path / "x", {name: cut(array) for name, array in flat(ONE).items()}, "BF16")
-    bias = read_weights(tmp_path / "x", preparation="caffe")["conv1_1"].bias
+    bias = read_weights(tmp_path / "x", preprocessing="caffe")["conv1_1"].bias
     np.testing.assert_array_equal(bias, as_float32(cut(ONE["conv1_1"].bias)))
 
 
@@ -739,7 +741,7 @@ def test_the_published_filters_are_known_by_their_numbers(units: Any, dtype: str
     path = tmp_path / "x"
     zipped(path, Contents().put(published(units), dtype=dtype))
     got = read_weights(path)
-    assert got.preparation == "caffe"
+    assert got.preprocessing == "caffe"
     assert got.source == f"{path} (the published filters, by their numbers: caffe)"
     zipped(path, Contents().put(published(units, turned=True), dtype=dtype))
     turned = read_weights(path)
@@ -754,38 +756,38 @@ def test_other_numbers_are_not_the_published_ones(scale: float, tmp_path: Path) 
     zipped(tmp_path / "x", Contents().put(published(scale=scale)))
     expected = (
         "found filters of which it is not known what they were trained on; expected caffe (BGR, 0 to 255, "
-        "minus the mean) or torchvision (RGB, 0 to 1, mean and deviation); say --preparation caffe or "
-        "--preparation torchvision"
+        "minus the mean) or torchvision (RGB, 0 to 1, mean and deviation); say --preprocessing caffe or "
+        "--preprocessing torchvision"
     )
-    assert complaint(tmp_path / "x", preparation=None) == f"weights: {tmp_path / 'x'}: {expected}"
+    assert complaint(tmp_path / "x", preprocessing=None) == f"weights: {tmp_path / 'x'}: {expected}"
 
 
 def test_zeros_are_not_the_published_ones(tmp_path: Path) -> None:
     zeros = {name: np.zeros_like(array) for name, array in flat(ONE).items()}
     safetensors(tmp_path / "x", zeros)
-    assert "it is not known what they were trained on" in complaint(tmp_path / "x", preparation=None)
+    assert "it is not known what they were trained on" in complaint(tmp_path / "x", preprocessing=None)
 
 
 @every_kind
-@pytest.mark.parametrize("preparation", ["caffe", "torchvision"])
+@pytest.mark.parametrize("preprocessing", ["caffe", "torchvision"])
 def test_a_file_is_known_by_its_checksum(
-    write: Writer, preparation: str, tmp_path: Path, monkeypatch: Patch
+    write: Writer, preprocessing: str, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     path = tmp_path / "x"
     write(path)
-    monkeypatch.setitem(weights.BY_CHECKSUM, _download.digest(path, "sha256")[:8], preparation)
+    monkeypatch.setitem(weights.BY_CHECKSUM, _download.digest(path, "sha256")[:8], preprocessing)
     got = read_weights(path)
-    assert (got.preparation, got.source) == (preparation, f"{path} (by its checksum: {preparation})")
+    assert (got.preprocessing, got.source) == (preprocessing, f"{path} (by its checksum: {preprocessing})")
     np.testing.assert_array_equal(got["conv1_1"].kernel, ONE["conv1_1"].kernel)
 
 
-@pytest.mark.parametrize("preparation", ["caffe", "torchvision"])
-def test_what_is_said_counts(preparation: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("preprocessing", ["caffe", "torchvision"])
+def test_what_is_said_counts(preprocessing: str, tmp_path: Path) -> None:
     path = tmp_path / "x"
     for layers in (ONE, published(), published(turned=True)):
         zipped(path, Contents().put(layers))
-        got = load_weights(path, preparation=preparation)
-        assert (got.preparation, got.source) == (preparation, str(path))
+        got = load_weights(path, preprocessing=preprocessing)
+        assert (got.preprocessing, got.source) == (preprocessing, str(path))
         np.testing.assert_array_equal(got["conv1_1"].kernel, layers["conv1_1"].kernel)
 
 

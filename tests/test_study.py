@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from npstyle import VGG19, Objective, Progress, Settings, UserError, images, load_weights, study
-from npstyle.architecture import CONVOLUTIONS, LAYERS, halvings
+from npstyle.architecture import CONVOLUTIONS, LAYERS, log2_stride
 from npstyle.run import starting_picture
 from npstyle.weights import ConvWeights, Weights
 
@@ -180,7 +180,7 @@ def test_receptive_fields_grow_and_are_halved_as_often_as_the_picture() -> None:
     fields = [study.receptive_field(layer) for layer in LAYERS]
     sizes = [field.size for field in fields]
     assert sizes == sorted(set(sizes))
-    assert [field.stride for field in fields] == [2 ** halvings(layer) for layer in LAYERS]
+    assert [field.stride for field in fields] == [2 ** log2_stride(layer) for layer in LAYERS]
     for field in fields:  # in the middle of what they stand for, to half a pixel
         assert 2 * field.first + field.size - field.stride in (0, 1)
 
@@ -383,9 +383,9 @@ def test_a_silent_layer_is_black() -> None:
 # Heat maps
 
 
-def test_the_colours_of_heat_rise_in_brightness() -> None:
-    colours = study.heat(np.linspace(0, 1, 200)).astype(float)
-    luma = colours @ [0.299, 0.587, 0.114]
+def test_the_colors_of_heat_rise_in_brightness() -> None:
+    colors = study.heat(np.linspace(0, 1, 200)).astype(float)
+    luma = colors @ [0.299, 0.587, 0.114]
     assert (np.diff(luma) > -0.6).all()  # rounding to whole numbers
     assert luma[0] == 0
     assert luma[-1] > 245

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npstyle import UserError, images, study, study_command
-from npstyle.study_command import FIGURES, main_figure, main_inspect, main_reconstruct, main_texture
+from npstyle import UserError, images, study
+from npstyle.cli import study as study_command
+from npstyle.cli.study import FIGURES, main_figure, main_inspect, main_reconstruct, main_texture
 from npstyle.weights import Weights, random_weights, write_weights
 
 Capture = pytest.CaptureFixture[str]

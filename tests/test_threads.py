@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from threadpoolctl import threadpool_info
 
-from npstyle import UserError, _kernels, _threads
+from npstyle import UserError, _kernels
+from npstyle._runtime import threads as _threads
 
 
 def blas_threads() -> set[int]:

@@ -251,9 +251,9 @@ def test_a_flat_picture_has_no_border_where_it_is_continued(weights: Any) -> Non
     assert np.ptp(VGG19(weights).forward(flat, ["conv1_1"])["conv1_1"], axis=(0, 1)).max() > 1
 
 
-def test_filters_bring_the_preparation_of_their_pixels(weights: Any) -> None:
+def test_filters_bring_the_preprocessing_of_their_pixels(weights: Any) -> None:
     class Others(dict):  # type: ignore[type-arg]
-        preparation = "torchvision"
+        preprocessing = "torchvision"
 
     x = picture(16, 16)
     shifted = (x / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
@@ -261,9 +261,9 @@ def test_filters_bring_the_preparation_of_their_pixels(weights: Any) -> None:
     kernel, bias = weights["conv1_1"]
     turned = {"conv1_1": type(weights["conv1_1"])(kernel[:, :, ::-1], bias)}
     found = VGG19(Others(turned)).forward(x, ["conv1_1"])["conv1_1"]
-    # The same numbers by the other preparation: its mean added, its order turned round.
+    # The same numbers by the other preprocessing: its mean added, its order turned round.
     expected = VGG19({"conv1_1": weights["conv1_1"]}).forward(as_caffe[:, :, ::-1], ["conv1_1"])["conv1_1"]
     np.testing.assert_allclose(found, expected, atol=1e-9)
-    Others.preparation = "other"
-    with pytest.raises(UserError, match="preparation: found 'other'"):
+    Others.preprocessing = "other"
+    with pytest.raises(UserError, match="preprocessing: found 'other'"):
         VGG19(Others(turned))

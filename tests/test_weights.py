@@ -18,7 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.io import savemat
 
-from npstyle import _download, weights
+from npstyle import weights
 from npstyle.architecture import CONVOLUTIONS
 from npstyle.errors import UserError
 from npstyle.weights import (
@@ -31,6 +31,7 @@ from npstyle.weights import (
     read_weights,
     write_weights,
 )
+from npstyle.weights import download as _download
 
 Layers = dict[str, ConvWeights]
 Writer = Callable[[Path, Layers], None]
@@ -404,41 +405,41 @@ def test_known_values_of_the_real_filters(real_weights: str) -> None:
 def test_files_are_caffes_unless_they_say_otherwise(write: Writer, tmp_path: Path) -> None:
     path = tmp_path / "x"
     write(path, filters("conv1_1"))
-    assert read_weights(path).preparation == "caffe"
-    assert load_weights(path, preparation="torchvision").preparation == "torchvision"
+    assert read_weights(path).preprocessing == "caffe"
+    assert load_weights(path, preprocessing="torchvision").preprocessing == "torchvision"
 
 
-def test_a_preparation_is_one_of_two(file: Path, alone: Path) -> None:
-    with pytest.raises(UserError, match=r"^preparation: found 'rgb'; expected 'caffe' or 'torchvision'"):
-        load_weights(file, preparation="rgb")
-    with pytest.raises(UserError, match=r"^preparation: found 'rgb'"):
-        Weights({}, "nowhere", preparation="rgb")
-    with pytest.raises(UserError, match=r"^preparation: found 'torchvision'; expected 'caffe' for random"):
-        load_weights("random", preparation="torchvision")
-    assert load_weights("random", preparation="caffe", deepest="conv1_1").preparation == "caffe"
+def test_a_preprocessing_is_one_of_two(file: Path, alone: Path) -> None:
+    with pytest.raises(UserError, match=r"^preprocessing: found 'rgb'; expected 'caffe' or 'torchvision'"):
+        load_weights(file, preprocessing="rgb")
+    with pytest.raises(UserError, match=r"^preprocessing: found 'rgb'"):
+        Weights({}, "nowhere", preprocessing="rgb")
+    with pytest.raises(UserError, match=r"^preprocessing: found 'torchvision'; expected 'caffe' for random"):
+        load_weights("random", preprocessing="torchvision")
+    assert load_weights("random", preprocessing="caffe", deepest="conv1_1").preprocessing == "caffe"
     register(alone, file, "md5")
-    assert load_weights("auto", preparation="torchvision").preparation == "torchvision"
+    assert load_weights("auto", preprocessing="torchvision").preprocessing == "torchvision"
 
 
-def test_the_environments_file_may_be_told_its_preparation(
+def test_the_environments_file_may_be_told_its_preprocessing(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NPSTYLE_WEIGHTS", str(file))
-    assert load_weights("auto", preparation="torchvision").preparation == "torchvision"
+    assert load_weights("auto", preprocessing="torchvision").preprocessing == "torchvision"
 
 
 both_kinds = pytest.mark.parametrize("ending", [".npz", ".h5", ".H5"])
 
 
 @both_kinds
-@pytest.mark.parametrize("preparation", ["caffe", "torchvision"])
+@pytest.mark.parametrize("preprocessing", ["caffe", "torchvision"])
 @pytest.mark.parametrize("deepest", ["conv1_1", "conv2_2", "conv3_1"])
-def test_what_is_written_is_read_again(ending: str, preparation: str, deepest: str, tmp_path: Path) -> None:
+def test_what_is_written_is_read_again(ending: str, preprocessing: str, deepest: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{ending}"
-    put = Weights(filters(deepest), "here", preparation=preparation)
+    put = Weights(filters(deepest), "here", preprocessing=preprocessing)
     assert write_weights(path, put) == path
     got = read_weights(path)
-    assert (got.preparation, list(got)) == (preparation, list(put))
+    assert (got.preprocessing, list(got)) == (preprocessing, list(put))
     for name in put:
         for part, original in zip(got[name], put[name], strict=True):
             np.testing.assert_array_equal(part, original)
@@ -463,24 +464,24 @@ def test_keras_finds_its_names_in_what_is_written(tmp_path: Path) -> None:
 
 
 @both_kinds
-def test_an_unknown_preparation_in_a_file_is_told(ending: str, tmp_path: Path) -> None:
+def test_an_unknown_preprocessing_in_a_file_is_told(ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{ending}"
     if ending == ".npz":
-        npz(path, {"conv1_1": ONE}, preparation=np.array("rgb"))
+        npz(path, {"conv1_1": ONE}, preprocessing=np.array("rgb"))
     else:
         keras(path, {"conv1_1": ONE})
         with h5py.File(path, "r+") as file:
-            file.attrs["preparation"] = np.bytes_("rgb")
-    assert "found the preparation 'rgb'; expected caffe or torchvision; name one" in complaint(path)
-    assert read_weights(path, preparation="caffe").preparation == "caffe"
+            file.attrs["preprocessing"] = np.bytes_("rgb")
+    assert "found the preprocessing 'rgb'; expected caffe or torchvision; name one" in complaint(path)
+    assert read_weights(path, preprocessing="caffe").preprocessing == "caffe"
 
 
 @pytest.mark.parametrize("said", ["caffe", np.array([b"caffe"]), np.bytes_("x" * 2000), 5])
-def test_a_preparation_in_hdf5_is_one_short_word_of_fixed_length(said: Any, tmp_path: Path) -> None:
+def test_a_preprocessing_in_hdf5_is_one_short_word_of_fixed_length(said: Any, tmp_path: Path) -> None:
     keras(tmp_path / "x", {"conv1_1": ONE})
     with h5py.File(tmp_path / "x", "r+") as file:
-        file.attrs["preparation"] = said
-    assert "found a damaged file (a preparation that is no word)" in complaint(tmp_path / "x")
+        file.attrs["preprocessing"] = said
+    assert "found a damaged file (a preprocessing that is no word)" in complaint(tmp_path / "x")
 
 
 def refusal(path: Path, overwrite: bool = False) -> str:

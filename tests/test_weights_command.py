@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npstyle import _download, images, weights_command
-from npstyle.calibration import mean_activations, normalised
+from npstyle import images
+from npstyle.cli import weights as weights_command
 from npstyle.errors import UserError
+from npstyle.initialize import mean_activations, normalize_network
 from npstyle.weights import ConvWeights, Weights, random_weights, read_weights, write_weights
+from npstyle.weights import download as _download
 
 Patch = pytest.MonkeyPatch
 Output = pytest.CaptureFixture[str]
@@ -40,7 +42,7 @@ def file(tmp_path: Path) -> Path:
         name: ConvWeights(kernel, np.linspace(-1, 3, bias.size, dtype=np.float32))
         for name, (kernel, bias) in random_weights(4, "conv2_1").items()
     }
-    return write_weights(tmp_path / "filters.npz", Weights(layers, "here", preparation="torchvision"))
+    return write_weights(tmp_path / "filters.npz", Weights(layers, "here", preprocessing="torchvision"))
 
 
 @pytest.fixture
@@ -77,15 +79,15 @@ SUMMARY = "conv1_1 ... conv2_1 (3 of 16), torchvision"
         ("", "the following arguments are required: COMMAND; see npstyle weights --help"),
         ("burn", "argument COMMAND: invalid choice: 'burn'"),
         ("convert a.npz", "the following arguments are required: OUT; see npstyle weights convert --help"),
-        ("convert a.npz b.npz --preparation rgb", "argument --preparation: invalid choice: 'rgb'"),
+        ("convert a.npz b.npz --preprocessing rgb", "argument --preprocessing: invalid choice: 'rgb'"),
         ("convert a.npz b.npz --over", "unrecognized arguments: --over"),
-        ("normalise a.npz b.png", "the following arguments are required: -o/--output"),
-        ("normalise a.npz -o b.npz", "the following arguments are required: PICTURE"),
-        ("normalise a.npz b.png -o c.npz --floor -1", "--floor: found '-1'; expected a finite number from 0"),
-        ("normalise a.npz b.png -o c.npz --floor x", "--floor: found 'x'; expected a finite number from 0"),
-        ("normalise a.npz b.png -o c.npz --size 8", "--size: found 8; expected a whole number from 16"),
-        ("normalise a.npz b.png -o c.npz --size x", "--size: found 'x'; expected a whole number from 16"),
-        ("normalise a.npz b.png -o c.npz --pooling median", "argument --pooling: invalid choice: 'median'"),
+        ("normalize a.npz b.png", "the following arguments are required: -o/--output"),
+        ("normalize a.npz -o b.npz", "the following arguments are required: PICTURE"),
+        ("normalize a.npz b.png -o c.npz --floor -1", "--floor: found '-1'; expected a finite number from 0"),
+        ("normalize a.npz b.png -o c.npz --floor x", "--floor: found 'x'; expected a finite number from 0"),
+        ("normalize a.npz b.png -o c.npz --size 8", "--size: found 8; expected a whole number from 16"),
+        ("normalize a.npz b.png -o c.npz --size x", "--size: found 'x'; expected a whole number from 16"),
+        ("normalize a.npz b.png -o c.npz --pooling median", "argument --pooling: invalid choice: 'median'"),
         ("fetch one two", "unrecognized arguments: two"),
         ("list all", "unrecognized arguments: all"),
     ],
@@ -101,7 +103,7 @@ def test_wrong_usage_is_one_line_and_status_2(words: str, complaint: str, capsys
     assert complaint in line
 
 
-@pytest.mark.parametrize("command", ["", "list", "fetch", "convert", "verify", "normalise"])
+@pytest.mark.parametrize("command", ["", "list", "fetch", "convert", "verify", "normalize"])
 def test_help_is_there(command: str, capsys: Output) -> None:
     with pytest.raises(SystemExit) as caught:
         weights_command.main([*command.split(), "--help"])
@@ -186,12 +188,12 @@ def test_convert_writes_the_same_filters(ending: str, run: Run, file: Path, tmp_
     out = tmp_path / f"out{ending}"
     assert run("convert", file, out) == [f"{out}: {SUMMARY}, from {file}"]
     one, two = read_weights(file), read_weights(out)
-    assert (list(one), one.preparation) == (list(two), two.preparation)
+    assert (list(one), one.preprocessing) == (list(two), two.preprocessing)
     for name in one:
         np.testing.assert_array_equal(one[name].kernel, two[name].kernel)
         np.testing.assert_array_equal(one[name].bias, two[name].bias)
-    assert "caffe, from" in run("convert", file, out, "--preparation", "caffe", "--overwrite")[0]
-    assert read_weights(out).preparation == "caffe"
+    assert "caffe, from" in run("convert", file, out, "--preprocessing", "caffe", "--overwrite")[0]
+    assert read_weights(out).preprocessing == "caffe"
 
 
 def test_convert_refuses_before_it_reads(file: Path, tmp_path: Path) -> None:
@@ -209,7 +211,7 @@ def test_convert_refuses_before_it_reads(file: Path, tmp_path: Path) -> None:
 def test_verify_tells_what_is_good(run: Run, file: Path, register: Any) -> None:
     assert run("verify", file) == [f"{file}: {SUMMARY}, not a registered name"]
     register((file.name, file.read_bytes(), 1))
-    assert run("verify", file, "--preparation", "caffe") == [
+    assert run("verify", file, "--preprocessing", "caffe") == [
         f"{file}: conv1_1 ... conv2_1 (3 of 16), caffe, sha256 as registered"
     ]
 
@@ -259,16 +261,16 @@ def test_verify_without_names_takes_what_is_here(
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
-def test_normalise_writes_what_the_library_makes(
+def test_normalize_writes_what_the_library_makes(
     pooling: str, run: Run, file: Path, pictures: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5"
     options = ["--size", 48, "--floor", 0.3, "--pooling", pooling]
-    lines = run("normalise", file, *pictures, "-o", out, *options)
+    lines = run("normalize", file, *pictures, "-o", out, *options)
     small = [images.fit(images.read(path), 48) for path in pictures]
     weights = read_weights(file)
-    expected, got = normalised(weights, small, 0.3, pooling), read_weights(out)
-    assert got.preparation == "torchvision"
+    expected, got = normalize_network(weights, small, 0.3, pooling), read_weights(out)
+    assert got.preprocessing == "torchvision"
     before = mean_activations(weights, small, pooling)
     after = mean_activations(expected, small, pooling)
     for line, name in zip(lines[2:5], expected, strict=True):
@@ -282,7 +284,7 @@ def test_normalise_writes_what_the_library_makes(
     assert lines[5:] == [f"{out}: {SUMMARY}"]
 
 
-def test_normalise_refuses_what_will_not_do(file: Path, pictures: list[Path], tmp_path: Path) -> None:
+def test_normalize_refuses_what_will_not_do(file: Path, pictures: list[Path], tmp_path: Path) -> None:
     picture, out = str(pictures[0]), str(tmp_path / "out.npz")
     for words, complaint in (
         ([file, picture, "-o", tmp_path / "x.txt"], "the extension '.txt'"),
@@ -294,14 +296,14 @@ def test_normalise_refuses_what_will_not_do(file: Path, pictures: list[Path], tm
         ([file, picture, "-o", out, "--size", "16"], "found 16 x 11 pixels"),
     ):
         with pytest.raises(UserError, match=complaint):
-            weights_command.main(["normalise", *map(str, words)])
+            weights_command.main(["normalize", *map(str, words)])
     assert not Path(out).exists()
 
 
 def test_a_picture_that_is_too_small_is_named(file: Path, pictures: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"^picture: {pictures[1]}: found"):
         weights_command.main(
-            ["normalise", str(file), *map(str, pictures), "-o", str(tmp_path / "x.npz"), "--size", "30"]
+            ["normalize", str(file), *map(str, pictures), "-o", str(tmp_path / "x.npz"), "--size", "30"]
         )
 
 

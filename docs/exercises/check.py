@@ -241,19 +241,19 @@ def losses__guided_style_derivative(answers: Answers) -> None:
 
 @exercise
 def losses__moments_derivative(answers: Answers) -> None:
-    F, mean, deviation = normal(20, 4), normal(4, seed=1), np.array([0.5, 1.0, 2.0, 0.1])
+    F, mean, std = normal(20, 4), normal(4, seed=1), np.array([0.5, 1.0, 2.0, 0.1])
 
     def loss(F: Array) -> float:
-        return float(np.square(F.mean(axis=0) - mean).sum() + np.square(F.std(axis=0) - deviation).sum())
+        return float(np.square(F.mean(axis=0) - mean).sum() + np.square(F.std(axis=0) - std).sum())
 
     passes(
-        gradcheck.directional(loss, lambda v: v * answers.moments_derivative(F, mean, deviation), F),
+        gradcheck.directional(loss, lambda v: v * answers.moments_derivative(F, mean, std), F),
         "directional",
     )
 
 
 @exercise
-def losses__normalise(answers: Answers) -> None:
+def losses__normalize(answers: Answers) -> None:
     kernel, bias, next_kernel = normal(3, 3, 2, 4), normal(4, seed=1), normal(3, 3, 4, 3, seed=2)
     activation, x = np.array([0.5, 2.0, 10.0, 1.0]), normal(6, 5, 2, seed=3)
 
@@ -262,7 +262,7 @@ def losses__normalise(answers: Answers) -> None:
         return F, layers.Conv2D(next_kernel, np.ones(3)).forward(F)[0]
 
     first, second = responses(kernel, bias, next_kernel)
-    found, found_second = responses(*answers.normalise(kernel, bias, next_kernel, activation))
+    found, found_second = responses(*answers.normalize(kernel, bias, next_kernel, activation))
     the_same(found, first / activation)
     the_same(found_second, second)
 
@@ -325,7 +325,7 @@ def lbfgs__wolfe(answers: Answers) -> None:
 
 
 @exercise
-def lbfgs__minimise(answers: Answers) -> None:
+def lbfgs__minimize(answers: Answers) -> None:
     evaluations = 0
 
     def counted(x: Array) -> tuple[float, Array]:
@@ -334,10 +334,10 @@ def lbfgs__minimise(answers: Answers) -> None:
         return rosenbrock(x)
 
     start = np.linspace(-1, 2, 12)
-    x = answers.minimise(counted, start, 200)
+    x = answers.minimize(counted, start, 200)
     holds(rosenbrock(x)[0] < 1e-8, f"found {rosenbrock(x)[0]:.3g} after 200 iterations; expected below 1e-8")
     holds(evaluations < 1000, f"found {evaluations} evaluations; expected below 1000")
-    few = answers.minimise(rosenbrock, start, 20)
+    few = answers.minimize(rosenbrock, start, 20)
     holds(
         rosenbrock(few)[0] > 1e-8, "found the minimum in 20 iterations; expected no more than were asked for"
     )
@@ -420,7 +420,7 @@ def verdict(name: str, answers: Answers) -> str:
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="check.py", description="Checks your answers to the exercises.")
-    parser.add_argument("names", metavar="NAME", nargs="*", help="as convolution or losses.normalise (all)")
+    parser.add_argument("names", metavar="NAME", nargs="*", help="as convolution or losses.normalize (all)")
     parser.add_argument("--answers", metavar="FOLDER", type=Path, default=HERE, help="where your files are")
     options = parser.parse_args(argv)
     unknown = [name for name in options.names if not any(_asked(name, check) for check in CHECKS)]

@@ -26,7 +26,7 @@ def wolfe(
     raise NotImplementedError
 
 
-def minimise(
+def minimize(
     function: Callable[[Array], tuple[float, Array]], x: Array, iterations: int, history: int = 10
 ) -> Array:
     """L-BFGS from x on, the function gives value and gradient; at most `iterations` steps.

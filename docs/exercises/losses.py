@@ -31,7 +31,7 @@ def guided_style_derivative(F: Array, T: Array, A_mean: Array) -> Array:
     raise NotImplementedError
 
 
-def moments_derivative(F: Array, mean: Array, deviation: Array) -> Array:
+def moments_derivative(F: Array, mean: Array, std: Array) -> Array:
     """dL/dF (M, C) of another style loss: L = sum over channels of (mu - mean)^2 + (s - deviation)^2.
 
     mu (C,) are the means of F over positions, s (C,) its standard deviations, s^2 = 1/M sum (F - mu)^2.
@@ -40,7 +40,7 @@ def moments_derivative(F: Array, mean: Array, deviation: Array) -> Array:
     raise NotImplementedError
 
 
-def normalise(
+def normalize(
     kernel: Array, bias: Array, next_kernel: Array, activation: Array
 ) -> tuple[Array, Array, Array]:
     """Kernel (3, 3, C, K), bias (K,), next kernel (3, 3, K, N) of the same function in other units.

@@ -20,21 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle._kernels import reference
-from npstyle._threads import one_blas_thread, openmp_that_sleeps, resolve
+from npstyle._runtime.threads import one_blas_thread, openmp_that_sleeps, resolve
 from npstyle.errors import UserError
 
 Array = NDArray[np.floating]
 Bytes = NDArray[np.uint8]
 
 PANEL = 32  # channels come in multiples of this, for the widest vectors there are
-COMPILED = ("_convolution", "_winograd", "_thin", "_relu", "_pooling", "_gram", "_openmp")
+COMPILED = ("_convolution", "_winograd", "_first_layer", "_relu", "_pooling", "_gram", "_openmp")
 NAMES = (
     "conv3x3",
     "winograd_work",
     "winograd",
     "winograd_backward",
-    "thin",
-    "thin_backward",
+    "first_layer",
+    "first_layer_backward",
     "relu",
     "relu_backward",
     "average_pool",
@@ -67,7 +67,7 @@ def _load(which: str) -> tuple[Any, bool]:
     functions = {
         name: getattr(module, name) for module in modules.values() for name in NAMES if hasattr(module, name)
     }
-    functions["use"] = [modules[name].use for name in ("_winograd", "_thin", "_gram")]
+    functions["use"] = [modules[name].use for name in ("_winograd", "_first_layer", "_gram")]
     return SimpleNamespace(**functions), modules["_openmp"].has_openmp()
 
 
@@ -118,7 +118,7 @@ def _check(kernel: str, like: Array, **arrays: tuple[NDArray[Any], tuple[int, ..
             raise UserError(
                 f"{kernel}: {name}", f"shape {array.shape}", f"{shape}", "check the layer's sizes"
             )
-        dtype = {"mask": np.uint8, "winner": np.uint8, "g": np.float64, "dg": np.float64}.get(
+        dtype = {"mask": np.uint8, "argmax": np.uint8, "g": np.float64, "dg": np.float64}.get(
             name, like.dtype
         )
         if array.dtype != dtype:
@@ -190,16 +190,16 @@ def winograd_backward(
     _kernels.winograd_backward(dy, mask, w, dx, add, work, threads)
 
 
-def thin(x: Array, w: Array, b: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:
+def first_layer(x: Array, w: Array, b: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:
     """y = max(conv3x3(x), 0) and a bit per element, as `relu`, for few channels C; K is a multiple of 32.
 
     x (H, W, C), w (9C, K), b (K,), y (H, W, K), mask (H W K / 8,).
     """
     H, W, C = x.shape
     K = w.shape[1]
-    _check_channels("thin", 0, K)
+    _check_channels("first_layer", 0, K)
     _check(
-        "thin",
+        "first_layer",
         x,
         x=(x, (H, W, C)),
         w=(w, (9 * C, K)),
@@ -207,23 +207,23 @@ def thin(x: Array, w: Array, b: Array, y: Array, mask: Bytes, threads: int | Non
         y=(y, (H, W, K)),
         mask=(mask, (H * W * K // 8,)),
     )
-    _kernels.thin(x, w, b, y, mask, resolve(threads))
+    _kernels.first_layer(x, w, b, y, mask, resolve(threads))
 
 
-def thin_backward(dy: Array, mask: Bytes, w: Array, dx: Array, threads: int | None = None) -> None:
-    """dx = derivative of `thin`: dy (H, W, K), mask (H W K / 8,), w (9C, K) to dx (H, W, C)."""
+def first_layer_backward(dy: Array, mask: Bytes, w: Array, dx: Array, threads: int | None = None) -> None:
+    """dx = derivative of `first_layer`: dy (H, W, K), mask (H W K / 8,), w (9C, K) to dx (H, W, C)."""
     H, W, K = dy.shape
     C = dx.shape[2]
-    _check_channels("thin_backward", 0, K)
+    _check_channels("first_layer_backward", 0, K)
     _check(
-        "thin_backward",
+        "first_layer_backward",
         dy,
         dy=(dy, (H, W, K)),
         mask=(mask, (H * W * K // 8,)),
         w=(w, (9 * C, K)),
         dx=(dx, (H, W, C)),
     )
-    _kernels.thin_backward(dy, mask, w, dx, resolve(threads))
+    _kernels.first_layer_backward(dy, mask, w, dx, resolve(threads))
 
 
 def _check_channels(kernel: str, C: int, K: int) -> None:
@@ -257,20 +257,20 @@ def average_pool_backward(dy: Array, dx: Array, threads: int | None = None) -> N
     _kernels.average_pool_backward(dy, dx, resolve(threads))
 
 
-def max_pool(x: Array, y: Array, winner: Bytes, threads: int | None = None) -> None:
+def max_pool(x: Array, y: Array, argmax: Bytes, threads: int | None = None) -> None:
     """Largest of each 2x2 cell and which it was: x (H, W, C) to y, winner (H // 2, W // 2, C)."""
     H, W, C = x.shape
     small = (H // 2, W // 2, C)
-    _check("max_pool", y, x=(x, (H, W, C)), y=(y, small), winner=(winner, small))
-    _kernels.max_pool(x, y, winner, resolve(threads))
+    _check("max_pool", y, x=(x, (H, W, C)), y=(y, small), argmax=(argmax, small))
+    _kernels.max_pool(x, y, argmax, resolve(threads))
 
 
-def max_pool_backward(dy: Array, winner: Bytes, dx: Array, threads: int | None = None) -> None:
+def max_pool_backward(dy: Array, argmax: Bytes, dx: Array, threads: int | None = None) -> None:
     """dy at the winner of each cell: dy, winner (H // 2, W // 2, C) to dx (H, W, C)."""
     H, W, C = dx.shape
     small = (H // 2, W // 2, C)
-    _check("max_pool_backward", dy, dy=(dy, small), winner=(winner, small), dx=(dx, (H, W, C)))
-    _kernels.max_pool_backward(dy, winner, dx, resolve(threads))
+    _check("max_pool_backward", dy, dy=(dy, small), argmax=(argmax, small), dx=(dx, (H, W, C)))
+    _kernels.max_pool_backward(dy, argmax, dx, resolve(threads))
 
 
 def gram_work(M: int, C: int, itemsize: int, threads: int | None = None) -> int:

@@ -57,7 +57,7 @@ cdef inline bint beats(floating challenger, floating champion) noexcept nogil:
 def max_pool(
     const floating[:, :, ::1] x,  # IN (H, W, C)
     floating[:, :, ::1] y,        # OUT (H // 2, W // 2, C)
-    uint8_t[:, :, ::1] winner,    # OUT (H // 2, W // 2, C), 2 i + j of the first largest x[2h + i, 2w + j]
+    uint8_t[:, :, ::1] argmax,    # OUT (H // 2, W // 2, C), 2 i + j of the first largest x[2h + i, 2w + j]
     int threads,
 ):
     cdef Py_ssize_t h, w, c
@@ -84,12 +84,12 @@ def max_pool(
                     largest = lower[C + c]
                     where = 3
                 y[h, w, c] = largest
-                winner[h, w, c] = where
+                argmax[h, w, c] = where
 
 
 def max_pool_backward(
     const floating[:, :, ::1] dy,       # IN (H // 2, W // 2, C)
-    const uint8_t[:, :, ::1] winner,    # IN (H // 2, W // 2, C)
+    const uint8_t[:, :, ::1] argmax,    # IN (H // 2, W // 2, C)
     floating[:, :, ::1] dx,             # OUT (H, W, C)
     int threads,
 ):
@@ -107,7 +107,7 @@ def max_pool_backward(
         else:
             for w in range(2 * columns):
                 d = &dy[h // 2, w // 2, 0]
-                won = &winner[h // 2, w // 2, 0]
+                won = &argmax[h // 2, w // 2, 0]
                 out = &dx[h, w, 0]
                 here = 2 * (h % 2) + w % 2
                 for c in range(C):

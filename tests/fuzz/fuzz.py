@@ -68,9 +68,9 @@ def pictures(folder: Path) -> Iterator[bytes]:
     from npstyle import images
 
     rng = np.random.default_rng(1)
-    colours = rng.integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    colors = rng.integers(0, 256, (9, 13, 3), dtype=np.uint8)
     alpha = rng.integers(0, 256, (9, 13), dtype=np.uint8)
-    rgb, rgba = Image.fromarray(colours), Image.fromarray(np.dstack([colours, alpha]))
+    rgb, rgba = Image.fromarray(colors), Image.fromarray(np.dstack([colors, alpha]))
     exif = Image.Exif()
     exif[274], exif[270] = 6, json.dumps({"npstyle": {"size": "16"}})
     profile = images.srgb_profile()
@@ -101,10 +101,10 @@ def pictures(folder: Path) -> Iterator[bytes]:
         yield saved(image, "TIFF")
     yield saved(deep, "PNG")
     for name in ("x.png", "x.jpg", "x.tif", "x.webp"):
-        images.write(folder / name, colours, text={"content": "a.jpg", "style": "b.jpg", "size": "16"})
+        images.write(folder / name, colors, text={"content": "a.jpg", "style": "b.jpg", "size": "16"})
         yield (folder / name).read_bytes()
     for name in ("x.png", "x.tif"):
-        images.write(folder / name, colours, depth=16, alpha=alpha, text={"note": "interrupted"})
+        images.write(folder / name, colors, depth=16, alpha=alpha, text={"note": "interrupted"})
         yield (folder / name).read_bytes()
 
 
@@ -130,7 +130,7 @@ def weights(folder: Path) -> Iterator[bytes]:
         )
     yield path.read_bytes()
     for name in ("x.npz", "x.h5"):
-        good = Weights(random_weights(1, "conv1_1"), "", preparation="torchvision")
+        good = Weights(random_weights(1, "conv1_1"), "", preprocessing="torchvision")
         yield write_weights(folder / name, good, overwrite=True).read_bytes()
     contents = torch.Contents().put(one)
     for protocol in (2, 4):
@@ -143,7 +143,7 @@ def weights(folder: Path) -> Iterator[bytes]:
 
 
 def checkpoints(folder: Path) -> Iterator[bytes]:
-    from npstyle import checkpoint
+    from npstyle.run import checkpoint
 
     rng = np.random.default_rng(1)
     states: list[dict[str, Any]] = [
@@ -169,7 +169,7 @@ def run(path: Path, optimizer: str, **options: Any) -> None:
 
 
 def resumed(folder: Path) -> Iterator[bytes]:
-    """What a run goes on from, after each optimiser."""
+    """What a run goes on from, after each optimizer."""
     for optimizer in OPTIMIZERS:
         run(folder / "r.npz", optimizer, checkpoint_every=0.0)
         yield (folder / "r.npz").read_bytes()
@@ -332,9 +332,9 @@ ODD = [
 ]
 SWITCHES = ("--overwrite", "--force", "--alpha", "--no-average-layers", "--style-as-content", "--resume")
 WITH_VALUE = (
-    *("--size", "--seed", "--weights", "--preparation", "--convolution", "--threads", "--save-every"),
+    *("--size", "--seed", "--weights", "--preprocessing", "--convolution", "--threads", "--save-every"),
     *("--depth", "--blend", "--style-scale", "--content-mask", "--style-mask", "--keep-mask", "--iterations"),
-    *("--smallest", "--content-weight", "--style-weight", "--tv-weight", "--content-layers", "--init"),
+    *("--min-size", "--content-weight", "--style-weight", "--tv-weight", "--content-layers", "--init"),
     *("--style-layers", "--content-blend", "--style-layer-exponent", "--scaling", "--tv", "--mixture"),
     *("--pooling", "--padding", "--init-noise", "--noise", "--optimizer", "--learning-rate", "--history"),
     *("--color", "--preset", "--output", "--checkpoint", "--resume", "--no-such-option"),
@@ -345,11 +345,11 @@ COMMANDS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("presets",), ("--x",)),
     (("weights", "list"), ("--x",)),
     (("weights", "fetch"), ("--x",)),
-    (("weights", "verify", "WEIGHTS"), ("--preparation", "BAD")),
-    (("weights", "convert", "WEIGHTS", "NEW.npz"), ("--preparation", "--overwrite", "NEW.h5")),
+    (("weights", "verify", "WEIGHTS"), ("--preprocessing", "BAD")),
+    (("weights", "convert", "WEIGHTS", "NEW.npz"), ("--preprocessing", "--overwrite", "NEW.h5")),
     (
-        ("weights", "normalise", "WEIGHTS", "PHOTO", "-o", "NEW.npz"),
-        ("--floor", "--size", "--pooling", "--preparation", "--overwrite", "-o"),
+        ("weights", "normalize", "WEIGHTS", "PHOTO", "-o", "NEW.npz"),
+        ("--floor", "--size", "--pooling", "--preprocessing", "--overwrite", "-o"),
     ),
 )
 
@@ -407,11 +407,11 @@ def read_weights_file(path: Path) -> bool:
     from npstyle import weights
 
     _tried(partial(weights.read_weights, path))
-    return _tried(partial(weights.read_weights, path, "conv1_1", preparation="caffe"))
+    return _tried(partial(weights.read_weights, path, "conv1_1", preprocessing="caffe"))
 
 
 def read_checkpoint(path: Path) -> bool:
-    from npstyle import checkpoint
+    from npstyle.run import checkpoint
 
     return _tried(partial(checkpoint.read, path))
 
@@ -424,14 +424,15 @@ def go_on(path: Path) -> bool:
 
 
 def read_registry(path: Path) -> bool:
-    from npstyle import _download, weights
+    from npstyle import weights
+    from npstyle.weights import download as _download
 
     os.environ["NPSTYLE_REGISTRY"] = str(path)
     return _tried(_download.registry) & _tried(weights.find)
 
 
 def run_command(path: Path) -> bool:
-    from npstyle.cli import main
+    from npstyle.cli.main import main
 
     folder = path.parent / "at-work"
     shutil.rmtree(folder, ignore_errors=True)
@@ -448,7 +449,7 @@ def run_command(path: Path) -> bool:
         except SystemExit as error:
             status = error.code
     os.chdir(path.parent)
-    lines = [line for line in _without_frames(err.getvalue()) if ": its colour profile" not in line]
+    lines = [line for line in _without_frames(err.getvalue()) if ": its color profile" not in line]
     if status not in (0, 1, 2, None):
         raise FindingError(f"exit status {status}")
     # Of several files to look at, each may have a line.

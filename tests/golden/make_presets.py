@@ -34,7 +34,7 @@ BLOCKS = (2, 2, 4, 4, 2)  # convolutions; the fifth block is left where no syste
 MEAN_BGR = (103.939, 116.779, 123.68)
 FIVE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 # Cases of this size have the content's gradient, too: some systems' style drowns it in the sum.
-SMALLEST = (17, 20)
+MIN_SIZE = (17, 20)
 # The tests compare float32 with this, too. It moves a response by up to 1e-6 of its layer's largest. Where
 # that opens one ReLU of 280 000, the gradient is another: by 8e-4 for a picture of 24 x 41 pixels from seed
 # 10, whose conv3_1 goes up to 379 and is -2e-5 at row 5, column 5, channel 235. Such pictures are refused.
@@ -208,7 +208,7 @@ CASES = {
 
 
 def picture(seed: int, n: int, size: Sequence[int], smoothed: int) -> Any:
-    """Whole numbers, 0..255: noise, each pixel then averaged with three neighbours, so many times."""
+    """Whole numbers, 0..255: noise, each pixel then averaged with three neighbors, so many times."""
     x = np.random.default_rng([seed, n]).integers(0, 256, (*size, 3))
     for _ in range(smoothed):
         x = (x + np.roll(x, 1, 0) + np.roll(x, 1, 1) + np.roll(x, 1, (0, 1))) // 4
@@ -255,7 +255,7 @@ def main() -> None:
     cases = {}
     for name, case in CASES.items():
         cases[name], arrays[name], content = golden(case)
-        if case.size == SMALLEST:
+        if case.size == MIN_SIZE:
             arrays[f"{name}: content"] = content
         print(f"{name}: {cases[name]['loss']:.15g}")
     path = Path(__file__).with_name("presets.npz")

@@ -35,7 +35,7 @@ def wolfe(
     return value_t <= value + c1 * t * slope, abs(slope_t) <= c2 * abs(slope)
 
 
-def minimise(
+def minimize(
     function: Callable[[Array], tuple[float, Array]], x: Array, iterations: int, history: int = 10
 ) -> Array:
     """Directions from `direction`, steps by doubling and halving."""

@@ -36,15 +36,15 @@ def guided_style_derivative(F: Array, T: Array, A_mean: Array) -> Array:
     return derivative
 
 
-def moments_derivative(F: Array, mean: Array, deviation: Array) -> Array:
+def moments_derivative(F: Array, mean: Array, std: Array) -> Array:
     """d mu / dF = 1/M; s ds/dF = 1/M (F - mu), as the part through mu is a sum of F - mu, which is zero."""
     M, _ = F.shape
     mu, s = F.mean(axis=0), F.std(axis=0)
-    derivative: Array = 2 * (mu - mean) / M + 2 * (s - deviation) * (F - mu) / (M * s)
+    derivative: Array = 2 * (mu - mean) / M + 2 * (s - std) * (F - mu) / (M * s)
     return derivative
 
 
-def normalise(
+def normalize(
     kernel: Array, bias: Array, next_kernel: Array, activation: Array
 ) -> tuple[Array, Array, Array]:
     """Divide what goes out, multiply what goes in."""
