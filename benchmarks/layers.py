@@ -29,7 +29,7 @@ def passes(C: int, K: int, side: int, threads: int | None) -> dict[str, tuple[An
     """Forward and backward functions by method."""
     rng = np.random.default_rng(0)
     arena = Arena()
-    x, dy = (arena.empty((side, side, channels), np.float32) for channels in (C, K))
+    x, dy = (arena.borrow((side, side, channels), np.float32) for channels in (C, K))
     x[...], dy[...] = rng.standard_normal(x.shape), rng.standard_normal(dy.shape)
     kernel = (rng.standard_normal((3, 3, C, K)) / np.sqrt(9 * C)).astype(np.float32)
     conv = Conv2D(kernel, np.zeros(K, np.float32), threads, arena)
@@ -37,17 +37,17 @@ def passes(C: int, K: int, side: int, threads: int | None) -> dict[str, tuple[An
     _, mask = relu.forward(conv.forward(x)[0])
 
     def forward() -> None:
-        arena.give(relu.forward(conv.forward(x)[0])[0])
+        arena.release(relu.forward(conv.forward(x)[0])[0])
 
     def backward() -> None:
-        arena.give(conv.backward(relu.backward(dy, mask)))
+        arena.release(conv.backward(relu.backward(dy, mask)))
 
     found: dict[str, tuple[Any, Any]] = {"im2col": (forward, backward)}
     if C % 32 == 0:
         winograd = WinogradConvReLU(kernel, conv.bias, threads, arena)
         found["Winograd"] = (
-            lambda: arena.give(winograd.forward(x)[0]),
-            lambda: arena.give(winograd.backward(dy, mask)),
+            lambda: arena.release(winograd.forward(x)[0]),
+            lambda: arena.release(winograd.backward(dy, mask)),
         )
     return found
 

@@ -13,8 +13,9 @@ from npstyle._version import __version__
 if TYPE_CHECKING:
     from npstyle.errors import UserError
     from npstyle.objective import Objective
+    from npstyle.presets import preset
     from npstyle.run import Progress, StyleResult, stylize
-    from npstyle.settings import Settings, preset
+    from npstyle.settings import Settings
     from npstyle.vgg import VGG19
     from npstyle.weights import RandomFiltersWarning, load_weights
 
@@ -27,7 +28,7 @@ _HOME = {
     "UserError": "errors",
     "VGG19": "vgg",
     "load_weights": "weights",
-    "preset": "settings",
+    "preset": "presets",
     "stylize": "run",
 }
 

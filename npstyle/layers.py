@@ -1,6 +1,6 @@
 """The layers VGG19 is made of, backward directly under forward.
 
-A layer keeps nothing between calls. `forward` returns its output and a memory, which is whatever
+A layer keeps nothing between calls. `forward` returns its output and a cache, which is whatever
 `backward` needs; so one layer serves any number of pictures at once. As the weights are never
 trained there is no gradient with respect to them.
 
@@ -25,12 +25,12 @@ Shape = tuple[int, ...]
 
 
 class Layer(Protocol):
-    """What every layer can do; `memory` is the layer's own business."""
+    """What every layer can do; `cache` is the layer's own business."""
 
     def forward(self, x: Array) -> tuple[Array, Any]:
-        """Output y and the memory that `backward` needs."""
+        """Output y and the cache that `backward` needs."""
 
-    def backward(self, dy: Array, memory: Any, accumulate_into: Array | None = None) -> Array:
+    def backward(self, dy: Array, cache: Any, accumulate_into: Array | None = None) -> Array:
         """Derivative dx for the derivative dy of the output; added to `accumulate_into` where given."""
 
 
@@ -70,7 +70,7 @@ class Conv2D:
         """Responses y (H, W, K) to x (H, W, C). Nothing needs to be remembered."""
         return self._convolve(x, self.kernel, self.bias), None
 
-    def backward(self, dy: Array, memory: None = None, accumulate_into: Array | None = None) -> Array:
+    def backward(self, dy: Array, cache: None = None, accumulate_into: Array | None = None) -> Array:
         """Derivative dx (H, W, C) for dy (H, W, K).
 
         x[h, w, c] went into y[h - i + 1, w - j + 1, k] with the factor kernel[i, j, c, k], so
@@ -91,7 +91,7 @@ class Conv2D:
     def _convolve(self, x: Array, kernel: Array, bias: Array) -> Array:
         H, W, _ = x.shape
         _, _, C, K = kernel.shape
-        y: Array = self.arena.empty((H, W, K), x.dtype)
+        y: Array = self.arena.borrow((H, W, K), x.dtype)
         _kernels.conv3x3(x, kernel.reshape(9 * C, K), bias, y, self.threads)
         return y
 
@@ -130,28 +130,28 @@ class WinogradConvReLU:
         """Rectified y (H, W, K) of x (H, W, C), and the mask y > 0 packed into bits."""
         H, W, _ = x.shape
         K = self.bias.size
-        y: Array = self.arena.empty((H, W, K), x.dtype)
+        y: Array = self.arena.borrow((H, W, K), x.dtype)
         mask = np.empty(y.size // 8, np.uint8)
         work = self._room(x, K)
         _kernels.winograd(x, self.matrix, self.bias, y, mask, work, self.threads)
-        self.arena.give(work)
+        self.arena.release(work)
         return y, mask
 
-    def backward(self, dy: Array, memory: Bytes, accumulate_into: Array | None = None) -> Array:
+    def backward(self, dy: Array, cache: Bytes, accumulate_into: Array | None = None) -> Array:
         """Derivative dx (H, W, C): dy where y > 0, convolved with the kernel turned by 180 degrees."""
         H, W, _ = dy.shape
         C = self.matrix.shape[0] // 9
-        dx: Array = self.arena.empty((H, W, C), dy.dtype) if accumulate_into is None else accumulate_into
+        dx: Array = self.arena.borrow((H, W, C), dy.dtype) if accumulate_into is None else accumulate_into
         work = self._room(dy, C)
         add = accumulate_into is not None
-        _kernels.winograd_backward(dy, memory, self.matrix, dx, add, work, self.threads)
-        self.arena.give(work)
+        _kernels.winograd_backward(dy, cache, self.matrix, dx, add, work, self.threads)
+        self.arena.release(work)
         return dx
 
     def _room(self, x: Array, K: int) -> Array:
         H, W, C = x.shape
         numbers = _kernels.winograd_work(H, W, C, K, x.itemsize, self.threads)
-        return self.arena.empty((numbers,), x.dtype)
+        return self.arena.borrow((numbers,), x.dtype)
 
 
 class FirstLayerConvReLU:
@@ -183,16 +183,16 @@ class FirstLayerConvReLU:
     def forward(self, x: Array) -> tuple[Array, Bytes]:
         """Rectified y (H, W, K) of x (H, W, C), and the mask y > 0 packed into bits."""
         H, W, _ = x.shape
-        y: Array = self.arena.empty((H, W, self.bias.size), x.dtype)
+        y: Array = self.arena.borrow((H, W, self.bias.size), x.dtype)
         mask = np.empty(y.size // 8, np.uint8)
         _kernels.first_layer(x, self.matrix, self.bias, y, mask, self.threads)
         return y, mask
 
-    def backward(self, dy: Array, memory: Bytes, accumulate_into: Array | None = None) -> Array:
+    def backward(self, dy: Array, cache: Bytes, accumulate_into: Array | None = None) -> Array:
         """Derivative dx (H, W, C), of (2) in docs/convolution.md: dP = dy Q' where y > 0, dx = col2im(dP)."""
         H, W, _ = dy.shape
-        dx: Array = self.arena.empty((H, W, self.matrix.shape[0] // 9), dy.dtype)
-        _kernels.first_layer_backward(dy, memory, self.matrix, dx, self.threads)
+        dx: Array = self.arena.borrow((H, W, self.matrix.shape[0] // 9), dy.dtype)
+        _kernels.first_layer_backward(dy, cache, self.matrix, dx, self.threads)
         return _added(dx, accumulate_into)
 
 
@@ -218,10 +218,10 @@ class ReLU:
         _kernels.relu(x, y, mask, self.threads)
         return y, mask
 
-    def backward(self, dy: Array, memory: Bytes, accumulate_into: Array | None = None) -> Array:
+    def backward(self, dy: Array, cache: Bytes, accumulate_into: Array | None = None) -> Array:
         """dx = dy where x > 0, else 0 (also at x = 0, where there is no derivative)."""
         dx = dy if self.in_place else np.empty(dy.shape, dy.dtype)
-        _kernels.relu_backward(dy, memory, dx, self.threads)
+        _kernels.relu_backward(dy, cache, dx, self.threads)
         return _added(dx, accumulate_into)
 
 
@@ -238,13 +238,13 @@ class AveragePool:
     def forward(self, x: Array) -> tuple[Array, Shape]:
         """Means y (H // 2, W // 2, C), and the shape of x."""
         H, W, C = x.shape
-        y: Array = self.arena.empty((H // 2, W // 2, C), x.dtype)
+        y: Array = self.arena.borrow((H // 2, W // 2, C), x.dtype)
         _kernels.average_pool(x, y, self.threads)
         return y, x.shape
 
-    def backward(self, dy: Array, memory: Shape, accumulate_into: Array | None = None) -> Array:
+    def backward(self, dy: Array, cache: Shape, accumulate_into: Array | None = None) -> Array:
         """dx = dy / 4 in all four pixels of the cell, 0 in what was left out."""
-        dx: Array = self.arena.empty(memory, dy.dtype)
+        dx: Array = self.arena.borrow(cache, dy.dtype)
         _kernels.average_pool_backward(dy, dx, self.threads)
         return _added(dx, accumulate_into)
 
@@ -262,15 +262,15 @@ class MaxPool:
     def forward(self, x: Array) -> tuple[Array, tuple[Bytes, Shape]]:
         """Largest y (H // 2, W // 2, C), and which of the four it was (the first of equals)."""
         H, W, C = x.shape
-        y: Array = self.arena.empty((H // 2, W // 2, C), x.dtype)
+        y: Array = self.arena.borrow((H // 2, W // 2, C), x.dtype)
         argmax = np.empty(y.shape, np.uint8)
         _kernels.max_pool(x, y, argmax, self.threads)
         return y, (argmax, x.shape)
 
-    def backward(self, dy: Array, memory: tuple[Bytes, Shape], accumulate_into: Array | None = None) -> Array:
+    def backward(self, dy: Array, cache: tuple[Bytes, Shape], accumulate_into: Array | None = None) -> Array:
         """dx = dy at the winner of the cell, 0 elsewhere."""
-        argmax, shape = memory
-        dx: Array = self.arena.empty(shape, dy.dtype)
+        argmax, shape = cache
+        dx: Array = self.arena.borrow(shape, dy.dtype)
         _kernels.max_pool_backward(dy, argmax, dx, self.threads)
         return _added(dx, accumulate_into)
 
@@ -290,7 +290,7 @@ class CaffeInput:
         """Centered BGR y (H, W, 3)."""
         return np.ascontiguousarray(x[:, :, ::-1] - np.array(self.MEAN_BGR, x.dtype)), None
 
-    def backward(self, dy: Array, memory: None = None, accumulate_into: Array | None = None) -> Array:
+    def backward(self, dy: Array, cache: None = None, accumulate_into: Array | None = None) -> Array:
         """dx[..., c] = dy[..., 2 - c]."""
         return _added(np.ascontiguousarray(dy[:, :, ::-1]), accumulate_into)
 
@@ -309,7 +309,7 @@ class TorchvisionInput:
         """Shifted and scaled y (H, W, 3)."""
         return (x / x.dtype.type(255) - np.array(self.MEAN, x.dtype)) / np.array(self.STD, x.dtype), None
 
-    def backward(self, dy: Array, memory: None = None, accumulate_into: Array | None = None) -> Array:
+    def backward(self, dy: Array, cache: None = None, accumulate_into: Array | None = None) -> Array:
         """dx = dy / (255 deviation)."""
         return _added(dy / (255 * np.array(self.STD, dy.dtype)), accumulate_into)
 
@@ -324,7 +324,7 @@ class ReplicatePad:
         """Padded y."""
         return np.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge"), None
 
-    def backward(self, dy: Array, memory: None = None, accumulate_into: Array | None = None) -> Array:
+    def backward(self, dy: Array, cache: None = None, accumulate_into: Array | None = None) -> Array:
         """dx: what went into several places gets the sum of their derivatives."""
         rows = dy[1:-1].copy()
         rows[0] += dy[0]
@@ -347,13 +347,13 @@ class Crop:
     def forward(self, x: Array) -> tuple[Array, Shape]:
         """Cropped y, and the shape of x."""
         H, W, C = x.shape
-        y: Array = self.arena.empty((H - 2, W - 2, C), x.dtype)
+        y: Array = self.arena.borrow((H - 2, W - 2, C), x.dtype)
         y[...] = x[1:-1, 1:-1]
         return y, x.shape
 
-    def backward(self, dy: Array, memory: Shape, accumulate_into: Array | None = None) -> Array:
+    def backward(self, dy: Array, cache: Shape, accumulate_into: Array | None = None) -> Array:
         """dx = dy inside, 0 in what was left out."""
-        dx: Array = self.arena.empty(memory, dy.dtype)
+        dx: Array = self.arena.borrow(cache, dy.dtype)
         dx[0] = dx[-1] = dx[:, 0] = dx[:, -1] = 0
         dx[1:-1, 1:-1] = dy
         return _added(dx, accumulate_into)

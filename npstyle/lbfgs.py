@@ -35,7 +35,7 @@ class Lbfgsb:
     Parameters
     ----------
     x : (n,) array
-    history : int
+    maxcor : int
         Pairs of steps and changes of the gradient that are remembered.
 
     Attributes
@@ -44,9 +44,9 @@ class Lbfgsb:
         Everything; `restore` takes it up again, at whatever moment it was copied.
     """
 
-    def __init__(self, x: NDArray[Any], history: int) -> None:
-        n, m = x.size, history
-        self.history = m
+    def __init__(self, x: NDArray[Any], maxcor: int) -> None:
+        n, m = x.size, maxcor
+        self.maxcor = m
         self.state: dict[str, NDArray[Any]] = {
             "x": np.array(x, np.float64).reshape(-1),
             "f": np.array(0.0),
@@ -69,7 +69,7 @@ class Lbfgsb:
         What the routine takes for places in its memory has to lie there: the state may come from a file.
         """
         fits(state, self.state)
-        n, m = self.state["x"].size, self.history
+        n, m = self.state["x"].size, self.maxcor
         index, bounded, other = np.split(state["iwa"], 3)
         most = np.zeros(44, np.int64)
         most[COUNTERS], most[[26, 27, 28]], most[[37, 39]] = 2**31 - 1, [m - 1, m, m - 1], n
@@ -110,7 +110,7 @@ class Lbfgsb:
         s = self.state
         with one_blas_thread():
             _lbfgsb.setulb(
-                self.history,
+                self.maxcor,
                 s["x"],
                 self._no_bounds[0],
                 self._no_bounds[1],

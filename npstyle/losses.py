@@ -52,7 +52,7 @@ def gram_matrix(
     arena = arena or Arena()
     C = F.shape[2]
     f = F.reshape(-1, C)
-    G = arena.empty((C, C), np.float64)
+    G = arena.borrow((C, C), np.float64)
     _kernels.gram(f, G, _room(f, threads, arena) if work is None else work, threads)
     return G
 
@@ -87,8 +87,8 @@ def style_loss(
     dG = np.multiply(D, 2 * scale / M, out=D)
     dF = np.empty(F.shape, F.dtype) if out is None else out
     _kernels.gram_backward(f, dG, dF.reshape(-1, C), work, threads)
-    arena.give(work)
-    arena.give(G)
+    arena.release(work)
+    arena.release(G)
     return value, dF
 
 
@@ -120,29 +120,29 @@ def guided_style_loss(
 
 def _room(f: Array, threads: int | None, arena: Arena) -> Array:
     M, C = f.shape
-    return arena.empty((_kernels.gram_work(M, C, f.itemsize, threads),), f.dtype)
+    return arena.borrow((_kernels.gram_work(M, C, f.itemsize, threads),), f.dtype)
 
 
-def total_variation(x: Array, scale: float = 1.0, form: str = "mean") -> tuple[float, Array]:
+def total_variation(x: Array, scale: float = 1.0, form: str = "mean-squares") -> tuple[float, Array]:
     """How much neighboring pixels differ; not in the paper, it smooths: docs/losses.md.
 
     With d = x[h + 1, w] - x[h, w] and e = x[h, w + 1] - x[h, w], for each channel,
 
-        "mean":     L = scale . (mean d^2 + mean e^2)
-        "squares":  L = scale / 2 . sum (d^2 + e^2)
-        "keras":    L = scale . sum (d^2 + e^2)^1.25
+        "mean-squares":  L = scale . (mean d^2 + mean e^2)
+        "sum-squares":   L = scale / 2 . sum (d^2 + e^2)
+        "power-1.25":    L = scale . sum (d^2 + e^2)^1.25
 
     the latter two over the (H - 1) x (W - 1) pixels that have both neighbors. Of means, the weight holds at
     every size. The derivative by d is the derivative at its end, and minus that at its beginning.
     """
     d, e = x[1:] - x[:-1], x[:, 1:] - x[:, :-1]
-    if form == "mean":
+    if form == "mean-squares":
         # A picture one pixel high or wide has no differences that way.
         by_d, by_e = 2 * scale / max(1, d.size) * d, 2 * scale / max(1, e.size) * e
         value = scale * (sum_of_squares(d) / max(1, d.size) + sum_of_squares(e) / max(1, e.size))
     else:
         d, e = d[:, :-1], e[:-1]
-        power, factor = (1.0, 0.5) if form == "squares" else (1.25, 1.0)
+        power, factor = (1.0, 0.5) if form == "sum-squares" else (1.25, 1.0)
         squares = np.square(d) + np.square(e)
         value = scale * factor * float(np.sum(squares**power, dtype=np.float64))
         slope = scale * factor * power * 2 * squares ** (power - 1)

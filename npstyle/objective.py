@@ -115,7 +115,7 @@ class Objective:
         if settings.style_layers and not self.styles:
             raise UserError("styles", "none", "at least one picture", "give one, or no style layers")
         self.style_targets = style_targets(
-            self.content, self.styles, blend, settings.mixture == "each", content_masks, style_masks
+            self.content, self.styles, blend, settings.mixture == "losses", content_masks, style_masks
         )
         # By dtype: a float64 gradient needs float64 targets.
         self._targets: dict[np.dtype[Any], tuple[dict[str, Target], dict[str, list[Target]]]] = {}
@@ -143,7 +143,7 @@ class Objective:
         tape: Tape = []
         network = self.network
         for name, F in network.walk(x, {**content, **style}, tape):
-            dF = gradients[name] = network.arena.empty(F.shape, F.dtype)
+            dF = gradients[name] = network.arena.borrow(F.shape, F.dtype)
             losses: list[float] = []
             for target in style.get(name, ()):
                 losses.append(self._style_loss(F, target, dF, add=bool(losses)))
@@ -157,7 +157,7 @@ class Objective:
         gradient = network.backward(tape, gradients, overwrite=True)
         terms["total_variation"] = 0.0
         if self.settings.tv_weight:
-            terms["total_variation"], dx = total_variation(x, self.settings.tv_weight, self.settings.tv)
+            terms["total_variation"], dx = total_variation(x, self.settings.tv_weight, self.settings.tv_form)
             gradient += dx
         self.terms = terms
         return sum(terms.values()), gradient

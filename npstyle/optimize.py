@@ -25,14 +25,14 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
 def most_pixels(settings: Settings) -> int:
-    """SciPy's L-BFGS counts the numbers it works on, about (2 history + 5) a variable, in 32 bits."""
-    per_pixel = 3 * (2 * settings.history + 5)
+    """SciPy's L-BFGS counts the numbers it works on, about (2 maxcor + 5) a variable, in 32 bits."""
+    per_pixel = 3 * (2 * settings.maxcor + 5)
     return (2**31 - 1) // (per_pixel if settings.optimizer == "lbfgs" else 1)
 
 
 def bytes_per_pixel(settings: Settings) -> int:
     """What the optimizer remembers: L-BFGS in double; Adam four arrays, twice for a moment, and the best."""
-    return 8 * 3 * (2 * settings.history + 5) if settings.optimizer == "lbfgs" else 4 * 3 * 9
+    return 8 * 3 * (2 * settings.maxcor + 5) if settings.optimizer == "lbfgs" else 4 * 3 * 9
 
 
 class Evaluate(Protocol):
@@ -49,7 +49,7 @@ class OptimizeResult(NamedTuple):
 
     pixels: Single
     loss: float
-    history: list[float]
+    losses: list[float]
     message: str
     interrupted: bool = False
     diverged: bool = False
@@ -105,7 +105,7 @@ class Minimizer:
         self.shape = start.shape
         self.pixels = start
         self.loss = math.inf
-        self.history: list[float] = []
+        self.losses: list[float] = []
         self.optimizer: _Lbfgs | _Adam = (
             _Lbfgs(start, settings) if settings.optimizer == "lbfgs" else _Adam(start, settings)
         )
@@ -116,20 +116,20 @@ class Minimizer:
     def state(self) -> dict[str, NDArray[Any]]:
         """Everything; at whatever moment it is asked for, an earlier run goes on from it to the same end."""
         finished = self.optimizer.finished
-        if finished is not None and self.optimizer.done == len(self.history):
+        if finished is not None and self.optimizer.done == len(self.losses):
             self._note(*finished)  # interrupted between the end of an iteration and its note
-        kept = {"history": np.array(self.history), "pixels": np.asarray(self.pixels, np.float64)}
+        kept = {"losses": np.array(self.losses), "pixels": np.asarray(self.pixels, np.float64)}
         return {**kept, **self.optimizer.state}
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        history, pixels = np.asarray(state.get("history")), np.asarray(state.get("pixels"))
-        if history.ndim != 1 or history.dtype != np.float64 or not history.size:
-            raise ValueError("history is not that of this run")
+        losses, pixels = np.asarray(state.get("losses")), np.asarray(state.get("pixels"))
+        if losses.ndim != 1 or losses.dtype != np.float64 or not losses.size:
+            raise ValueError("losses is not that of this run")
         if pixels.shape != self.shape or pixels.dtype != np.float64:
             raise ValueError("pixels are not those of this run")
         self.optimizer.restore(state)
-        self.history = history.tolist()
-        self.pixels, self.loss = pixels, min(self.history)
+        self.losses = losses.tolist()
+        self.pixels, self.loss = pixels, min(self.losses)
 
     def outcome(self) -> OptimizeResult:
         """Run to the end, or to Ctrl-C, and tell how it went."""
@@ -150,17 +150,17 @@ class Minimizer:
         while True:
             try:
                 return OptimizeResult(
-                    self.pixels.astype(np.float32), self.loss, self.history, message, **flags
+                    self.pixels.astype(np.float32), self.loss, self.losses, message, **flags
                 )
             except KeyboardInterrupt:  # too late to interrupt anything: the picture is finished
                 flags["interrupted"] = True
 
     @property
     def _done(self) -> int:
-        return max(0, len(self.history) - 1)
+        return max(0, len(self.losses) - 1)
 
     def _descend(self) -> str:
-        if not self.history:
+        if not self.losses:
             try:
                 self.optimizer.begin(*self._evaluate(self.pixels))
             except _DivergedError as error:
@@ -171,8 +171,8 @@ class Minimizer:
                     "take smaller weights or other filters",
                 ) from None
             self.loss = self.optimizer.loss
-            self.history.append(self.loss)
-        if self.history[0] == 0:
+            self.losses.append(self.loss)
+        if self.losses[0] == 0:
             return "nothing to do: the start has no loss at all"
         if self.settings.iterations == 0:
             return "no iterations were asked for: the picture is the start"
@@ -199,7 +199,7 @@ class Minimizer:
     def _note(self, pixels: NDArray[Any], loss: float) -> None:
         if loss < self.loss:
             self.pixels, self.loss = pixels.reshape(self.shape).copy(), loss
-        self.history.append(loss)
+        self.losses.append(loss)
 
     def _keep(self, pixels: NDArray[Any], loss: float) -> None:
         """An iteration is over."""
@@ -218,7 +218,7 @@ class _Lbfgs:
     """SciPy's, of the loss divided by its value at the start."""
 
     def __init__(self, start: NDArray[Any], settings: Settings) -> None:
-        self.scipy = Lbfgsb(start, settings.history)
+        self.scipy = Lbfgsb(start, settings.maxcor)
         self.loss = math.nan
         self.first: tuple[float, NDArray[Any]] | None = None
 

@@ -21,7 +21,7 @@ class Part(NamedTuple):
 
     style: int
     mask: Mask | None
-    share: float
+    weight: float
 
 
 class StyleTarget(NamedTuple):

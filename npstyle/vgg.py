@@ -66,7 +66,7 @@ class Recorded(NamedTuple):
     """A step taken, what its layer remembers of it, and what came out."""
 
     step: Step
-    memory: Any
+    cache: Any
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
@@ -157,15 +157,15 @@ class VGG19:
         if not wanted:
             return
         for step in self._chain(deepest(wanted), x):
-            y, memory = step.layer.forward(x)
+            y, cache = step.layer.forward(x)
             if y is not x:
-                self.arena.give(x)
+                self.arena.release(x)
             x = y
             if tape is not None:
-                tape.append(Recorded(step, memory, y.shape, y.dtype))
+                tape.append(Recorded(step, cache, y.shape, y.dtype))
             if step.response in wanted:
                 yield step.response, x
-        self.arena.give(x)
+        self.arena.release(x)
 
     def forward(self, pixels: ArrayLike, layers: Iterable[str]) -> dict[str, Array]:
         """Responses {name: (h, w, K)} to pixels (H, W, 3), RGB, 0..255; names as they were asked for."""
@@ -206,14 +206,14 @@ class VGG19:
         # What each layer's input is called: where a gradient for it is named, dx is added to that.
         inputs = [None, *(recorded.step.response for recorded in tape[:-1])]
         dx = sums.get(tape[-1].step.response)
-        for (step, memory, _, _), below in zip(reversed(tape), reversed(inputs), strict=True):
+        for (step, cache, _, _), below in zip(reversed(tape), reversed(inputs), strict=True):
             accumulate_into = sums.get(below)
             if dx is None:
                 dx = accumulate_into
                 continue
-            dy, dx = dx, step.layer.backward(dx, memory, accumulate_into)
+            dy, dx = dx, step.layer.backward(dx, cache, accumulate_into)
             if dy is not dx:
-                self.arena.give(dy)
+                self.arena.release(dy)
         assert dx is not None  # _check_gradients has seen one on the tape
         return dx
 

@@ -23,8 +23,8 @@ import npstyle
 from npstyle import preset
 from npstyle.cli import arguments as options
 from npstyle.cli import main as cli
+from npstyle.presets import PRESETS
 from npstyle.run import memory as estimate
-from npstyle.settings import PRESETS
 
 FAST = [
     "--weights",
@@ -98,8 +98,8 @@ def test_options_reach_the_run(folder: Path) -> None:
 def test_every_field_of_the_recipe_is_an_option() -> None:
     fields = {field.name for field in dataclasses.fields(npstyle.Settings)}
     named = {option.replace("-", "_") for option in options.RECIPE}
-    # Weights of layers are given with their names; content_blend is short for two of them.
-    assert named == fields - {"content_layer_weights", "style_layer_weights"} | {"content_blend"}
+    # Weights of layers are given with their names; content_layer_balance is short for two of them.
+    assert named == fields - {"content_layer_weights", "style_layer_weights"} | {"content_layer_balance"}
 
 
 def settings(*arguments: str) -> npstyle.Settings:
@@ -111,15 +111,20 @@ def settings(*arguments: str) -> npstyle.Settings:
 def test_options_change_the_preset() -> None:
     assert settings() == preset("default")
     assert settings("--preset", "udacity") == preset("udacity")
-    changed = settings("--preset", "udacity", "--style-layers", "relu1_1:2,conv2_1", "--no-average-layers")
+    changed = settings(
+        "--preset", "udacity", "--style-layers", "relu1_1:2,conv2_1", "--no-normalize-layer-weights"
+    )
     assert changed.effective_style_weights == {"conv1_1": 2, "conv2_1": 1}
     assert changed.optimizer == "adam"
-    fewer = settings("--preset", "udacity", "--style-layers", "conv1_1,conv2_1", "--average-layers")
+    fewer = settings("--preset", "udacity", "--style-layers", "conv1_1,conv2_1", "--normalize-layer-weights")
     assert fewer.effective_style_weights == {"conv1_1": 0.5, "conv2_1": 0.5}
-    assert settings("--content-blend", "0.25").effective_content_weights == {"conv4_2": 0.25, "conv5_2": 0.75}
+    assert settings("--content-layer-balance", "0.25").effective_content_weights == {
+        "conv4_2": 0.25,
+        "conv5_2": 0.75,
+    }
     assert settings("--init", "some.png").init == preset("default").init
-    many = settings("--min-size", "64", "--color", "luma", "--padding", "zero", "--history", "5")
-    assert (many.min_size, many.color, many.padding, many.history) == (64, "luma", "zero", 5)
+    many = settings("--min-size", "64", "--color", "luma", "--padding", "zero", "--maxcor", "5")
+    assert (many.min_size, many.color, many.padding, many.maxcor) == (64, "luma", "zero", 5)
 
 
 def test_regions_blend_and_what_is_kept(folder: Path) -> None:
@@ -223,7 +228,11 @@ def test_imagenet_fails_where_auto_warns(folder: Path) -> None:
         (["photo.png", "painting.png", "--blend", "1,2"], 1, ["blend", "found 2", "expected 1"]),
         (["photo.png", "painting.png", "--blend", "-1"], 1, ["blend", "-1"]),
         (["photo.png", "painting.png", "--style-layers", "conv1_1:-2"], 2, ["conv1_1", "'-2'"]),
-        (["photo.png", "painting.png", "--content-blend", "2"], 2, ["content_blend", "0 to 1"]),
+        (
+            ["photo.png", "painting.png", "--content-layer-balance", "2"],
+            2,
+            ["content_layer_balance", "0 to 1"],
+        ),
         (["photo.png", "painting.png", "--style-scale", "0"], 1, ["style_scale", "above 0"]),
         (["photo.png", "painting.png", "--keep-mask", "tiny.png"], 1, ["keep", "8 x 8", "48 x 32"]),
         (["photo.png", "painting.png", "--content-mask", "photo.png"], 1, ["masks", "pairs"]),

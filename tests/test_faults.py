@@ -146,7 +146,7 @@ def test_what_is_kept_between_two_sizes_must_fit(folder: Path, monkeypatch: Patc
     kept = checkpoint.read("kept.npz")
     for scale, shape in ((1, (23, 34, 3)), (2, (23, 35, 3)), (2, (3,))):
         state = {"before": np.zeros(shape, np.float32)}
-        checkpoint.write("kept.npz", kept._replace(scale=scale, state=state))
+        checkpoint.write("kept.npz", kept._replace(level=scale, state=state))
         assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume", "kept.npz"]) == 1
         told = capsys.readouterr().err
         assert told.startswith("npstyle: checkpoint: kept.npz: found something else (float32 array of shape")
@@ -355,8 +355,8 @@ def test_a_line_search_that_goes_wrong_keeps_the_best_picture() -> None:
     start = np.linspace(1, 255, 6 * 5 * 3).reshape(6, 5, 3)
     outcome = Minimizer(Liar(5), start, Settings(iterations=100)).outcome()
     assert "no step lowers the loss any more" in outcome.message
-    assert 1 < len(outcome.history) < 100
-    assert outcome.loss == min(outcome.history)
+    assert 1 < len(outcome.losses) < 100
+    assert outcome.loss == min(outcome.losses)
     assert Liar(1)(outcome.pixels)[0] == pytest.approx(outcome.loss, rel=1e-6)
 
 

@@ -14,7 +14,7 @@ from npstyle.gradcheck import BOUNDS, Compared, adjoint, adjoint_error, directio
 from tolerances import ADJOINT, DIRECTIONAL
 
 CONVOLUTIONS = {"Conv2D", "WinogradConvReLU", "FirstLayerConvReLU"}
-VARIATION = {"tv-mean", "tv-squares", "tv-keras"}
+VARIATION = {"tv-mean-squares", "tv-sum-squares", "tv-power-1.25"}
 PAPER, RELATIVE = "objective-paper", "objective-relative"
 # Which checks each mistake is found by. Only "objective-relative" has regions, maximum pooling, another input
 # and a padded border.

@@ -148,11 +148,11 @@ LAYERS = [
 @pytest.mark.parametrize(("make", "shape"), LAYERS)
 def test_backward_adds_to_what_it_is_given(make: Any, shape: tuple[int, ...]) -> None:
     layer, x, accumulate_into = make(), normal(*shape), normal(*shape, seed=5)
-    y, memory = layer.forward(x.copy())
+    y, cache = layer.forward(x.copy())
     dy = normal(*y.shape, seed=6)
-    alone = layer.backward(dy.copy(), memory).copy()
+    alone = layer.backward(dy.copy(), cache).copy()
     before = accumulate_into.copy()
-    added = layer.backward(dy.copy(), memory, accumulate_into)
+    added = layer.backward(dy.copy(), cache, accumulate_into)
     assert added is accumulate_into
     np.testing.assert_allclose(added, before + alone, rtol=1e-14, atol=1e-14)
 
@@ -196,9 +196,9 @@ def test_average_pool_goes_backward_by_its_adjoint(size: tuple[int, int], dtype:
 
 def test_max_pool_by_hand() -> None:
     x = np.array([[1.0, 7, 3, 3], [5, 2, 3, 3], [9, 9, 9, 9]]).reshape(3, 4, 1)
-    y, memory = MaxPool().forward(x)
+    y, cache = MaxPool().forward(x)
     np.testing.assert_array_equal(y[:, :, 0], [[7, 3]])
-    dx = MaxPool().backward(np.array([4.0, 8.0]).reshape(1, 2, 1), memory)
+    dx = MaxPool().backward(np.array([4.0, 8.0]).reshape(1, 2, 1), cache)
     np.testing.assert_array_equal(dx[:, :, 0], [[0, 4, 8, 0], [0, 0, 0, 0], [0, 0, 0, 0]])
 
 
@@ -207,8 +207,8 @@ def test_max_pool_directional(size: tuple[int, int]) -> None:
     layer = MaxPool()
     # All values a distance apart, so that no step changes a winner.
     x = np.random.default_rng(0).permutation(size[0] * size[1] * 3).reshape(*size, 3).astype(np.float64)
-    _, memory = layer.forward(x)
-    error = directional_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, memory), x)
+    _, cache = layer.forward(x)
+    error = directional_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, cache), x)
     assert error < DIRECTIONAL
 
 
@@ -237,13 +237,13 @@ def test_arrays_with_gaps_are_refused_and_never_silently_left_alone() -> None:
 @pytest.mark.parametrize("make", [TorchvisionInput, ReplicatePad, Crop])
 def test_affine_layers_go_backward_by_their_adjoint(make: Any, size: tuple[int, int], dtype: Any) -> None:
     layer, x = make(), normal(*size, 3, dtype=dtype)
-    _, memory = layer.forward(x)
-    error = adjoint_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, memory), x)
+    _, cache = layer.forward(x)
+    error = adjoint_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, cache), x)
     assert error < ADJOINT[x.dtype]
     accumulate_into = normal(*size, 3, dtype=dtype, seed=1)
     dy = normal(*layer.forward(x)[0].shape, dtype=dtype, seed=2)
-    expected = accumulate_into + layer.backward(dy, memory)
-    np.testing.assert_allclose(layer.backward(dy, memory, accumulate_into), expected, rtol=1e-6)
+    expected = accumulate_into + layer.backward(dy, cache)
+    np.testing.assert_allclose(layer.backward(dy, cache, accumulate_into), expected, rtol=1e-6)
 
 
 def test_a_picture_continued_by_its_border() -> None:

@@ -20,7 +20,7 @@ def function(x: Array) -> tuple[float, Array]:
     return float(rosen(x)), rosen_der(x)
 
 
-def steps_of_minimize(history: int, iterations: int) -> list[Array]:
+def steps_of_minimize(maxcor: int, iterations: int) -> list[Array]:
     steps: list[Array] = []
     minimize(
         function,
@@ -28,15 +28,15 @@ def steps_of_minimize(history: int, iterations: int) -> list[Array]:
         jac=True,
         method="L-BFGS-B",
         callback=lambda x: steps.append(x.copy()),
-        options={"maxcor": history, "maxiter": iterations, "maxfun": 10**6, "ftol": 0.0, "gtol": 0.0},
+        options={"maxcor": maxcor, "maxiter": iterations, "maxfun": 10**6, "ftol": 0.0, "gtol": 0.0},
     )
     return steps
 
 
-@pytest.mark.parametrize("history", [1, 3, 10, 17])
-def test_every_step_is_that_of_minimize(history: int) -> None:
-    expected = steps_of_minimize(history, 50)
-    found = [x.copy() for x, _ in islice(Lbfgsb(START, history).iterations(function), 50)]
+@pytest.mark.parametrize("maxcor", [1, 3, 10, 17])
+def test_every_step_is_that_of_minimize(maxcor: int) -> None:
+    expected = steps_of_minimize(maxcor, 50)
+    found = [x.copy() for x, _ in islice(Lbfgsb(START, maxcor).iterations(function), 50)]
     np.testing.assert_array_equal(found, expected)
 
 

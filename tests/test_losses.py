@@ -37,8 +37,8 @@ LOSSES: dict[str, Loss] = {
     "style": lambda F: style_loss(F, A_MEAN, 0.7),
     "guided style": lambda F: guided_style_loss(F, T.astype(F.dtype), A_MEAN, 0.7),
     "total variation": lambda F: total_variation(F, 1.7),
-    "total variation, squares": lambda F: total_variation(F, 1.7, "squares"),
-    "total variation, keras": lambda F: total_variation(F, 1.7, "keras"),
+    "total variation, squares": lambda F: total_variation(F, 1.7, "sum-squares"),
+    "total variation, keras": lambda F: total_variation(F, 1.7, "power-1.25"),
 }
 
 
@@ -107,10 +107,10 @@ def test_total_variation_by_hand() -> None:
 
 def test_total_variation_over_pixels_with_both_neighbors_by_hand() -> None:
     x = np.array([[0.0, 4.0], [3.0, 9.0]]).reshape(2, 2, 1)  # d = 3, e = 4 at the first pixel, the only one
-    value, dx = total_variation(x, 2.0, "squares")
+    value, dx = total_variation(x, 2.0, "sum-squares")
     assert value == 25
     np.testing.assert_array_equal(dx[:, :, 0], [[-14, 8], [6, 0]])
-    value, dx = total_variation(x, 2.0, "keras")
+    value, dx = total_variation(x, 2.0, "power-1.25")
     assert value == pytest.approx(2 * 25**1.25)
     slope = 2 * 1.25 * 25**0.25
     np.testing.assert_allclose(dx[:, :, 0], slope * np.array([[-14, 8], [6, 0]]), rtol=1e-12)

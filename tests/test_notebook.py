@@ -135,7 +135,7 @@ def test_losses_fall(ran: Ran) -> None:
     assert by_gradient == sorted(by_gradient, reverse=True)
     assert by_lbfgs == sorted(by_lbfgs, reverse=True)
     assert by_lbfgs[30] < by_gradient[30] < 0.2
-    history = ran.variables["result"].history
+    history = ran.variables["result"].losses
     assert len(history) == 61
     assert history[60] < history[10] < history[0] / 5
 
@@ -157,7 +157,7 @@ def test_trained_filters_do_as_well(real_weights: str, monkeypatch: pytest.Monke
     assert "trained filters" in printed(ran.outputs["load"])
     assert ran.variables["whole"].error < DIRECTIONAL
     assert ran.variables["by_hand_error"] < SAME[SINGLE]
-    history = ran.variables["result"].history
+    history = ran.variables["result"].losses
     assert history[-1] < history[0] / 5
 
 

@@ -46,8 +46,8 @@ def test_it_finds_the_minimum(settings: Settings) -> None:
     outcome = descend(settings)
     assert outcome.pixels.dtype == np.float32
     np.testing.assert_allclose(outcome.pixels, GOAL, atol=2)
-    assert len(outcome.history) == settings.iterations + 1
-    assert outcome.loss == min(outcome.history) < 1e-3 * outcome.history[0]
+    assert len(outcome.losses) == settings.iterations + 1
+    assert outcome.loss == min(outcome.losses) < 1e-3 * outcome.losses[0]
     assert outcome.message == f"did the {settings.iterations} iterations asked for"
     assert not outcome.ended_early
 
@@ -69,8 +69,8 @@ def test_adam_takes_the_steps_of_its_authors() -> None:
 def test_of_adam_the_best_picture_is_kept() -> None:
     """A rate so large that it jumps over the valley."""
     outcome = descend(replace(ADAM, iterations=9, learning_rate=300))
-    assert outcome.history[-1] > min(outcome.history)
-    assert outcome.loss == min(outcome.history)
+    assert outcome.losses[-1] > min(outcome.losses)
+    assert outcome.loss == min(outcome.losses)
     assert Valley()(outcome.pixels)[0] == pytest.approx(outcome.loss)
 
 
@@ -81,7 +81,7 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_picture(settings: Settings
     assert outcome.ended_early
     assert "not a finite number; the picture is the last good one" in outcome.message
     assert np.isfinite(outcome.pixels).all()
-    assert outcome.loss == min(outcome.history)
+    assert outcome.loss == min(outcome.losses)
 
 
 @pytest.mark.parametrize("settings", [LBFGS, ADAM], ids=["lbfgs", "adam"])
@@ -121,14 +121,14 @@ def test_nothing_to_do() -> None:
 
 
 def test_adam_remembers_less_and_takes_larger_pictures() -> None:
-    assert bytes_per_pixel(ADAM) < bytes_per_pixel(replace(LBFGS, history=1)) < bytes_per_pixel(LBFGS) == 600
+    assert bytes_per_pixel(ADAM) < bytes_per_pixel(replace(LBFGS, maxcor=1)) < bytes_per_pixel(LBFGS) == 600
     assert most_pixels(ADAM) > most_pixels(LBFGS) > 28e6
 
 
 def test_a_minimum_ends_it() -> None:
     """Where no step can lower the loss."""
     outcome = descend(replace(LBFGS, iterations=10_000))
-    assert 20 < len(outcome.history) < 5000
+    assert 20 < len(outcome.losses) < 5000
     assert "no step lowers the loss any more" in outcome.message
     np.testing.assert_allclose(outcome.pixels, GOAL, atol=0.01)
 
@@ -140,7 +140,7 @@ def test_taken_up_again_it_ends_in_the_same_picture(settings: Settings, after: i
     kept: dict[str, Array] = {}
 
     def stop(*_: Any) -> None:
-        if len(descent.history) == after + 1:
+        if len(descent.losses) == after + 1:
             kept.update({name: array.copy() for name, array in descent.state.items()})
             raise StopIteration
 
@@ -148,7 +148,7 @@ def test_taken_up_again_it_ends_in_the_same_picture(settings: Settings, after: i
     descent.outcome()
     found = Minimizer(Valley(), np.zeros(GOAL.shape), settings, state=kept).outcome()
     np.testing.assert_array_equal(found.pixels, expected.pixels)
-    assert found.history == expected.history
+    assert found.losses == expected.losses
     assert (found.loss, found.message) == (expected.loss, expected.message)
 
 
@@ -169,7 +169,7 @@ def test_interrupted_inside_an_evaluation_it_goes_on_to_the_same_picture(
         descent.outcome()
     found = Minimizer(Valley(), np.zeros(GOAL.shape), settings, state=descent.state).outcome()
     np.testing.assert_array_equal(found.pixels, expected.pixels)
-    assert found.history == expected.history
+    assert found.losses == expected.losses
 
 
 @pytest.mark.parametrize("settings", [LBFGS, replace(ADAM, iterations=20)], ids=["lbfgs", "adam"])
@@ -181,24 +181,24 @@ def test_interrupted_before_an_iteration_is_noted_it_goes_on_all_the_same(
     keep = descent._keep
 
     def interrupted(pixels: Array, loss: float) -> None:
-        if len(descent.history) == 6:
+        if len(descent.losses) == 6:
             raise KeyboardInterrupt
         keep(pixels, loss)
 
     monkeypatch.setattr(descent, "_keep", interrupted)
     descent.outcome()
     state = descent.state
-    assert len(state["history"]) == 7
+    assert len(state["losses"]) == 7
     found = Minimizer(Valley(), np.zeros(GOAL.shape), settings, state=state).outcome()
     np.testing.assert_array_equal(found.pixels, expected.pixels)
-    assert found.history == expected.history
+    assert found.losses == expected.losses
 
 
 def test_a_state_of_another_run_is_refused() -> None:
     kept = Minimizer(Valley(), np.zeros(GOAL.shape), LBFGS).state
-    kept["history"] = np.array([1.0])
-    for settings in (replace(LBFGS, history=3), ADAM):
+    kept["losses"] = np.array([1.0])
+    for settings in (replace(LBFGS, maxcor=3), ADAM):
         with pytest.raises(ValueError, match="is not that of this minimization"):
             Minimizer(Valley(), np.zeros(GOAL.shape), settings, state=kept)
-    with pytest.raises(ValueError, match="history"):
+    with pytest.raises(ValueError, match="losses"):
         Minimizer(Valley(), np.zeros(GOAL.shape), LBFGS, state={})

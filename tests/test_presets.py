@@ -19,7 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from npstyle import VGG19, Objective, Settings, load_weights, preset
-from npstyle.settings import PRESETS
+from npstyle.presets import PRESETS
 
 Array = NDArray[Any]
 
@@ -199,13 +199,13 @@ def test_a_blend_that_is_off_by_a_thousandth_is_seen(name: str) -> None:
         ("paper, small", {"pooling": "max"}, EVERYTHING),
         ("paper, small", {"scaling": "mean"}, EVERYTHING),
         ("keras, odd sizes", {"scaling": "udacity"}, EVERYTHING),
-        ("keras, odd sizes", {"tv": "squares"}, EVERYTHING),
-        ("jcjohnson, two styles", {"tv": "mean"}, EVERYTHING),
-        ("jcjohnson, two styles", {"average_layers": True}, EVERYTHING),
+        ("keras, odd sizes", {"tv_form": "sum-squares"}, EVERYTHING),
+        ("jcjohnson, two styles", {"tv_form": "mean-squares"}, EVERYTHING),
+        ("jcjohnson, two styles", {"normalize_layer_weights": True}, EVERYTHING),
         ("udacity, odd sizes", {"pooling": "average"}, EVERYTHING),
         # The mean distance from several targets is the distance from their mean, and a constant.
-        ("jcjohnson, two styles", {"mixture": "each"}, {"loss", "terms"}),
-        ("anishathalye, two styles", {"mixture": "blend"}, {"loss", "terms"}),
+        ("jcjohnson, two styles", {"mixture": "losses"}, {"loss", "terms"}),
+        ("anishathalye, two styles", {"mixture": "targets"}, {"loss", "terms"}),
     ],
 )
 def test_another_choice_is_seen(name: str, choice: dict[str, Any], seen: set[str]) -> None:
@@ -250,12 +250,12 @@ def test_weights_multiply_the_published_terms(seed: int) -> None:
 
 
 RECIPES: dict[str, dict[str, Any]] = {
-    "paper": {"pooling": "average", "init": "noise", "noise": 0.0, "optimizer": "lbfgs"},
+    "paper": {"pooling": "average", "init": "noise", "noise_std": 0.0, "optimizer": "lbfgs"},
     "keras": {"pooling": "max", "init": "content", "optimizer": "lbfgs", "style_as_content": True},
     "anishathalye": {
         "pooling": "max",
         "init": "noise",
-        "noise": 0.256,
+        "noise_std": 0.256,
         "optimizer": "adam",
         "learning_rate": 10.0,
         "iterations": 1000,
@@ -264,7 +264,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "jcjohnson": {
         "pooling": "max",
         "init": "noise",
-        "noise": 0.001,
+        "noise_std": 0.001,
         "optimizer": "lbfgs",
         "iterations": 1000,
         "style_as_content": False,

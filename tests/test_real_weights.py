@@ -58,7 +58,7 @@ def test_thirty_iterations_lower_the_loss_tenfold(real_weights: str) -> None:
     settings = Settings(content_layers=("conv3_3",), style_layers=LAYERS)
     content, style = picture("content.jpg", 128), picture("style.jpg", 128)
     result = stylize(content, [style], settings=settings, weights=real_weights, iterations=30)
-    assert result.loss < result.history[0] / 10
+    assert result.loss < result.losses[0] / 10
     # The drawing is kept, and the palette moves from the photograph's to the painting's.
     before, after = content.astype(float), result.image.astype(float)
     assert np.corrcoef(before.mean(axis=2).ravel(), after.mean(axis=2).ravel())[0, 1] > 0.5

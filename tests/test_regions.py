@@ -22,10 +22,10 @@ def left_half(picture: Any) -> Any:
 def test_styles_are_mixed_or_compared_one_by_one() -> None:
     (mixed,) = style_targets(CONTENT, [STYLE, OTHER], [3, 1], each=False)
     assert (mixed.mask, mixed.weight) == (None, 1)
-    assert [(part.style, part.share) for part in mixed.parts] == [(0, 0.75), (1, 0.25)]
+    assert [(part.style, part.weight) for part in mixed.parts] == [(0, 0.75), (1, 0.25)]
     each = style_targets(CONTENT, [STYLE, OTHER], [3, 1], each=True)
     assert [one.weight for one in each] == [0.75, 0.25]
-    assert [[(part.style, part.share) for part in one.parts] for one in each] == [[(0, 1)], [(1, 1)]]
+    assert [[(part.style, part.weight) for part in one.parts] for one in each] == [[(0, 1)], [(1, 1)]]
 
 
 def test_a_style_of_weight_zero_is_left_out() -> None:

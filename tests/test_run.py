@@ -46,9 +46,9 @@ def run(**changes: Any) -> Any:
 
 def test_the_loss_falls_in_every_iteration() -> None:
     result = run(iterations=12)
-    assert len(result.history) == 13
-    assert all(b < a for a, b in zip(result.history, result.history[1:], strict=False))
-    assert result.loss == result.history[-1] < result.history[0] / 3
+    assert len(result.losses) == 13
+    assert all(b < a for a, b in zip(result.losses, result.losses[1:], strict=False))
+    assert result.loss == result.losses[-1] < result.losses[0] / 3
     assert result.message == "did the 12 iterations asked for"
     assert not result.interrupted
     assert result.image.dtype == np.uint8
@@ -96,7 +96,7 @@ def test_without_iterations_the_picture_is_the_start() -> None:
     result = run(iterations=0)
     np.testing.assert_array_equal(result.image, picture(32, 48))
     assert result.message == "no iterations were asked for: the picture is the start"
-    assert len(result.history) == 1
+    assert len(result.losses) == 1
 
 
 def start(content: Array, kind: str, seed: int = 0, **changes: float) -> Array:
@@ -110,13 +110,15 @@ def test_starts() -> None:
     assert noise.shape == content.shape
     assert 0 <= noise.min() < 10
     assert 245 < noise.max() <= 255
-    np.testing.assert_array_equal(start(content, "blend"), (content + noise) / 2)
-    np.testing.assert_allclose(start(content, "blend", init_noise=0.25), 0.75 * content + 0.25 * noise)
+    np.testing.assert_array_equal(start(content, "noisy-content"), (content + noise) / 2)
+    np.testing.assert_allclose(
+        start(content, "noisy-content", init_noise=0.25), 0.75 * content + 0.25 * noise
+    )
     assert (start(content, "noise", 1) != noise).any()
 
 
 def test_normal_noise_is_around_the_mean_color() -> None:
-    noise = start(picture(64, 64), "noise", noise=3.0)
+    noise = start(picture(64, 64), "noise", noise_std=3.0)
     np.testing.assert_allclose(noise.mean(axis=(0, 1)), (123.68, 116.779, 103.939), atol=0.3)
     np.testing.assert_allclose(noise.std(axis=(0, 1)), 3, rtol=0.1)
 
@@ -132,7 +134,7 @@ def test_the_callback_sees_each_iteration() -> None:
     seen: list[Progress] = []
     result = run(callback=seen.append)
     assert [progress.iteration for progress in seen] == [1, 2, 3, 4, 5]
-    assert [progress.loss for progress in seen] == result.history[1:]
+    assert [progress.loss for progress in seen] == result.losses[1:]
     assert sum(seen[-1].terms.values()) == pytest.approx(result.loss)
     np.testing.assert_array_equal(seen[-1].image, result.image)
 
@@ -143,7 +145,7 @@ def test_stop_iteration_ends_the_run() -> None:
             raise StopIteration
 
     result = run(callback=enough)
-    assert len(result.history) == 3
+    assert len(result.losses) == 3
     assert result.message == "stopped by the callback after 2 iterations"
     assert not result.interrupted
 
@@ -181,7 +183,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_last_good_picture(
     assert "not a finite number" in result.message
     assert "last good one" in result.message
     assert np.isfinite(result.loss)
-    assert result.loss < result.history[0]
+    assert result.loss < result.losses[0]
 
 
 def test_a_start_without_any_loss_is_said_to_be_done() -> None:
@@ -278,21 +280,21 @@ def test_each_scale_starts_with_the_result_of_the_one_before() -> None:
         iterations=4,
         callback=seen.append,
     )
-    assert [progress.pixels.shape[:2] for progress in seen[::4]] == [(32, 48), (45, 68), (64, 96)]
+    assert [progress.iterate.shape[:2] for progress in seen[::4]] == [(32, 48), (45, 68), (64, 96)]
     assert [progress.iteration for progress in seen] == list(range(1, 13))
     assert {(progress.iterations, progress.levels) for progress in seen} == {(12, 3)}
-    assert [progress.scale for progress in seen[::4]] == [1, 2, 3]
+    assert [progress.level for progress in seen[::4]] == [1, 2, 3]
     assert result.image.shape == (64, 96, 3)
-    assert len(result.history) == 5
+    assert len(result.losses) == 5
     single = run(content=picture(64, 96), styles=[picture(70, 80, 1)], iterations=0)
-    assert result.history[0] < single.history[0]
+    assert result.losses[0] < single.losses[0]
 
 
 def test_a_scale_too_small_for_the_layers_is_left_out() -> None:
     seen: list[Progress] = []
     wide = picture(32, 256)
     run(content=wide, settings=replace(SHALLOW, min_size=32), iterations=1, callback=seen.append)
-    assert [progress.pixels.shape[:2] for progress in seen] == [(16, 128), (23, 181), (32, 256)]
+    assert [progress.iterate.shape[:2] for progress in seen] == [(16, 128), (23, 181), (32, 256)]
 
 
 def test_ctrl_c_at_a_small_scale_enlarges_the_picture() -> None:
@@ -308,8 +310,8 @@ def test_ctrl_c_at_a_small_scale_enlarges_the_picture() -> None:
 
 def test_adam_paints_too() -> None:
     result = run(settings=replace(SHALLOW, optimizer="adam"), iterations=15)
-    assert result.loss < result.history[0] / 2
-    assert len(result.history) == 16
+    assert result.loss < result.losses[0] / 2
+    assert len(result.losses) == 16
 
 
 def test_paths_and_images_and_arrays_are_the_same(tmp_path: Path) -> None:
@@ -348,7 +350,7 @@ def test_luminance_alone_keeps_the_colors() -> None:
     seen: list[Progress] = []
     content = picture(32, 48) // 2 + 64
     result = run(content=content, settings=replace(SHALLOW, color="luminance"), callback=seen.append)
-    gray = seen[-1].pixels
+    gray = seen[-1].iterate
     np.testing.assert_allclose(gray[..., 0], gray[..., 2], atol=1e-3)
     chroma = result.pixels - npstyle.images.color.luma(result.pixels)[..., None]
     np.testing.assert_allclose(

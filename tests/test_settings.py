@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from npstyle import Settings, UserError, preset
-from npstyle.settings import PRESETS
+from npstyle.presets import PRESETS
 
 
 def test_the_paper_to_the_last_constant() -> None:
@@ -44,7 +44,10 @@ def test_layers_have_weights() -> None:
     named = Settings(style_layers="relu1_1:3,conv2_1")  # type: ignore[arg-type]
     assert named.style_layer_weights == (3, 1)
     assert named.effective_style_weights == {"conv1_1": 0.75, "conv2_1": 0.25}
-    assert replace(named, average_layers=False).effective_style_weights == {"conv1_1": 3, "conv2_1": 1}
+    assert replace(named, normalize_layer_weights=False).effective_style_weights == {
+        "conv1_1": 3,
+        "conv2_1": 1,
+    }
     assert replace(named, style_layer_exponent=2).effective_style_weights == {"conv1_1": 0.6, "conv2_1": 0.4}
     assert replace(named, style_weight=0).effective_style_weights == {}
     assert Settings(style_layer_weights=[1, 2, 3, 4, 0]).effective_style_weights["conv4_1"] == 0.4  # type: ignore[arg-type]
@@ -76,18 +79,18 @@ def test_settings_can_be_compared_and_hashed() -> None:
         ({"style_layers": "conv1_1:much"}, "style_layers: conv1_1: found 'much'"),
         ({"style_layer_weights": (1, 2)}, "style_layer_weights: found 2; expected one for each of 5 layers"),
         ({"style_layer_exponent": -1}, "style_layer_exponent: found -1"),
-        ({"tv": "some"}, "tv: found 'some'"),
+        ({"tv_form": "some"}, "tv_form: found 'some'"),
         ({"mixture": "some"}, "mixture: found 'some'"),
         ({"padding": "mirror"}, "padding: found 'mirror'"),
         ({"optimizer": "sgd"}, "optimizer: found 'sgd'"),
         ({"color": "red"}, "color: found 'red'"),
-        ({"history": 0}, "history: found 0"),
+        ({"maxcor": 0}, "maxcor: found 0"),
         ({"iterations": -1}, "iterations: found -1"),
         ({"min_size": 1.5}, "min_size: found 1.5"),
         ({"learning_rate": 0}, "learning_rate: found 0"),
         ({"init_noise": 1.5}, "init_noise: found 1.5"),
-        ({"noise": True}, "noise: found True"),
-        ({"average_layers": "yes"}, "average_layers: found 'yes'"),
+        ({"noise_std": True}, "noise_std: found True"),
+        ({"normalize_layer_weights": "yes"}, "normalize_layer_weights: found 'yes'"),
         ({"style_layers": "conv1_1:0", "content_weight": 0}, "neither a content nor a style loss"),
         ({"content_weight": 0, "style_weight": 0}, "neither a content nor a style loss"),
         ({"content_layers": (), "style_layers": ()}, "neither a content nor a style loss"),

@@ -41,7 +41,7 @@ def error(result: Array, like: Array) -> float:
 def test_the_lowest_layer_gives_the_picture_back() -> None:
     result = study.reconstruct(PHOTO, "conv1_1", weights=FIXED, iterations=60)
     noise = starting_picture(PHOTO, study.reconstruction("conv1_1"), seed=0)
-    assert result.loss < result.history[0] / 1000
+    assert result.loss < result.losses[0] / 1000
     assert error(result.image, PHOTO) < error(noise, PHOTO) / 20
     # In an independent formula: the squared distance of the responses as a share of the picture's own.
     network = VGG19(FIXED, padding="replicate")
@@ -54,7 +54,7 @@ def test_real_filters_lose_pixels_as_they_go_up(real_weights: str) -> None:
     errors = []
     for layer in ("conv1_1", "conv2_1", "conv3_1"):
         result = study.reconstruct(photo, layer, weights=real_weights, iterations=40)
-        assert result.loss < result.history[0] / 20
+        assert result.loss < result.losses[0] / 20
         errors.append(error(result.image, photo))
     assert errors == sorted(errors)
     assert errors[-1] > 2 * errors[0]
@@ -421,7 +421,7 @@ EVERYTHING = Settings(
 
 @pytest.mark.parametrize("average", [True, False])
 def test_the_parts_of_the_loss_add_up(average: bool) -> None:
-    settings = replace(EVERYTHING, average_layers=average)
+    settings = replace(EVERYTHING, normalize_layer_weights=average)
     network = VGG19(FIXED, padding="replicate")
     at = picture(24, 32, 5).astype(np.float64)
     whole = Objective(network, PHOTO, [PAINTING], settings)

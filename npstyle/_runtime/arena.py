@@ -36,7 +36,7 @@ class Part:
 
 
 class Arena:
-    """Parts of slabs that are lent as arrays and given back.
+    """Parts of slabs that are borrowed as arrays and given back.
 
     An array that is never given back comes back by itself with the last reference to it or to a view of
     it. Giving back an array while it is still being read is the caller's mistake, as with any allocator.
@@ -44,9 +44,9 @@ class Arena:
     Examples
     --------
     >>> arena = Arena()
-    >>> large = arena.empty((100, 100), np.float32)
-    >>> arena.give(large)
-    >>> small, other = arena.empty((10, 100), np.float64), arena.empty((10, 100), np.float32)
+    >>> large = arena.borrow((100, 100), np.float32)
+    >>> arena.release(large)
+    >>> small, other = arena.borrow((10, 100), np.float64), arena.borrow((10, 100), np.float32)
     >>> np.shares_memory(large, small), np.shares_memory(large, other), np.shares_memory(small, other)
     (True, True, False)
     """
@@ -54,12 +54,12 @@ class Arena:
     def __init__(self) -> None:
         self._free: list[Part] = []
         # Lent parts by the id of the array that all views of the part refer to.
-        self._lent: dict[int, tuple[weakref.ref[Slab], Part]] = {}
+        self._borrowed: dict[int, tuple[weakref.ref[Slab], Part]] = {}
         # Ids of such arrays that are gone: noted by the garbage collector, which may come at any moment.
         self._gone: deque[int] = deque()
         self._lock = threading.Lock()
 
-    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    def borrow(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Uninitialized array at a cache line, in the smallest free part that holds it or in a new slab."""
         length = math.prod(shape) * np.dtype(dtype).itemsize
         size = max(length + -length % ALIGNMENT, ALIGNMENT)
@@ -71,7 +71,7 @@ class Arena:
                 default=None,
             )
             if part is None:
-                self._let_go()
+                self._drop_free_slabs()
                 part = Part(aligned((size,), np.uint8), 0, size)
             else:
                 self._free.remove(part)
@@ -82,31 +82,31 @@ class Arena:
             owner = np.frombuffer(part.slab.data, np.uint8, length, part.start)
             key = id(owner)
             self._collect()  # before an array that is gone, and had the same id, is forgotten
-            self._lent[key] = weakref.ref(owner, lambda _: self._gone.append(key)), part
+            self._borrowed[key] = weakref.ref(owner, lambda _: self._gone.append(key)), part
         return owner.view(dtype).reshape(shape)
 
-    def give(self, array: NDArray[Any]) -> None:
+    def release(self, array: NDArray[Any]) -> None:
         """Take an array back; arrays from elsewhere, or that were given back before, are left alone."""
         with self._lock:
             self._collect()
-            lent = self._lent.get(id(array.base))  # an id is of one object as long as that lives
-            if lent is not None:
-                del self._lent[id(array.base)]
-                self._release(lent[1])
+            borrowed = self._borrowed.get(id(array.base))  # an id is of one object as long as that lives
+            if borrowed is not None:
+                del self._borrowed[id(array.base)]
+                self._release(borrowed[1])
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, lent or free."""
+        """Bytes held, borrowed or free."""
         with self._lock:
-            return sum(part.size for part in [*self._free, *(part for _, part in self._lent.values())])
+            return sum(part.size for part in [*self._free, *(part for _, part in self._borrowed.values())])
 
     def _collect(self) -> None:
         """Take back what nobody refers to any more."""
         while self._gone:
-            lent = self._lent.get(key := self._gone.popleft())
-            if lent is not None and lent[0]() is None:  # given back, or its id was given away again
-                del self._lent[key]
-                self._release(lent[1])
+            borrowed = self._borrowed.get(key := self._gone.popleft())
+            if borrowed is not None and borrowed[0]() is None:  # given back, or its id was given away again
+                del self._borrowed[key]
+                self._release(borrowed[1])
 
     def _release(self, part: Part) -> None:
         """Add a part to the free ones, joined with its free neighbors."""
@@ -116,7 +116,7 @@ class Arena:
                 part = Part(part.slab, min(free.start, part.start), max(free.end, part.end))
         self._free.append(part)
 
-    def _let_go(self) -> None:
+    def _drop_free_slabs(self) -> None:
         """Forget slabs that are free from end to end: they are too small, made for smaller pictures."""
         self._free = [free for free in self._free if free.size < free.slab.size]
 

@@ -12,7 +12,8 @@ from npstyle._version import __version__
 from npstyle.architecture import CONVOLUTION_METHODS
 from npstyle.cli.terminal import Parser
 from npstyle.errors import UserError
-from npstyle.settings import CHOICES, PRESETS, STARTS, Settings, preset
+from npstyle.presets import PRESETS, preset
+from npstyle.settings import CHOICES, STARTS, Settings
 
 
 def _whole(least: int) -> Callable[[str], int]:
@@ -44,21 +45,25 @@ RECIPE: dict[str, tuple[Any, str | None, str]] = {
     "tv-weight": (float, "X", "how much smoothness counts"),
     "content-layers": (str, "A,B", "as conv4_2 or conv4_2:2,conv5_2:1 with weights"),
     "style-layers": (str, "A,B", "likewise"),
-    "content-blend": (float, "X", "the share of conv4_2, the rest of conv5_2, in place of --content-layers"),
+    "content-layer-balance": (
+        float,
+        "X",
+        "the share of conv4_2, the rest of conv5_2, in place of --content-layers",
+    ),
     "style-layer-exponent": (float, "X", "the n-th style layer counts X^(n-1) times as much"),
-    "average-layers": (bool, None, "divide the layers' weights by their sum"),
+    "normalize-layer-weights": (bool, None, "divide the layers' weights by their sum"),
     "scaling": (str, None, "in what a layer's distance is measured"),
-    "tv": (str, None, "the formula of smoothness"),
-    "mixture": (str, None, "of several styles: one blended target, or the mean of the losses of each"),
+    "tv-form": (str, None, "the formula of smoothness"),
+    "mixture": (str, None, "of several styles: one mean target, or the mean of the losses of each"),
     "style-as-content": (bool, None, "stretch styles to the size of the photograph"),
     "pooling": (str, None, "of the network"),
     "padding": (str, None, "beyond the border of the picture"),
-    "init": (str, "START", "content, noise, blend or a picture file"),
-    "init-noise": (float, "X", "share of noise in a blend"),
-    "noise": (float, "X", "deviation of normal noise around the mean color; 0 for uniform noise"),
+    "init": (str, "START", "content, noise, noisy-content or a picture file"),
+    "init-noise": (float, "X", "fraction of noise in noisy-content"),
+    "noise-std": (float, "X", "deviation of normal noise around the mean color; 0 for uniform noise"),
     "optimizer": (str, None, "what moves the pixels"),
     "learning-rate": (float, "X", "of Adam"),
-    "history": (_whole(1), "N", "steps that L-BFGS remembers"),
+    "maxcor": (_whole(1), "N", "steps that L-BFGS remembers"),
     "color": (
         str,
         None,
@@ -172,10 +177,12 @@ def settings_from(options: argparse.Namespace, otherwise: str = "default") -> Se
     for kind in ("content", "style"):  # layers without weights of their own do not keep the preset's
         if f"{kind}_layers" in changes:
             changes[f"{kind}_layer_weights"] = None
-    share = changes.pop("content_blend", None)
+    share = changes.pop("content_layer_balance", None)
     if share is not None:
         if not 0 <= share <= 1:
-            raise UserError("content_blend", f"{share:g}", "a share from 0 to 1", "1 is conv4_2 alone")
+            raise UserError(
+                "content_layer_balance", f"{share:g}", "a share from 0 to 1", "1 is conv4_2 alone"
+            )
         changes["content_layers"] = ("conv4_2", "conv5_2")
         changes["content_layer_weights"] = (share, 1 - share)
     if changes.get("init") not in (None, *STARTS):

@@ -48,8 +48,8 @@ def _normal(*shape: int, seed: int = 0) -> NDArray[np.float64]:
 
 def _layer(compare: Callable[..., Compared], layer: layers.Layer, x: Array) -> Compared:
     """A layer that keeps what it remembers of x, forward and backward."""
-    _, memory = layer.forward(x)
-    return compare(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, memory), x)
+    _, cache = layer.forward(x)
+    return compare(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, cache), x)
 
 
 def _linear(make: Callable[[], layers.Layer]) -> Compared:
@@ -116,7 +116,7 @@ WHOLE = Settings(
     style_weight=1e4,
     tv_weight=1e4,
     scaling="paper",
-    tv="mean",
+    tv_form="mean-squares",
     pooling="average",
     padding="zero",
 )
@@ -125,7 +125,7 @@ OTHERWISE = replace(
     scaling="relative",
     style_weight=2e-3,
     tv_weight=5e-9,
-    tv="keras",
+    tv_form="power-1.25",
     pooling="max",
     padding="replicate",
 )
@@ -166,9 +166,9 @@ CHECKS = [
     Check("content", "directional", lambda: _loss("content_loss", _normal(5, 7, 6, seed=1), 0.3), ""),
     Check("style", "directional", _style, ""),
     Check("guided-style", "directional", _guided_style, "of a region with soft edges"),
-    Check("tv-mean", "directional", lambda: _loss("total_variation", 1.7), ""),
-    Check("tv-squares", "directional", lambda: _loss("total_variation", 1.7, "squares"), ""),
-    Check("tv-keras", "directional", lambda: _loss("total_variation", 1.7, "keras"), ""),
+    Check("tv-mean-squares", "directional", lambda: _loss("total_variation", 1.7), ""),
+    Check("tv-sum-squares", "directional", lambda: _loss("total_variation", 1.7, "sum-squares"), ""),
+    Check("tv-power-1.25", "directional", lambda: _loss("total_variation", 1.7, "power-1.25"), ""),
     Check(
         "objective-paper",
         "directional",
@@ -188,12 +188,12 @@ def _with_kernel(change: Callable[[Array], Array]) -> Changed:
     """Backward of a layer with another kernel (3, 3, C, K)."""
 
     def changed(right: Any) -> Any:
-        def backward(layer: Any, dy: Array, memory: Any = None, accumulate_into: Array | None = None) -> Any:
+        def backward(layer: Any, dy: Array, cache: Any = None, accumulate_into: Array | None = None) -> Any:
             K = layer.bias.size
             kernel = layer.kernel if isinstance(layer, layers.Conv2D) else layer.matrix
             wrong = change(kernel.reshape(3, 3, -1, K))
             other = type(layer)(wrong, layer.bias, layer.threads, layer.arena)
-            return right(other, dy, memory, accumulate_into)
+            return right(other, dy, cache, accumulate_into)
 
         return backward
 
@@ -201,11 +201,11 @@ def _with_kernel(change: Callable[[Array], Array]) -> Changed:
 
 
 def _with_arguments(change: Callable[[Array, Any], tuple[Array, Any]]) -> Changed:
-    """Backward with another derivative or another memory."""
+    """Backward with another derivative or another cache."""
 
     def changed(right: Any) -> Any:
-        def backward(layer: Any, dy: Array, memory: Any = None, accumulate_into: Array | None = None) -> Any:
-            return right(layer, *change(dy, memory), accumulate_into)
+        def backward(layer: Any, dy: Array, cache: Any = None, accumulate_into: Array | None = None) -> Any:
+            return right(layer, *change(dy, cache), accumulate_into)
 
         return backward
 
@@ -216,7 +216,7 @@ def _instead(wrong: Callable[[Array], Array]) -> Changed:
     """Backward that is something else altogether."""
 
     def changed(right: Any) -> Any:
-        def backward(layer: Any, dy: Array, memory: Any = None, accumulate_into: Array | None = None) -> Any:
+        def backward(layer: Any, dy: Array, cache: Any = None, accumulate_into: Array | None = None) -> Any:
             dx = np.ascontiguousarray(wrong(dy))
             return dx if accumulate_into is None else np.add(accumulate_into, dx, out=accumulate_into)
 
@@ -285,7 +285,7 @@ MISTAKES = {
     "forgotten-winner": Mistake(
         "maximum pooling gives dy to the first pixel of a cell",
         _backwards(
-            _with_arguments(lambda dy, memory: (dy, (np.zeros_like(memory[0]), memory[1]))), layers.MaxPool
+            _with_arguments(lambda dy, cache: (dy, (np.zeros_like(cache[0]), cache[1]))), layers.MaxPool
         ),
     ),
     "channels-not-turned-back": Mistake(

@@ -35,7 +35,8 @@ from npstyle.cli.terminal import (
     warnings_as_lines,
 )
 from npstyle.errors import UserError
-from npstyle.settings import PRESETS, STARTS, Settings
+from npstyle.presets import PRESETS
+from npstyle.settings import STARTS, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -423,10 +424,10 @@ def _elsewhere(module: str, function: str = "main") -> Callable[[list[str]], int
 SUBCOMMANDS = {
     "info": info,
     "presets": presets,
-    "weights": _elsewhere("weights_command"),
-    "show": _elsewhere("show_command"),
-    "gradcheck": _elsewhere("gradcheck_command"),
-    **{name: _elsewhere("study_command", f"main_{name}") for name in STUDY},
+    "weights": _elsewhere("cli.weights"),
+    "show": _elsewhere("cli.show"),
+    "gradcheck": _elsewhere("cli.gradcheck"),
+    **{name: _elsewhere("cli.study", f"main_{name}") for name in STUDY},
 }
 
 
@@ -449,7 +450,7 @@ class _Bar:
 
     def step(self, progress: Progress) -> None:
         self.bar.total = progress.iterations
-        h, w, _ = progress.pixels.shape
+        h, w, _ = progress.iterate.shape
         self.bar.set_postfix_str(f"{w} x {h}, loss {progress.loss:.4g}", refresh=False)
         self.bar.update(progress.iteration - self.bar.n)
         if self.save_every and progress.iteration % self.save_every == 0:
@@ -486,8 +487,8 @@ class _Bar:
 def _work_left(progress: Progress) -> float:
     """In iterations of this scale; at each further one they take twice as long."""
     each = progress.iterations // progress.levels
-    here = progress.scale * each - progress.iteration
-    return here + sum(each * 2.0**more for more in range(1, progress.levels - progress.scale + 1))
+    here = progress.level * each - progress.iteration
+    return here + sum(each * 2.0**more for more in range(1, progress.levels - progress.level + 1))
 
 
 def _duration(seconds: float) -> str:
@@ -496,7 +497,7 @@ def _duration(seconds: float) -> str:
 
 def _report(result: StyleResult, output: Path, seconds: float) -> None:
     H, W, _ = result.image.shape
-    losses = f", loss {result.history[0]:.4g} -> {result.loss:.4g}" if result.history else ""
+    losses = f", loss {result.losses[0]:.4g} -> {result.loss:.4g}" if result.losses else ""
     print_out(f"{output}: {W} x {H} pixels, {result.message} in {seconds:.0f} s{losses}")
 
 

@@ -379,7 +379,7 @@ def _saved(result: StyleResult, output: Path, options: argparse.Namespace, bar: 
         return FAILED
     if not options.quiet:
         H, W, _ = result.image.shape
-        losses = f"loss {result.history[0]:.4g} -> {result.loss:.4g}"
+        losses = f"loss {result.losses[0]:.4g} -> {result.loss:.4g}"
         print_out(f"{output}: {W} x {H} pixels, {result.message} in {bar.seconds:.0f} s, {losses}")
     return INTERRUPTED if result.interrupted else DONE
 

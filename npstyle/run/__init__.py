@@ -1,4 +1,4 @@
-"""The run: from pictures, settings and weights to a painted picture, from a small scale to the full one."""
+"""The run: from pictures, settings and weights to a painted picture, from a small level to the full one."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from npstyle.initialize import data_dependent_init
 from npstyle.layers import CaffeInput
 from npstyle.objective import Objective
 from npstyle.optimize import Minimizer, OptimizeResult
+from npstyle.presets import preset
 from npstyle.run import checkpoint as checkpoints
 from npstyle.run.checkpoint import Checkpoint, checksum
 from npstyle.run.inputs import Pictures, Source, large_enough, read_all, resized_mask
-from npstyle.settings import Settings, preset
+from npstyle.settings import Settings
 from npstyle.vgg import VGG19, Filters
 from npstyle.weights import Weights, load_weights
 
@@ -40,29 +41,29 @@ class Progress:
     Attributes
     ----------
     iteration, iterations : int
-        How many are done, of how many, over all scales.
-    scale, scales : int
+        How many are done, of how many, over all levels.
+    level, levels : int
         Which of them this is, from 1.
     loss : float
     terms : mapping of str to float
         The parts of the loss, as `Objective.terms`.
-    pixels : (h, w, 3) float32 array
-        The best picture of this scale so far, as the network sees it.
+    iterate : (h, w, 3) float32 array
+        The best picture of this level so far, as the network sees it.
     """
 
     iteration: int
     iterations: int
-    scale: int
+    level: int
     levels: int
     loss: float
     terms: Mapping[str, float]
-    pixels: NDArray[np.float32]
+    iterate: NDArray[np.float32]
     _finish: Callable[[Array], Array] = field(repr=False, default=lambda pixels: pixels)
 
     @property
     def image(self) -> images.Picture:
         """The picture so far, (h, w, 3) uint8, as it would be written."""
-        return images.to_uint8(self._finish(self.pixels))
+        return images.to_uint8(self._finish(self.iterate))
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,9 @@ class StyleResult:
     ----------
     image : (H, W, 3) uint8 array
     loss : float
-        Of the picture at the last scale, before it was rounded to whole numbers.
-    history : list of float
-        The loss of the last scale at its start and after each iteration.
+        Of the picture at the last level, before it was rounded to whole numbers.
+    losses : list of float
+        The loss of the last level at its start and after each iteration.
     message : str
         Why the run stopped, in plain words.
     interrupted : bool
@@ -90,7 +91,7 @@ class StyleResult:
 
     image: images.Picture
     loss: float
-    history: list[float]
+    losses: list[float]
     message: str
     interrupted: bool
     diverged: bool
@@ -138,7 +139,7 @@ def stylize(
     size : int
         Longer side of the result and of the style pictures, in pixels; smaller pictures stay as they are.
     iterations : int, optional
-        At each scale, in place of `settings.iterations`. One of L-BFGS takes more than one loss and
+        At each level, in place of `settings.iterations`. One of L-BFGS takes more than one loss and
         gradient, now and then two or three.
     seed : int
         Of noise in the start, and of random filters.
@@ -168,7 +169,7 @@ def stylize(
     -------
     StyleResult
         Also on Ctrl-C (KeyboardInterrupt) after the first iteration, which ends the run with the picture
-        so far, enlarged if it was at a smaller scale.
+        so far, enlarged if it was at a smaller level.
 
     Raises
     ------
@@ -247,9 +248,9 @@ def starting_picture(content: ArrayLike, settings: Settings, seed: int) -> Array
     if settings.init == "content":
         return picture.copy()
     rng = np.random.default_rng(seed)
-    if settings.noise:
+    if settings.noise_std:
         mean = CaffeInput.MEAN_BGR[::-1]
-        noise = mean + settings.noise * rng.standard_normal(picture.shape)
+        noise = mean + settings.noise_std * rng.standard_normal(picture.shape)
     else:
         noise = rng.uniform(0, 255, picture.shape)
     share = 1.0 if settings.init == "noise" else settings.init_noise
@@ -271,7 +272,7 @@ def levels(longer: int, min_size: int) -> list[int]:
 
 
 def _ended(outcome: OptimizeResult, error: BaseException) -> OptimizeResult:
-    """The outcome of one scale, if the next could not begin."""
+    """The outcome of one level, if the next could not begin."""
     if isinstance(error, KeyboardInterrupt):
         return outcome._replace(interrupted=True, message=f"interrupted: {outcome.message}")
     return outcome._replace(message=f"{outcome.message}, then there was too little memory for the next size")
@@ -320,12 +321,12 @@ class CheckpointWriter:
     def due(self) -> bool:
         return time.monotonic() >= self.next
 
-    def write(self, scale: int, done: int, state: dict[str, Array]) -> None:
+    def write(self, level: int, done: int, state: dict[str, Array]) -> None:
         began = time.monotonic()
         try:
-            checkpoints.write(self.path, Checkpoint(self.fingerprint, scale, done, state))
+            checkpoints.write(self.path, Checkpoint(self.fingerprint, level, done, state))
         except UserError as error:
-            if not self.failed:  # said once; what is written between two scales and at the end is tried again
+            if not self.failed:  # said once; what is written between two levels and at the end is tried again
                 warnings.warn(f"{error}; going on without checkpoints", CheckpointWarning, stacklevel=2)
             self.next, self.failed = math.inf, True
             return
@@ -335,12 +336,12 @@ class CheckpointWriter:
         self.next = now + max(self.every, 20 * (now - began))
 
 
-# What the checkpoint of a scale that has not begun holds instead of a descent's state.
+# What the checkpoint of a level that has not begun holds instead of a descent's state.
 BEFORE = "before"
 
 
 class _Run:
-    """The scales one after the other, each started with the result of the one before."""
+    """The levels one after the other, each started with the result of the one before."""
 
     def __init__(
         self,
@@ -372,18 +373,18 @@ class _Run:
         self.done = 0
 
     def result(self, resume: bool = False) -> StyleResult:
-        """From the first scale, or from the checkpoint, to the last, or to Ctrl-C."""
+        """From the first level, or from the checkpoint, to the last, or to Ctrl-C."""
         kept = self.keeper.read() if resume and self.keeper else None
         outcome: OptimizeResult | None = None
         before: Array | None = None
         painted = self.full
-        for scale, size in enumerate(self.sizes, 1):
-            if kept and scale < kept.scale:
+        for level, size in enumerate(self.sizes, 1):
+            if kept and level < kept.level:
                 continue
-            mine = kept if kept and scale == kept.scale else None
+            mine = kept if kept and level == kept.level else None
             try:
-                before = self._begin(scale, before, mine)
-                outcome = self._descend(scale, size, before, mine)
+                before = self._begin(level, before, mine)
+                outcome = self._descend(level, size, before, mine)
             except (KeyboardInterrupt, MemoryError) as error:
                 if outcome is None:
                     raise  # there is nothing yet that is worth keeping
@@ -394,21 +395,21 @@ class _Run:
                 break
         if outcome is None:
             raise UserError(
-                "resume", f"scale {kept and kept.scale}", f"1 to {len(self.sizes)}", "begin again"
+                "resume", f"level {kept and kept.level}", f"1 to {len(self.sizes)}", "begin again"
             )
         return self._shown(outcome, painted)
 
-    def _begin(self, scale: int, before: Array | None, kept: Checkpoint | None) -> Array | None:
-        """The picture a scale starts from, kept for whoever is interrupted before its first iteration."""
+    def _begin(self, level: int, before: Array | None, kept: Checkpoint | None) -> Array | None:
+        """The picture a level starts from, kept for whoever is interrupted before its first iteration."""
         if kept:
             self.done = kept.done
             before = kept.state.get(BEFORE)
-            w, h = self.sizes[scale - 2]
-            if before is not None and (scale == 1 or before.shape != (h, w, 3) or before.dtype != np.float32):
-                raise self._another(f"{before.dtype} array of shape {before.shape} before scale {scale}")
+            w, h = self.sizes[level - 2]
+            if before is not None and (level == 1 or before.shape != (h, w, 3) or before.dtype != np.float32):
+                raise self._another(f"{before.dtype} array of shape {before.shape} before level {level}")
             return before
         if self.keeper and before is not None:
-            self.keeper.write(scale, self.done, {BEFORE: before})
+            self.keeper.write(level, self.done, {BEFORE: before})
         return before
 
     def _another(self, why: str) -> UserError:
@@ -416,7 +417,7 @@ class _Run:
         return UserError(name, f"something else ({why})", "one of this run", "begin again")
 
     def _shown(self, outcome: OptimizeResult, painted: tuple[int, int]) -> StyleResult:
-        """The result, enlarged where the run ended at a smaller scale."""
+        """The result, enlarged where the run ended at a smaller level."""
         pixels: Array = outcome.pixels
         message = outcome.message
         if len(self.sizes) > 1 and not outcome.ended_early:
@@ -428,7 +429,7 @@ class _Run:
         return StyleResult(
             images.to_uint8(pixels),
             outcome.loss,
-            outcome.history,
+            outcome.losses,
             message,
             outcome.interrupted,
             outcome.diverged,
@@ -437,9 +438,9 @@ class _Run:
         )
 
     def _descend(
-        self, scale: int, size: tuple[int, int], before: Array | None, kept: Checkpoint | None
+        self, level: int, size: tuple[int, int], before: Array | None, kept: Checkpoint | None
     ) -> OptimizeResult:
-        """One scale."""
+        """One level."""
         w, h = size
         content, styles, masks, keep = self._at(w, h)
         objective = Objective(self.network, content, styles, self.settings, self.blend, *masks)
@@ -451,10 +452,10 @@ class _Run:
         def after_iteration(pixels: NDArray[np.float32], loss: float, terms: Mapping[str, float]) -> None:
             self.done += 1
             if self.keeper and self.keeper.due:
-                self.keeper.write(scale, self.done, descent.state)
+                self.keeper.write(level, self.done, descent.state)
             total = self.settings.iterations * len(self.sizes)
             if self.callback is not None:
-                at = (self.done, total, scale, len(self.sizes))
+                at = (self.done, total, level, len(self.sizes))
                 self.callback(Progress(*at, loss, terms, pixels, finish))
 
         evaluation = _Evaluation(objective, self.gray, keep)
@@ -465,7 +466,7 @@ class _Run:
             raise self._another(str(error)) from error
         outcome = descent.outcome()
         if outcome.interrupted and self.keeper:
-            self.keeper.write(scale, self.done, descent.state)
+            self.keeper.write(level, self.done, descent.state)
         return outcome
 
     def _style_sizes(self, w: int, h: int) -> list[tuple[int, int]]:
@@ -480,7 +481,7 @@ class _Run:
         return all(large_enough(one, self.settings) for one in [size, *self._style_sizes(*size)])
 
     def _at(self, w: int, h: int) -> tuple[Array, list[Array], tuple[list[Array], list[Array]], Array | None]:
-        """Pictures and masks as the network is shown them at one scale."""
+        """Pictures and masks as the network is shown them at one level."""
         p, s = self.pictures, self.settings
         content = images.resize(p.content, w, h)
         sizes = self._style_sizes(w, h)

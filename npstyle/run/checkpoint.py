@@ -40,16 +40,16 @@ class Checkpoint(NamedTuple):
     ----------
     fingerprint : dict of str to str
         What makes a run this one and no other: its settings, checksums of its pictures and filters, versions.
-    scale : int
+    level : int
         From 1.
     done : int
-        Iterations, over all scales.
+        Iterations, over all levels.
     state : dict of str to array
-        Of the descent at that scale.
+        Of the descent at that level.
     """
 
     fingerprint: dict[str, str]
-    scale: int
+    level: int
     done: int
     state: dict[str, NDArray[Any]]
 
@@ -127,7 +127,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
                 for info in archive.infolist()
                 if info.filename != META
             }
-        return Checkpoint(meta["fingerprint"], meta["scale"], meta["done"], state)
+        return Checkpoint(meta["fingerprint"], meta["level"], meta["done"], state)
     except PermissionError as error:
         raise UserError(name, str(error.strerror), "a readable file", "check its permissions") from error
     except MemoryError:
@@ -159,7 +159,7 @@ def _meta(archive: zipfile.ZipFile) -> dict[str, Any]:
     fingerprint = meta["fingerprint"]
     if not isinstance(fingerprint, dict) or not all(isinstance(text, str) for text in fingerprint.values()):
         raise ValueError("no identity")
-    for count in ("scale", "done"):
+    for count in ("level", "done"):
         if not isinstance(meta[count], int) or isinstance(meta[count], bool) or meta[count] < 0:
             raise ValueError(f"{count} is {meta[count]!r}")
     return meta

@@ -111,7 +111,7 @@ def reconstruct(
     --------
     >>> picture = np.random.default_rng(1).uniform(0, 255, (16, 20, 3))
     >>> result = reconstruct(picture, "conv1_1", weights="random", iterations=20)
-    >>> 0 < result.loss < result.history[0] / 20
+    >>> 0 < result.loss < result.losses[0] / 20
     True
     """
     settings = reconstruction(layer, iterations, tv_weight)
@@ -667,7 +667,7 @@ def terms(
     ['content/conv1_2', 'style/conv1_1', 'total_variation']
     """
     alone: dict[str, Any] = {"content_layer_weights": None, "style_layer_weights": None, "tv_weight": 0.0}
-    alone |= {"average_layers": True, "style_layer_exponent": 1.0}
+    alone |= {"normalize_layer_weights": True, "style_layer_exponent": 1.0}
     none: dict[str, Any] = {"content_layers": (), "style_layers": ()}
     found: dict[str, Term] = {}
     for layer, share in settings.effective_content_weights.items():
@@ -682,7 +682,7 @@ def terms(
     if settings.tv_weight:
         x = np.asarray(at)
         x = x if x.dtype == np.float64 else x.astype(np.float32)
-        found["total_variation"] = Term(*total_variation(x, settings.tv_weight, settings.tv))
+        found["total_variation"] = Term(*total_variation(x, settings.tv_weight, settings.tv_form))
     return found
 
 

@@ -330,13 +330,27 @@ ODD = [
     *("1,2", "nan,1", "0,0", "-1,2", "PHOTO", "BAD", "WEIGHTS", "NEW.png", "NEW.gif", "NEW.npz", "FOLDER"),
     *("content", "noise", "random", "imagenet", "auto", "luma", "match", "paper", "1.5", "16", "17", "1"),
 ]
-SWITCHES = ("--overwrite", "--force", "--alpha", "--no-average-layers", "--style-as-content", "--resume")
+SWITCHES = (
+    "--overwrite",
+    "--force",
+    "--alpha",
+    "--no-normalize-layer-weights",
+    "--style-as-content",
+    "--resume",
+)
 WITH_VALUE = (
     *("--size", "--seed", "--weights", "--preprocessing", "--convolution", "--threads", "--save-every"),
     *("--depth", "--blend", "--style-scale", "--content-mask", "--style-mask", "--keep-mask", "--iterations"),
     *("--min-size", "--content-weight", "--style-weight", "--tv-weight", "--content-layers", "--init"),
-    *("--style-layers", "--content-blend", "--style-layer-exponent", "--scaling", "--tv", "--mixture"),
-    *("--pooling", "--padding", "--init-noise", "--noise", "--optimizer", "--learning-rate", "--history"),
+    *(
+        "--style-layers",
+        "--content-layer-balance",
+        "--style-layer-exponent",
+        "--scaling",
+        "--tv-form",
+        "--mixture",
+    ),
+    *("--pooling", "--padding", "--init-noise", "--noise-std", "--optimizer", "--learning-rate", "--maxcor"),
     *("--color", "--preset", "--output", "--checkpoint", "--resume", "--no-such-option"),
 )
 COMMANDS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (

@@ -1,0 +1,25 @@
+"""Aliases and literals that several modules share."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]  # float32 or float64
+AnyArray = NDArray[Any]
+Double = NDArray[np.float64]
+Single = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+Preprocessing = Literal["caffe", "torchvision"]
+Pooling = Literal["average", "max"]
+Padding = Literal["zero", "replicate"]
+Convolution = Literal["auto", "im2col", "winograd"]
+Scaling = Literal["relative", "paper", "mean", "keras", "udacity"]
+TotalVariationForm = Literal["mean-squares", "sum-squares", "power-1.25"]
+Mixture = Literal["targets", "losses"]
+Init = Literal["content", "noise", "noisy-content"]
+Optimizer = Literal["lbfgs", "adam"]
+Color = Literal["style", "luma", "match", "luminance"]

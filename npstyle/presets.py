@@ -1,0 +1,103 @@
+"""Recipes by name: those of published systems, to the last constant, and our own."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from npstyle.errors import UserError
+from npstyle.settings import Settings
+
+
+def _published(**fields: Any) -> Settings:
+    """A recipe of another system, to the last constant (docs/presets.md): one size, nothing of ours."""
+    return Settings(**{"min_size": 0, "iterations": 300, "padding": "zero", "tv_weight": 0.0, **fields})
+
+
+PRESETS = {
+    # What a run without options gets. How it was chosen stands in docs/recipe.md.
+    "default": Settings(),
+    # Gatys, Ecker, Bethge 2016. Meant for their normalized network.
+    "paper": _published(content_weight=1e-3, style_weight=1.0, scaling="paper", init="noise"),
+    # The style transfer example of Keras.
+    "keras": _published(
+        content_layers=("conv5_2",),
+        content_weight=0.025,
+        style_weight=1.0,
+        tv_weight=1.0,
+        scaling="keras",
+        tv_form="power-1.25",
+        style_as_content=True,
+        pooling="max",
+    ),
+    # github.com/anishathalye/neural-style
+    "anishathalye": _published(
+        content_layers=("conv4_2", "conv5_2"),
+        content_layer_weights=(1.0, 0.0),
+        content_weight=5.0,
+        style_weight=500.0,
+        tv_weight=100.0,
+        scaling="mean",
+        mixture="losses",
+        pooling="max",
+        init="noise",
+        noise_std=0.256,
+        optimizer="adam",
+        iterations=1000,
+    ),
+    # github.com/jcjohnson/neural-style
+    "jcjohnson": _published(
+        content_weight=5.0,
+        style_weight=100.0,
+        tv_weight=1e-3,
+        normalize_layer_weights=False,
+        scaling="mean",
+        tv_form="sum-squares",
+        pooling="max",
+        init="noise",
+        noise_std=0.001,
+        iterations=1000,
+    ),
+    # The notebook of the paper's first author, in PyTorch.
+    "gatys-pytorch": _published(
+        style_weight=1000.0, normalize_layer_weights=False, scaling="mean", pooling="max", iterations=500
+    ),
+    # The notebook of Udacity's course; its rate is 0.003 of a picture from 0 to 1 divided by about 0.226.
+    "udacity": _published(
+        style_weight=1e6,
+        style_layer_weights=(1.0, 0.75, 0.2, 0.2, 0.2),
+        normalize_layer_weights=False,
+        scaling="udacity",
+        style_as_content=True,
+        pooling="max",
+        optimizer="adam",
+        learning_rate=0.173,
+        iterations=2000,
+    ),
+    # For filters that were never trained. Chosen by looking, and by the distances that real filters see:
+    # deeper layers add nothing, a little smoothness takes off the grain that no stroke explains.
+    "random": Settings(
+        min_size=0,
+        iterations=300,
+        padding="zero",
+        content_layers=("conv3_1",),
+        style_layers=("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2"),
+        style_weight=200.0,
+        tv_weight=1e-4,
+    ),
+}
+
+
+def preset(name: str) -> Settings:
+    """Settings of a published system, or of ours: "default", "random"; `npstyle presets` lists them.
+
+    Raises
+    ------
+    UserError
+        There is no such preset.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(str(name), PRESETS, n=1)
+        cure = f"did you mean {near[0]}?" if near else "take one of these"
+        raise UserError("preset", repr(name), " or ".join(map(repr, PRESETS)), cure)
+    return PRESETS[name]

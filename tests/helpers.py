@@ -1,0 +1,63 @@
+"""What several test modules need: random pictures and numbers, the program as a process, streams that fail."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from npstyle.errors import UserError
+from npstyle.weights import read_weights
+
+
+def picture(H: int, W: int, seed: int = 0, dtype: Any = np.float64) -> NDArray[Any]:
+    """A picture (H, W, 3) of independent pixels, each channel uniform from 0 to 255."""
+    return np.random.default_rng(seed).uniform(0, 255, (H, W, 3)).astype(dtype)
+
+
+def normal(*shape: int, seed: int = 0, dtype: Any = np.float64) -> NDArray[Any]:
+    """Standard normal numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+
+
+def run_program(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`python -m npstyle` with these arguments, in a folder, to its end."""
+    return subprocess.run(
+        [sys.executable, "-m", "npstyle", *arguments],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def reading_error(path: Path, **options: Any) -> str:
+    """The message of the UserError that reading a weights file ends with, after a look at its form."""
+    with pytest.raises(UserError) as caught:
+        read_weights(path, **options)
+    error, line = caught.value, str(caught.value)
+    assert error.name == f"weights: {path}"
+    assert line == f"{error.name}: found {error.found}; expected {error.expected}; {error.cure}"
+    assert line.splitlines() == [line]
+    return line
+
+
+class FailingStream:
+    """Standard output that takes nothing more: its reader has gone, or its disk is full."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+
+    def write(self, text: str) -> int:
+        raise self.error
+
+    def flush(self) -> None:
+        raise self.error
