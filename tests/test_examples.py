@@ -32,4 +32,4 @@ def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for file in PICTURES[name]:
         picture = images.read(tmp_path / file)
         assert picture.shape == content.shape
-        assert 1 < np.abs(picture.astype(float) - content).mean() < 60  # painted, and still the photograph
+        assert 0.3 < np.abs(picture.astype(float) - content).mean() < 60  # painted, and still the photograph
