@@ -150,7 +150,7 @@ def test_mean_gram_by_definition() -> None:
 # Terms of the loss
 
 SETTINGS = Settings(
-    content_layers="conv1_2:3,conv2_2:1",  # type: ignore[arg-type]
+    content_layers="conv1_2:3,conv2_2:1",
     style_layers=("conv1_1", "conv2_1"),
     style_layer_exponent=2.0,
     tv_weight=1e-2,
@@ -158,7 +158,7 @@ SETTINGS = Settings(
 
 
 def network_for(settings: Settings) -> VGG19:
-    return VGG19(WEIGHTS, pooling=settings.pooling, padding=settings.padding)
+    return VGG19.for_settings(WEIGHTS, settings)
 
 
 @pytest.mark.parametrize("normalize", [True, False])

@@ -34,7 +34,7 @@ def noise_of(settings: Settings, H: int, W: int, seed: int = 0) -> Array:
 
 
 def feature_map(pixels: Array, layer: str) -> Array:
-    network = VGG19(WEIGHTS, pooling="average", padding="replicate")
+    network = VGG19.for_settings(WEIGHTS, Settings())
     return network.forward(pixels.astype(np.float32), [layer])[layer]
 
 

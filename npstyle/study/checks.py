@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from npstyle import layers, losses, objective
-from npstyle._typing import AnyArray, Double
+from npstyle._typing import AnyArray, Double, Preprocessing
+from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
 from npstyle.gradcheck import Compared, adjoint, directional
-from npstyle.layers import FirstLayerConvReLU, WinogradConvReLU
 from npstyle.settings import Settings
 from npstyle.vgg import VGG19
 from npstyle.weights import Weights, load_weights
@@ -159,11 +159,11 @@ def _objective(loss: objective.Objective, x: AnyArray) -> Compared:
     return directional(lambda x: loss(x)[0], lambda v: v * gradient, x)
 
 
-def _network(settings: Settings, preprocessing: str) -> VGG19:
+def _network(settings: Settings, preprocessing: Preprocessing) -> VGG19:
     """VGG19 with random filters, by im2col: Winograd rounds too coarsely for the difference of two losses."""
     random_weights = load_weights("random", seed=1)
     weights = Weights(random_weights, random_weights.source, random=True, preprocessing=preprocessing)
-    return VGG19(weights, pooling=settings.pooling, padding=settings.padding, convolution="im2col")
+    return VGG19.for_settings(weights, settings, convolution="im2col")
 
 
 def _pictures() -> tuple[Double, Double, Double]:

@@ -86,7 +86,7 @@ def inspect(
     settings = Settings(
         content_layers=(content_layer or deepest(layers),), style_layers=tuple(layers), tv_weight=TV_WEIGHT
     )
-    network = VGG19(weights, pooling=settings.pooling, padding=settings.padding, threads=threads)
+    network = VGG19.for_settings(weights, settings, threads=threads)
     feature_maps = network.forward(picture, layers)
     grams = {layer: mean_gram(F, threads) for layer, F in feature_maps.items()}
     style_grams = {} if style is None else _mean_grams(network, style, layers)

@@ -33,6 +33,7 @@ def terms(
     Parameters
     ----------
     network : VGG19
+        From `VGG19.for_settings`.
     content, style : (H, W, 3) arrays
         RGB, 0..255. Without a style picture there are no style terms.
     settings : Settings
@@ -48,8 +49,7 @@ def terms(
     --------
     >>> import npstyle
     >>> settings = Settings(content_layers=("conv1_2",), style_layers=("conv1_1",), tv_weight=1.0)
-    >>> weights = npstyle.load_weights("random", deepest="conv1_2")
-    >>> network = npstyle.VGG19(weights, pooling=settings.pooling, padding=settings.padding)
+    >>> network = npstyle.VGG19.for_settings(npstyle.load_weights("random", deepest="conv1_2"), settings)
     >>> photo, painting = np.random.default_rng(0).uniform(0, 255, (2, 16, 24, 3))
     >>> list(terms(network, photo, painting, settings, photo))
     ['content/conv1_2', 'style/conv1_1', 'total_variation']

@@ -14,7 +14,7 @@ import numpy as np
 
 from npstyle import layers, losses, objective
 from npstyle._typing import AnyArray
-from npstyle.layers import FirstLayerConvReLU, WinogradConvReLU
+from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
 
 # From a right function to one that is wrong.
 Corruption = Callable[[Any], Any]
