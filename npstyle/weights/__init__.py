@@ -12,7 +12,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from npstyle._runtime.atomic import temporary_name
+from npstyle._runtime.atomic import check_writable, replacing
 from npstyle._runtime.npy import Member
 from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, canonical, convolutions_up_to
 from npstyle.errors import UserError, check_choice, check_integer
@@ -508,20 +508,16 @@ def write_weights(path: str | os.PathLike[str], weights: Weights, overwrite: boo
         It can't be written, or it exists and `overwrite` is False.
     """
     path = check_target(path, overwrite)
-    end = Path(os.path.realpath(path))  # through a symbolic link, to where it points
-    temporary = temporary_name(end)
     try:
-        WRITERS[path.suffix.lower()](temporary, weights)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        if not overwrite and os.path.lexists(end):  # it came a moment ago
-            raise _exists(path)
-        os.replace(temporary, end)
-    except (OSError, RuntimeError) as error:  # RuntimeError: what HDF5 makes of a full disk
-        raise _unwritable(path, error) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+        with replacing(path, overwrite) as temporary:
+            WRITERS[path.suffix.lower()](temporary, weights)
+    except (OSError, RuntimeError) as error:  # RuntimeError: what h5py makes of a full disk
+        raise UserError(
+            f"output: {path}",
+            f"{getattr(error, 'strerror', None) or error} on writing",
+            "a folder with room that can be written to",
+            "choose another",
+        ) from error
     return path
 
 
@@ -531,20 +527,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     if path.suffix.lower() not in WRITERS:
         found = f"the extension {path.suffix!r}" if path.suffix else "no extension"
         raise UserError(f"output: {path}", found, " or ".join(WRITERS), "give one of these")
-    if os.path.isdir(path):
-        raise UserError(f"output: {path}", "a folder", "a file name", "add a name to it")
-    if os.path.lexists(path) and not overwrite:
-        raise _exists(path)
-    probe = temporary_name(Path(os.path.realpath(path)))
-    try:
-        probe.touch()
-        with suppress(FileNotFoundError):
-            os.lstat(path)  # the name itself may be too long
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    finally:
-        with suppress(OSError):
-            probe.unlink()
+    check_writable(path, overwrite)
     return path
 
 
@@ -574,18 +557,3 @@ def _write_keras(path: Path, weights: Weights) -> None:
 
 
 WRITERS: dict[str, Callable[[Path, Weights], None]] = {".npz": _write_npz, ".h5": _write_keras}
-
-
-def _exists(path: Path) -> UserError:
-    return UserError(
-        f"output: {path}", "a file of that name", "a new name", "choose another or add --overwrite"
-    )
-
-
-def _unwritable(path: Path, error: Exception) -> UserError:
-    return UserError(
-        f"output: {path}",
-        f"{getattr(error, 'strerror', None) or error} on writing there",
-        "a name in a folder with room that can be written to",
-        "choose another",
-    )
