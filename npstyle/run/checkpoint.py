@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from npstyle._runtime.atomic import TEMPORARY, open_replacing
 from npstyle._runtime.npy import Member
 from npstyle.errors import UserError
-from npstyle.weights.download import cache_folder
+from npstyle.weights.registry import cache_folder
 
 Arrays = Mapping[str, NDArray[Any]]
 
