@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from npstyle._typing import Preprocessing
     from npstyle.weights import Weights
     from npstyle.weights.registry import Entry
 
@@ -182,7 +183,7 @@ def _files_here() -> list[Path]:
     return list(dict.fromkeys([*found, *([Path(named)] if named else [])]))
 
 
-def _verified(path: Path, preprocessing: str | None) -> str:
+def _verified(path: Path, preprocessing: Preprocessing | None) -> str:
     """What is good about a file; a UserError if anything is not."""
     from npstyle.weights import read_weights
 
