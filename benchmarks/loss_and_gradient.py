@@ -2,10 +2,10 @@
 
     python benchmarks/loss_and_gradient.py [--size 512] [--repeats 7] [--threads N]
 
-Every program runs in a process of its own, so that peak memory is its own, and they take turns of a
-second or one evaluation, so that each repeat compares them under the same load: read the ratios, not the
-seconds. PyTorch takes part where it is installed. The multiplication peak is that of NumPy's sgemm, measured
-in the same turns.
+Every program runs in a process of its own, so that its peak memory can be told apart, and they take turns
+of a second or one evaluation, so that each repeat compares them under the same load: read the ratios, not
+the seconds. PyTorch takes part if it is installed. The peak is that of NumPy's sgemm, measured in the same
+turns.
 
 For asv: `Evaluation` has time_ and peakmem_ methods.
 """
@@ -32,11 +32,11 @@ CONTENT_LAYER = "conv4_2"
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 LAYERS = list(CONVOLUTIONS)[: list(CONVOLUTIONS).index("conv5_1") + 1]
 MATRIX = 2048
-TURN = 1.0  # seconds at least that a program works in each turn
+TURN = 1.0  # minimum seconds of work in each turn
 
 
 def gflop(size: int) -> float:
-    """Multiplications and additions of direct convolution, forward and backward to the pixels, in 1e9."""
+    """Billions of operations of direct convolution, forward and backward to the pixels."""
     total = 0
     for name in LAYERS:
         C, K = CONVOLUTIONS[name]
@@ -55,7 +55,7 @@ def pictures(size: int) -> tuple[Any, Any, Any]:
 def npstyle_evaluation(
     size: int, threads: int | None, convolution: Convolution = "auto"
 ) -> Callable[[], Any]:
-    """A function that makes one evaluation with npstyle."""
+    """A function that computes loss and gradient once with npstyle."""
     import npstyle
 
     content, style, x = pictures(size)
@@ -69,7 +69,7 @@ def npstyle_evaluation(
 def torch_evaluation(
     size: int, threads: int | None, channels_last: bool, bfloat16: bool = False
 ) -> Callable[[], Any]:
-    """The same work as PyTorch's users write it; with bfloat16, in rounded arithmetic."""
+    """The same work as PyTorch's users write it; with bfloat16, under autocast."""
     import torch
     from torch.nn import functional
 
@@ -143,7 +143,7 @@ PROGRAMS: dict[str, Callable[[int, int | None], Callable[[], Any]]] = {
 
 
 class Worker:
-    """A program in a process of its own, which takes a turn each time it is told to."""
+    """A program in a process of its own, which takes a turn on request."""
 
     def __init__(self, program: str, size: int, threads: int | None) -> None:
         command = [sys.executable, __file__, "--size", str(size), "--worker", program]
@@ -167,10 +167,10 @@ class Worker:
 
 
 def work(program: str, size: int, threads: int | None) -> None:
-    """Be a worker: evaluate at each line that comes in, until there are no more.
+    """Be a worker: take a turn for each line of standard input.
 
-    For at least TURN seconds, as a run makes hundreds of evaluations; the first of several, which finds
-    the caches as another program left them, is left out.
+    A turn lasts at least TURN seconds, as a run makes hundreds of evaluations. The first of several is not
+    counted: it finds the caches as another program left them.
     """
     evaluate = PROGRAMS[program](size, threads)
     for _ in sys.stdin:
@@ -184,17 +184,17 @@ def work(program: str, size: int, threads: int | None) -> None:
 
 
 def peak_megabytes() -> float:
-    """Most memory this process has had resident."""
+    """Peak resident memory of this process."""
     try:
         with open("/proc/self/status") as file:
             line = next(line for line in file if line.startswith("VmHWM"))
             return int(line.split()[1]) / 1024
-    except (OSError, StopIteration):  # not Linux; what it counts may begin with the parent's
+    except (OSError, StopIteration):  # not Linux; the peak may include the parent's
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def in_turns(workers: dict[str, Worker], repeats: int) -> None:
-    """A turn of each after the other, again and again, after one to warm up."""
+    """One turn of each after the other, `repeats` times, after a warm-up turn."""
     for turn in range(repeats + 1):
         for worker in workers.values():
             worker.evaluate()
@@ -205,7 +205,7 @@ def in_turns(workers: dict[str, Worker], repeats: int) -> None:
 
 
 def ratios(theirs: Worker, ours: Worker) -> tuple[float, float, float]:
-    """Smallest, median and largest of time / time in each turn."""
+    """Minimum, median and maximum of the ratio of times in each turn."""
     found = sorted(their / our for their, our in zip(theirs.seconds, ours.seconds, strict=True))
     return found[0], statistics.median(found), found[-1]
 
@@ -213,7 +213,7 @@ def ratios(theirs: Worker, ours: Worker) -> tuple[float, float, float]:
 def compare(size: int, repeats: int, threads: int | None) -> tuple[str, list[tuple[Any, ...]]]:
     """A headline, and a row for each program that is installed.
 
-    Name, seconds, GFLOP/s of direct convolution, share of the sgemm peak, peak MB, and time / npstyle.
+    Name, seconds, GFLOP/s of direct convolution, fraction of the sgemm peak, peak MB, and time / npstyle.
     """
     torch = importlib.util.find_spec("torch") is not None
     workers = {
