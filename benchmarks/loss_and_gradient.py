@@ -88,16 +88,16 @@ def torch_evaluation(
     }
     mean = torch.tensor([103.939, 116.779, 123.68])
 
-    def responses(x: Any) -> dict[str, Any]:
+    def feature_maps(x: Any) -> dict[str, Any]:
         x = (x.flip(-1) - mean).permute(2, 0, 1)[None].contiguous(memory_format=layout)
-        found = {}
+        maps = {}
         for name in LAYERS:
             if name.endswith("_1") and block_of(name) > 1:
                 x = functional.avg_pool2d(x, 2)
             x = functional.relu(functional.conv2d(x, *filters[name], padding=1))
             if name in STYLE_LAYERS or name == CONTENT_LAYER:
-                found[name] = x
-        return found
+                maps[name] = x
+        return maps
 
     def mean_gram(x: Any) -> Any:
         flat = x.flatten(2)[0]
@@ -106,17 +106,17 @@ def torch_evaluation(
     content, style, start = (torch.tensor(picture) for picture in pictures(size))
     precision = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
     with torch.no_grad(), precision:
-        P = responses(content)[CONTENT_LAYER]
-        A = {name: mean_gram(x) for name, x in responses(style).items() if name in STYLE_LAYERS}
+        P = feature_maps(content)[CONTENT_LAYER]
+        A = {name: mean_gram(x) for name, x in feature_maps(style).items() if name in STYLE_LAYERS}
 
     def evaluate() -> Any:
         x = start.clone().requires_grad_()
         with precision:
-            found = responses(x)
-            loss = 1e-3 * 0.5 * (found[CONTENT_LAYER] - P).square().sum()
+            F = feature_maps(x)
+            loss = 1e-3 * 0.5 * (F[CONTENT_LAYER] - P).square().sum()
             for name in STYLE_LAYERS:
                 scale = 1 / 5 / (4 * A[name].shape[0] ** 2)
-                loss = loss + scale * (mean_gram(found[name]) - A[name]).square().sum()
+                loss = loss + scale * (mean_gram(F[name]) - A[name]).square().sum()
         loss.backward()
         return loss.item(), x.grad
 
@@ -239,9 +239,9 @@ def show(headline: str, rows: list[tuple[Any, ...]]) -> None:
     print(headline)
     columns = f"{'seconds':>8}{'GFLOP/s':>9}{'of peak':>9}{'peak MB':>9}"
     print(f"{'':<22}{columns}   time / npstyle: min, median, max")
-    for name, seconds, rate, share, megabytes, low, middle, high in rows:
+    for name, seconds, rate, fraction, megabytes, low, middle, high in rows:
         print(
-            f"{name:<22}{seconds:>8.2f}{rate:>9.0f}{share:>9.0%}{megabytes:>9.0f}"
+            f"{name:<22}{seconds:>8.2f}{rate:>9.0f}{fraction:>9.0%}{megabytes:>9.0f}"
             f"{low:>16.2f}{middle:>9.2f}{high:>9.2f}"
         )
 
