@@ -1,9 +1,9 @@
-"""Each convolution of VGG19 by im2col and by Winograd, beside the multiplication peak of the same run.
+"""Each convolution of VGG19 by im2col and by Winograd, compared with the sgemm peak of the same run.
 
     python benchmarks/layers.py [--size 512] [--repeats 9] [--threads N]
 
-Both ways include the ReLU. Rates are in GFLOP/s of direct convolution, so that Winograd can be above the
-peak; all take turns. `floor` is what Winograd's products alone would take at that peak.
+Both include the ReLU. Rates are in GFLOP/s of direct convolution, so Winograd can exceed the peak. All
+methods take turns.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from loss_and_gradient import LAYERS, MATRIX, sgemm
 from npstyle._runtime import threads as _threads
 from npstyle._runtime.arena import Arena
 from npstyle.architecture import CONVOLUTIONS, block_of
-from npstyle.layers import Conv2D, ReLU, WinogradConvReLU
+from npstyle.fused import WinogradConvReLU
+from npstyle.layers import Conv2D, ReLU
 
 ROWS = tuple[str, int, int, int, float, list[tuple[str, float, float]]]
 
 
 def passes(C: int, K: int, side: int, threads: int | None) -> dict[str, tuple[Any, Any]]:
-    """Forward and backward functions by method."""
+    """Forward and backward functions of each method."""
     rng = np.random.default_rng(0)
     arena = Arena()
     x, dy = (arena.borrow((side, side, channels), np.float32) for channels in (C, K))
@@ -53,7 +54,7 @@ def passes(C: int, K: int, side: int, threads: int | None) -> dict[str, tuple[An
 
 
 def seconds(functions: list[Callable[[], Any]], repeats: int) -> list[float]:
-    """Median time of each, in turns, after one to warm up."""
+    """Median time of each, in turns, after a warm-up turn."""
     times: list[list[float]] = [[] for _ in functions]
     for turn in range(repeats + 1):
         for function, spent in zip(functions, times, strict=True):
@@ -76,7 +77,7 @@ def rows(size: int, repeats: int, threads: int | None) -> Iterator[ROWS]:
         seen.add((C, K, side))
         methods = passes(C, K, side, threads)
         functions = [function for pair in methods.values() for function in pair]
-        # BLAS itself is kept to one thread while a kernel runs, as in VGG19; the peak is that of all threads.
+        # BLAS is limited to one thread while a kernel runs, as in VGG19; the peak is that of all threads.
         with _threads.one_blas_thread():
             times = seconds(functions, repeats)
         (whole,) = seconds([multiply], 3)

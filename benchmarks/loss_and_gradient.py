@@ -2,10 +2,10 @@
 
     python benchmarks/loss_and_gradient.py [--size 512] [--repeats 7] [--threads N]
 
-Every program runs in a process of its own, so that peak memory is its own, and they take turns of a
-second or one evaluation, so that each repeat compares them under the same load: read the ratios, not the
-seconds. PyTorch takes part where it is installed. The multiplication peak is that of NumPy's sgemm, measured
-in the same turns.
+Every program runs in a process of its own, so that its peak memory can be told apart, and they take turns
+of a second or one evaluation, so that each repeat compares them under the same load: read the ratios, not
+the seconds. PyTorch takes part if it is installed. The peak is that of NumPy's sgemm, measured in the same
+turns.
 
 For asv: `Evaluation` has time_ and peakmem_ methods.
 """
@@ -25,17 +25,18 @@ from typing import Any
 
 import numpy as np
 
+from npstyle._typing import Convolution
 from npstyle.architecture import CONVOLUTIONS, block_of
 
 CONTENT_LAYER = "conv4_2"
 STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 LAYERS = list(CONVOLUTIONS)[: list(CONVOLUTIONS).index("conv5_1") + 1]
 MATRIX = 2048
-TURN = 1.0  # seconds at least that a program works in each turn
+TURN = 1.0  # minimum seconds of work in each turn
 
 
 def gflop(size: int) -> float:
-    """Multiplications and additions of direct convolution, forward and backward to the pixels, in 1e9."""
+    """Billions of operations of direct convolution, forward and backward to the pixels."""
     total = 0
     for name in LAYERS:
         C, K = CONVOLUTIONS[name]
@@ -51,21 +52,24 @@ def pictures(size: int) -> tuple[Any, Any, Any]:
     return content, style, (content + style) / 2
 
 
-def npstyle_evaluation(size: int, threads: int | None, convolution: str = "auto") -> Callable[[], Any]:
-    """A function that makes one evaluation with npstyle."""
+def npstyle_evaluation(
+    size: int, threads: int | None, convolution: Convolution = "auto"
+) -> Callable[[], Any]:
+    """A function that computes loss and gradient once with npstyle."""
     import npstyle
 
     content, style, x = pictures(size)
     weights = npstyle.load_weights("random", deepest="conv5_1")
-    network = npstyle.VGG19(weights, convolution=convolution, threads=threads)
-    objective = npstyle.Objective(network, content, [style], npstyle.preset("paper"))
+    settings = npstyle.preset("paper")
+    network = npstyle.VGG19.for_settings(weights, settings, convolution, threads)
+    objective = npstyle.Objective(network, content, [style], settings)
     return lambda: objective(x)
 
 
 def torch_evaluation(
     size: int, threads: int | None, channels_last: bool, bfloat16: bool = False
 ) -> Callable[[], Any]:
-    """The same work as PyTorch's users write it; with bfloat16, in rounded arithmetic."""
+    """The same work as PyTorch's users write it; with bfloat16, under autocast."""
     import torch
     from torch.nn import functional
 
@@ -84,16 +88,16 @@ def torch_evaluation(
     }
     mean = torch.tensor([103.939, 116.779, 123.68])
 
-    def responses(x: Any) -> dict[str, Any]:
+    def feature_maps(x: Any) -> dict[str, Any]:
         x = (x.flip(-1) - mean).permute(2, 0, 1)[None].contiguous(memory_format=layout)
-        found = {}
+        maps = {}
         for name in LAYERS:
             if name.endswith("_1") and block_of(name) > 1:
                 x = functional.avg_pool2d(x, 2)
             x = functional.relu(functional.conv2d(x, *filters[name], padding=1))
             if name in STYLE_LAYERS or name == CONTENT_LAYER:
-                found[name] = x
-        return found
+                maps[name] = x
+        return maps
 
     def mean_gram(x: Any) -> Any:
         flat = x.flatten(2)[0]
@@ -102,17 +106,17 @@ def torch_evaluation(
     content, style, start = (torch.tensor(picture) for picture in pictures(size))
     precision = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
     with torch.no_grad(), precision:
-        P = responses(content)[CONTENT_LAYER]
-        A = {name: mean_gram(x) for name, x in responses(style).items() if name in STYLE_LAYERS}
+        P = feature_maps(content)[CONTENT_LAYER]
+        A = {name: mean_gram(x) for name, x in feature_maps(style).items() if name in STYLE_LAYERS}
 
     def evaluate() -> Any:
         x = start.clone().requires_grad_()
         with precision:
-            found = responses(x)
-            loss = 1e-3 * 0.5 * (found[CONTENT_LAYER] - P).square().sum()
+            F = feature_maps(x)
+            loss = 1e-3 * 0.5 * (F[CONTENT_LAYER] - P).square().sum()
             for name in STYLE_LAYERS:
                 scale = 1 / 5 / (4 * A[name].shape[0] ** 2)
-                loss = loss + scale * (mean_gram(found[name]) - A[name]).square().sum()
+                loss = loss + scale * (mean_gram(F[name]) - A[name]).square().sum()
         loss.backward()
         return loss.item(), x.grad
 
@@ -139,7 +143,7 @@ PROGRAMS: dict[str, Callable[[int, int | None], Callable[[], Any]]] = {
 
 
 class Worker:
-    """A program in a process of its own, which takes a turn each time it is told to."""
+    """A program in a process of its own, which takes a turn on request."""
 
     def __init__(self, program: str, size: int, threads: int | None) -> None:
         command = [sys.executable, __file__, "--size", str(size), "--worker", program]
@@ -163,10 +167,10 @@ class Worker:
 
 
 def work(program: str, size: int, threads: int | None) -> None:
-    """Be a worker: evaluate at each line that comes in, until there are no more.
+    """Be a worker: take a turn for each line of standard input.
 
-    For at least TURN seconds, as a run makes hundreds of evaluations; the first of several, which finds
-    the caches as another program left them, is left out.
+    A turn lasts at least TURN seconds, as a run makes hundreds of evaluations. The first of several is not
+    counted: it finds the caches as another program left them.
     """
     evaluate = PROGRAMS[program](size, threads)
     for _ in sys.stdin:
@@ -180,17 +184,17 @@ def work(program: str, size: int, threads: int | None) -> None:
 
 
 def peak_megabytes() -> float:
-    """Most memory this process has had resident."""
+    """Peak resident memory of this process."""
     try:
         with open("/proc/self/status") as file:
             line = next(line for line in file if line.startswith("VmHWM"))
             return int(line.split()[1]) / 1024
-    except (OSError, StopIteration):  # not Linux; what it counts may begin with the parent's
+    except (OSError, StopIteration):  # not Linux; the peak may include the parent's
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def in_turns(workers: dict[str, Worker], repeats: int) -> None:
-    """A turn of each after the other, again and again, after one to warm up."""
+    """One turn of each after the other, `repeats` times, after a warm-up turn."""
     for turn in range(repeats + 1):
         for worker in workers.values():
             worker.evaluate()
@@ -201,7 +205,7 @@ def in_turns(workers: dict[str, Worker], repeats: int) -> None:
 
 
 def ratios(theirs: Worker, ours: Worker) -> tuple[float, float, float]:
-    """Smallest, median and largest of time / time in each turn."""
+    """Minimum, median and maximum of the ratio of times in each turn."""
     found = sorted(their / our for their, our in zip(theirs.seconds, ours.seconds, strict=True))
     return found[0], statistics.median(found), found[-1]
 
@@ -209,7 +213,7 @@ def ratios(theirs: Worker, ours: Worker) -> tuple[float, float, float]:
 def compare(size: int, repeats: int, threads: int | None) -> tuple[str, list[tuple[Any, ...]]]:
     """A headline, and a row for each program that is installed.
 
-    Name, seconds, GFLOP/s of direct convolution, share of the sgemm peak, peak MB, and time / npstyle.
+    Name, seconds, GFLOP/s of direct convolution, fraction of the sgemm peak, peak MB, and time / npstyle.
     """
     torch = importlib.util.find_spec("torch") is not None
     workers = {
@@ -235,9 +239,9 @@ def show(headline: str, rows: list[tuple[Any, ...]]) -> None:
     print(headline)
     columns = f"{'seconds':>8}{'GFLOP/s':>9}{'of peak':>9}{'peak MB':>9}"
     print(f"{'':<22}{columns}   time / npstyle: min, median, max")
-    for name, seconds, rate, share, megabytes, low, middle, high in rows:
+    for name, seconds, rate, fraction, megabytes, low, middle, high in rows:
         print(
-            f"{name:<22}{seconds:>8.2f}{rate:>9.0f}{share:>9.0%}{megabytes:>9.0f}"
+            f"{name:<22}{seconds:>8.2f}{rate:>9.0f}{fraction:>9.0%}{megabytes:>9.0f}"
             f"{low:>16.2f}{middle:>9.2f}{high:>9.2f}"
         )
 

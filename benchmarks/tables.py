@@ -1,8 +1,8 @@
-"""All tables of docs/performance.md, measured here and now and printed in Markdown.
+"""Tables as in docs/performance.md, measured on this machine and printed in Markdown.
 
     python benchmarks/tables.py [--sizes 256,512,1024] [--per-pixel 256,512,1024,2048] [--repeats 5]
 
-Takes some minutes, and 5 GB of memory at 2048. PyTorch takes part where it is installed.
+Takes some minutes, and 5 GB of memory at 2048. PyTorch takes part if it is installed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from npstyle._runtime import threads as _threads
 
 
 def processor() -> str:
-    """Its name, as far as the system tells."""
+    """The processor's name, as far as the system knows it."""
     try:
         with open("/proc/cpuinfo") as file:
             return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
@@ -63,11 +63,11 @@ def by_layer(repeats: int) -> None:
 
 
 def in_ratio(title: str, workers: dict[str, Worker], levels: dict[str, float], repeats: int) -> None:
-    """Time of each worker, divided by its scale, beside the first, in turns."""
+    """Time of each worker, divided by its number of pixels, relative to the first, in turns."""
     in_turns(workers, repeats)
     first = next(iter(workers))
     print(f"### {title}\n")
-    print(f"| | seconds | peak MB | beside {first}: min, median, max |")
+    print(f"| | seconds | peak MB | relative to {first}: min, median, max |")
     print("|---|---|---|---|")
     for name, worker in workers.items():
         beside = [ratio * levels[first] / levels[name] for ratio in ratios(worker, workers[first])]

@@ -1,7 +1,8 @@
-"""What is written agrees with what is there: examples run, links lead somewhere, names exist, all is told."""
+"""The documents agree with the code: examples run, links lead somewhere, names exist, drawings are true."""
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import inspect
@@ -16,10 +17,23 @@ import pytest
 import npstyle
 
 ROOT = Path(__file__).parents[1]
+REGISTRY = "npstyle._registry"  # lies in weights/, see pyproject.toml
+
+
+def modules_of(package: Any) -> list[str]:
+    """A package and all modules inside of it; a package that can't be imported is an error."""
+
+    def fail(name: str) -> None:
+        raise ImportError(f"found no way to import {name}")
+
+    inside = pkgutil.walk_packages(package.__path__, f"{package.__name__}.", onerror=fail)
+    return [package.__name__, *(module.name for module in inside)]
+
+
 MODULES = sorted(
-    module.name
-    for module in pkgutil.walk_packages(npstyle.__path__, "npstyle.")
-    if not module.name.startswith("npstyle._registry") and not module.name.endswith("__main__")
+    name
+    for name in modules_of(npstyle)
+    if name.rpartition(".")[2] != "__main__" and not name.startswith(REGISTRY)
 )
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "weights" / "README.md"]
 PAGES += sorted((ROOT / "docs").glob("*.md"))
@@ -29,17 +43,45 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*")
     if path.suffix in (".py", ".pyx", ".pxd", ".h")
 )
-# Modules that a reader is to study: everything public in them is documented.
-STUDIED = ("layers", "losses", "images", "color", "regions", "gradcheck")
+# Modules and packages for readers and library users: everything public in them is documented.
+STUDIED = ("layers", "fused", "losses", "regions", "gradcheck", "images", "images.color")
 
 
 def name_of(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
+def test_every_source_file_is_a_module_whose_examples_run() -> None:
+    """No file, and no folder without an __init__.py, is left out silently."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for path in (ROOT / "npstyle").rglob("*.py")
+        if path.name != "__main__.py"
+    }
+    compiled = {name for name in MODULES if name.startswith("npstyle._kernels._")}
+    assert set(MODULES) - compiled == files
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+# Names whose docstrings have to have an example that runs.
+SHOWN = (
+    "npstyle.stylize",
+    "npstyle.VGG19",
+    "npstyle.Objective",
+    "npstyle.Settings",
+    "npstyle.load_weights",
+)
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_main_entry_points_have_examples(name: str) -> None:
+    thing = getattr(npstyle, name.removeprefix("npstyle."))
+    tests = doctest.DocTestFinder(recurse=False).find(thing, name)
+    assert sum(len(test.examples) for test in tests) > 0
 
 
 WITH_EXAMPLES = [page for page in PAGES if ">>> " in page.read_text(encoding="utf-8")]
@@ -53,7 +95,8 @@ def test_examples_in_the_docs(page: Path) -> None:
 
 
 def test_there_are_examples_in_the_docs() -> None:
-    assert {"docs/lbfgs.md", "docs/losses.md", "docs/numerics.md"} <= set(map(name_of, WITH_EXAMPLES))
+    pages = {f"docs/{name}.md" for name in ("lbfgs", "library", "losses", "numerics", "pooling-and-relu")}
+    assert pages <= set(map(name_of, WITH_EXAMPLES))
 
 
 @pytest.mark.parametrize("name", [name for name in npstyle.__all__ if name != "__version__"])
@@ -70,10 +113,12 @@ def is_documented(thing: Any) -> bool:
 
 
 def public_things(module: Any) -> Iterator[tuple[str, Any]]:
-    """Functions, classes and their methods that a module defines and doesn't hide."""
+    """Functions, classes and their methods that a module or package defines and doesn't hide."""
+    inside = f"{module.__name__}." if hasattr(module, "__path__") else None
     for name, thing in vars(module).items():
-        of_here = getattr(thing, "__module__", None) == module.__name__
-        if name.startswith("_") or not of_here:
+        home = str(getattr(thing, "__module__", None))
+        defined_here = home == module.__name__ or (inside is not None and home.startswith(inside))
+        if name.startswith("_") or not defined_here:
             continue
         if inspect.isfunction(thing):
             yield name, thing
@@ -158,11 +203,12 @@ def test_a_dead_link_is_seen(tmp_path: Path) -> None:
 
 
 def missing_files(text: str) -> list[str]:
-    """Names such as npstyle/layers.py, tests/test_layers.py or docs/losses.md that there is no file for."""
-    names = set(
-        re.findall(r"(?<![\w/.])(?:npstyle|tests|docs|benchmarks|examples)/[\w./-]*\.(?:py|pyx|h|md)\b", text)
-    )
-    return sorted(name for name in names if not (ROOT / name).is_file())
+    """Names such as npstyle/layers.py, docs/losses.md or npstyle/cli/ that are no file or folder."""
+    top = r"(?<![\w/.-])(?:npstyle|tests|docs|benchmarks|examples|tools|weights)/"
+    files = set(re.findall(top + r"[\w./-]*\.(?:py|pyx|pxd|h|md|json|sh|ipynb)\b", text))
+    folders = set(re.findall(top + r"(?:\w+/)*(?![\w.*-])", text))
+    missing = [name for name in files if not (ROOT / name).is_file()]
+    return sorted(missing + [name for name in folders if not (ROOT / name).is_dir()])
 
 
 def missing_names(text: str) -> list[str]:
@@ -198,6 +244,7 @@ def test_missing_names_are_seen() -> None:
     text = "npstyle.layers.Conv2D.forward npstyle.nothing npstyle/layers.py, npstyle.VGG19 (docs/nothing.md)."
     assert missing_names(text) == ["npstyle.nothing"]
     assert missing_files(text) == ["docs/nothing.md"]
+    assert missing_files("npstyle/nowhere/, npstyle/cli/") == ["npstyle/nowhere/"]
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=name_of)
@@ -224,3 +271,80 @@ def test_every_layer_and_loss_says_where_it_is_derived(module: str) -> None:
             assert not anchor or anchor in anchors((ROOT / page).read_text(encoding="utf-8")), (
                 f"{page}#{anchor}"
             )
+
+
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+# Left out of the drawing: what everything may import.
+NOT_DRAWN = {"errors", "_typing", "architecture", "_version", "__main__", "__init__"}
+
+
+def drawn_imports(text: str) -> dict[str, set[str]]:
+    """Arrows of the first mermaid drawing: `a --> b & c`."""
+    drawing = text.partition("```mermaid")[2].partition("```")[0]
+    arrows: dict[str, set[str]] = {}
+    for importer, imported in re.findall(r"^ *(\w+) --> (.+)$", drawing, flags=re.MULTILINE):
+        arrows.setdefault(importer, set()).update(imported.split(" & "))
+    return arrows
+
+
+def actual_imports() -> dict[str, set[str]]:
+    """Which modules and packages directly inside of npstyle import which others, wherever in a file."""
+    names = {path.stem for path in (ROOT / "npstyle").iterdir() if (path / "__init__.py").is_file()}
+    names |= {path.stem for path in (ROOT / "npstyle").glob("*.py")}
+    names -= NOT_DRAWN
+    imports: dict[str, set[str]] = {name: set() for name in names}
+    for path in (ROOT / "npstyle").rglob("*.py"):
+        importer = path.relative_to(ROOT / "npstyle").parts[0].removesuffix(".py")
+        if importer in names:
+            imports[importer] |= imported_by(path.read_text(encoding="utf-8")) & (names - {importer})
+    return imports
+
+
+def imported_by(source: str) -> set[str]:
+    """Modules and packages directly inside of npstyle that a file imports."""
+    full = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            full |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            full |= {alias.name for alias in node.names}
+    return {name.split(".")[1] for name in full if name.startswith("npstyle.")}
+
+
+def reachable(arrows: dict[str, set[str]], start: str) -> set[str]:
+    found: set[str] = set()
+    waiting = [start]
+    while waiting:
+        new = arrows.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def test_import_graph_is_drawn_as_it_is() -> None:
+    """Each arrow is an import, and each import is an arrow or follows from several."""
+    drawn, actual = drawn_imports(ARCHITECTURE.read_text(encoding="utf-8")), actual_imports()
+    arrows = {(name, other) for name in drawn for other in drawn[name]}
+    imports = {(name, other) for name in actual for other in actual[name]}
+    implied = {(name, other) for name in actual for other in reachable(drawn, name)}
+    assert arrows - imports == set()
+    assert imports - implied == set()
+
+
+def test_every_module_is_in_the_table_of_modules() -> None:
+    table = ARCHITECTURE.read_text(encoding="utf-8").partition("## Who imports whom")[0]
+    named = set(re.findall(r"`(\w+)/?`", table))
+    assert set(actual_imports()) | {"errors", "_typing", "architecture"} <= named
+
+
+def test_textbook_is_as_long_as_the_readme_says() -> None:
+    """Steps 1 to 5 of the reading order are an evening's reading."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    order = readme.partition("## Reading order")[2]
+    stated = re.search(r"about ([\d,]+) lines", order)
+    assert stated
+    steps = order[order.index("\n1. ") : order.index("\n6. ")]
+    files = {link for link in links(steps) if link.endswith((".md", ".py"))}
+    assert len(files) == 8
+    lines = sum(len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in files)
+    assert abs(lines - int(stated[1].replace(",", ""))) <= 100

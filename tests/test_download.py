@@ -22,6 +22,7 @@ import pytest
 from npstyle.errors import UserError
 from npstyle.weights import RandomFiltersWarning, load_weights
 from npstyle.weights import download as _download
+from npstyle.weights.registry import Entry, cache_folder, registry
 
 Page = Callable[[BaseHTTPRequestHandler], None]
 Register = Callable[..., None]
@@ -140,7 +141,9 @@ def left_in(cache: Path) -> list[str]:
 
 
 @every_algorithm
-def test_a_good_file_is_kept(algorithm: str, server: Server, register: Register, alone: Path) -> None:
+def test_download_is_verified_and_kept(
+    algorithm: str, server: Server, register: Register, alone: Path
+) -> None:
     register(server.address("/good"), algorithm=algorithm)
     assert _download.fetch_any() == (alone / NAME, [])
     assert left_in(alone) == [NAME]
@@ -148,14 +151,14 @@ def test_a_good_file_is_kept(algorithm: str, server: Server, register: Register,
     assert server.asked == ["/good"]
 
 
-def test_a_cache_in_the_home_folder_may_be_written_with_a_tilde(
+def test_npstyle_cache_variable_expands_tilde(
     server: Server, register: Register, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.setenv("NPSTYLE_CACHE", "~/kept")
     register(server.address("/good"))
-    assert _download.cache_folder() == tmp_path / "kept"
+    assert cache_folder() == tmp_path / "kept"
     assert _download.fetch_any() == (tmp_path / "kept" / NAME, [])
 
 
@@ -176,7 +179,7 @@ bad_pages = pytest.mark.parametrize(("page", "reason"), BAD_PAGES.values(), ids=
 
 @bad_pages
 @every_algorithm
-def test_a_bad_file_is_refused(
+def test_bad_download_is_refused(
     page: Page, reason: str, algorithm: str, server: Server, register: Register, alone: Path
 ) -> None:
     server.pages["/hash/refused/404"] = page
@@ -187,7 +190,7 @@ def test_a_bad_file_is_refused(
 
 
 @bad_pages
-def test_the_next_one_is_tried(
+def test_next_address_is_tried(
     page: Page, reason: str, server: Server, register: Register, alone: Path
 ) -> None:
     server.pages["/bad"] = page
@@ -199,7 +202,7 @@ def test_the_next_one_is_tried(
 
 
 @every_algorithm
-def test_a_damaged_file_in_the_cache_is_replaced(
+def test_damaged_cached_file_is_replaced(
     algorithm: str, server: Server, register: Register, alone: Path
 ) -> None:
     alone.mkdir()
@@ -210,7 +213,7 @@ def test_a_damaged_file_in_the_cache_is_replaced(
 
 
 @every_algorithm
-def test_a_good_file_in_the_cache_is_kept(
+def test_intact_cached_file_is_not_downloaded_again(
     algorithm: str, server: Server, register: Register, alone: Path
 ) -> None:
     alone.mkdir()
@@ -220,10 +223,10 @@ def test_a_good_file_in_the_cache_is_kept(
     assert server.asked == []
 
 
-def test_what_is_fetched_can_be_chosen(server: Server, register: Register, alone: Path) -> None:
+def test_fetch_any_of_given_entries(server: Server, register: Register, alone: Path) -> None:
     register(server.address("/good"))
-    (entry,) = _download.registry()
-    assert (entry.name, entry.whole, entry.megabytes) == (NAME, True, None)
+    (entry,) = registry()
+    assert (entry.name, entry.has_full_checksum, entry.megabytes) == (NAME, True, None)
     assert _download.fetch_any(entries=[]) == (None, [])
     assert _download.fetch_any(entries=[entry]) == (alone / NAME, [])
 
@@ -231,17 +234,17 @@ def test_what_is_fetched_can_be_chosen(server: Server, register: Register, alone
 @pytest.mark.parametrize(
     "checksum", ["sha256-prefix:0123456", "sha256-prefix:012345678", "md5-prefix:01234567", "sha256:01234567"]
 )
-def test_a_checksum_has_as_many_digits_as_it_says(checksum: str) -> None:
+def test_checksum_length_is_validated(checksum: str) -> None:
     with pytest.raises(ValueError, match=f"checksum '{checksum}'"):
-        _download.Entry("x", checksum, ())
+        Entry("x", checksum, ())
 
 
-def test_a_dead_server_is_passed_over(server: Server, dead: str, register: Register, alone: Path) -> None:
+def test_dead_server_is_skipped(server: Server, dead: str, register: Register, alone: Path) -> None:
     register(dead, server.address("/good"))
     assert _download.fetch_any() == (alone / NAME, [f"{dead} (connection refused)"])
 
 
-def test_a_silent_server_is_passed_over(server: Server, deaf: str, register: Register, alone: Path) -> None:
+def test_silent_server_is_skipped(server: Server, deaf: str, register: Register, alone: Path) -> None:
     server.pages["/stalls"] = stalls
     stalled = server.address("/stalls")
     register(deaf, stalled, server.address("/good"))
@@ -249,8 +252,8 @@ def test_a_silent_server_is_passed_over(server: Server, deaf: str, register: Reg
     assert left_in(alone) == [NAME]
 
 
-def test_patience_ends(deaf: str, register: Register, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(_download, "PATIENCE", 0.6)
+def test_fetch_any_gives_up_after_max_wait(deaf: str, register: Register, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(_download, "MAX_WAIT", 0.6)
     register(*(f"{deaf}/{index}" for index in range(9)))
     path, failures = _download.fetch_any()
     assert path is None
@@ -267,7 +270,7 @@ def clock(monkeypatch: Patch) -> SimpleNamespace:
     return clock
 
 
-def test_patience_is_fifteen_seconds(register: Register, clock: SimpleNamespace, monkeypatch: Patch) -> None:
+def test_max_wait_is_fifteen_seconds(register: Register, clock: SimpleNamespace, monkeypatch: Patch) -> None:
     def look_up(*_: object) -> None:
         clock.now += 5
         raise socket.gaierror(-3, "Temporary failure in name resolution")
@@ -279,7 +282,7 @@ def test_patience_is_fifteen_seconds(register: Register, clock: SimpleNamespace,
     assert _download.fetch_any() == (None, [*unknown, "gave up after 15 s"])
 
 
-def test_patience_is_not_used_up_where_something_arrives(
+def test_max_wait_does_not_count_downloads(
     server: Server, register: Register, clock: SimpleNamespace, alone: Path
 ) -> None:
     def slow(handler: BaseHTTPRequestHandler) -> None:
@@ -291,19 +294,19 @@ def test_patience_is_not_used_up_where_something_arrives(
     assert _download.fetch_any()[0] == alone / NAME
 
 
-def test_a_name_that_does_not_exist(server: Server, register: Register, alone: Path) -> None:
+def test_unknown_host_is_skipped(server: Server, register: Register, alone: Path) -> None:
     register("http://npstyle.invalid/x", server.address("/good"))
     path, (failure,) = _download.fetch_any()
     assert path == alone / NAME
-    reasons = r"no network, or the name is unknown|no answer on the name npstyle.invalid within 5 s"
+    reasons = r"no network, or the name is unknown|the name npstyle.invalid was not resolved within 5 s"
     assert re.fullmatch(rf"http://npstyle\.invalid/x \(({reasons})\)", failure)
 
 
-def test_a_look_up_that_hangs_is_cut_short(register: Register, server: Server, monkeypatch: Patch) -> None:
+def test_hanging_name_lookup_times_out(register: Register, server: Server, monkeypatch: Patch) -> None:
     monkeypatch.setattr(_download, "TIMEOUT", 0.6)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: server.closing.wait(10))
     register("http://slow.example/x")
-    expected = "http://slow.example/x (no answer on the name slow.example within 1 s)"
+    expected = "http://slow.example/x (the name slow.example was not resolved within 1 s)"
     assert _download.fetch_any() == (None, [expected])
     assert server.asked == []
 
@@ -317,7 +320,7 @@ def test_a_look_up_that_hangs_is_cut_short(register: Register, server: Server, m
         ("x", "no network, or the name is unknown"),
     ],
 )
-def test_an_impossible_address_is_passed_over(
+def test_invalid_address_is_skipped(
     address: str, reason: str, server: Server, register: Register, alone: Path
 ) -> None:
     register(address, server.address("/good"))
@@ -327,7 +330,7 @@ def test_an_impossible_address_is_passed_over(
     assert reason in failure
 
 
-def test_a_cache_that_cannot_be_written_is_told(server: Server, register: Register, alone: Path) -> None:
+def test_unwritable_cache_is_reported(server: Server, register: Register, alone: Path) -> None:
     alone.write_text("a file in the place of the folder")
     register(server.address("/good"))
     path, (failure,) = _download.fetch_any()
@@ -351,7 +354,7 @@ def test_downloads_are_silent(server: Server, register: Register, caplog: Log, c
     assert logger.level == level != logging.WARNING
 
 
-def test_a_bar_is_shown_if_wanted(server: Server, register: Register, capfd: Output) -> None:
+def test_progress_bar_is_shown_if_asked(server: Server, register: Register, capfd: Output) -> None:
     register(server.address("/good"))
     assert _download.fetch_any(progress=True)[1] == []
     output, errors = capfd.readouterr()
@@ -373,7 +376,7 @@ BAD_REGISTRIES = {
 
 
 @pytest.mark.parametrize(("text", "found"), BAD_REGISTRIES.values(), ids=BAD_REGISTRIES.keys())
-def test_a_bad_registry_is_named_in_one_line(text: str | None, found: str, alone: Path) -> None:
+def test_invalid_registry_is_reported(text: str | None, found: str, alone: Path) -> None:
     path = alone.parent / "registry.json"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(UserError) as caught:
@@ -395,7 +398,7 @@ def npz() -> bytes:
 
 
 @pytest.mark.parametrize("source", ["auto", "imagenet"])
-def test_filters_are_downloaded_once(source: str, server: Server, register: Register, alone: Path) -> None:
+def test_weights_are_downloaded_once(source: str, server: Server, register: Register, alone: Path) -> None:
     server.pages["/npz"] = sends(npz())
     register(server.address("/npz"), content=npz())
     for _ in range(2):
@@ -405,14 +408,16 @@ def test_filters_are_downloaded_once(source: str, server: Server, register: Regi
     assert server.asked == ["/npz"]
 
 
-def test_what_was_tried_is_told(server: Server, dead: str, register: Register, alone: Path) -> None:
+def test_warning_and_error_list_what_was_tried(
+    server: Server, dead: str, register: Register, alone: Path
+) -> None:
     gone = server.address("/gone")
     register(gone, dead)
     tried = [f"{alone} (no registered file)", f"{gone} (HTTP 404)", f"{dead} (connection refused)"]
     with pytest.warns(RandomFiltersWarning) as caught:
         assert load_weights("auto", deepest="conv1_1").random
     text = str(caught[0].message)
-    assert ";\n       ".join(tried) + f".\nFor the real ones: fetch {NAME} on a machine with" in text
+    assert ";\n       ".join(tried) + f".\nFor the ImageNet filters: fetch {NAME} on a machine with" in text
     with pytest.raises(UserError) as error:
         load_weights("imagenet")
     assert "; ".join(tried) + f"; expected a file or a network; fetch {NAME} on a" in str(error.value)

@@ -240,9 +240,7 @@ def test_what_is_wrong_is_said_in_a_line() -> None:
     said = check.verdict("convolution.patches", SimpleNamespace(patches=broken))
     assert said.startswith("wrong: IndexError: ")
     assert f"(test_exercises.py, line {inspect.getsourcelines(broken)[1] + 1})" in said
-    assert (
-        check.verdict("convolution.patches", SimpleNamespace()) == "wrong: there is no function of that name"
-    )
+    assert check.verdict("convolution.patches", SimpleNamespace()) == "wrong: no function of that name"
     assert check.verdict(
         "losses.style_derivative", SimpleNamespace(style_derivative=lambda F, A: -F)
     ).startswith("wrong: backward says")

@@ -97,7 +97,7 @@ def test_every_figure_is_made(name: str, here: Path, filters: Path, capsys: Capt
 def test_inspect_fills_a_folder(here: Path, filters: Path, capsys: Capture) -> None:
     given = words("photo.png painting.png --layer conv1_1,conv2_1 -o seen --channels 4", filters)
     assert main_inspect(given) == 0
-    names = study.names_of_pictures(["conv1_1", "conv2_1"])
+    names = study.picture_names(["conv1_1", "conv2_1"])
     assert sorted(path.name for path in (here / "seen").iterdir()) == sorted(f"{n}.png" for n in names)
     out, err = capsys.readouterr()
     photo, painting = images.read("photo.png"), images.read("painting.png")

@@ -18,6 +18,7 @@ from npstyle.errors import UserError
 from npstyle.initialize import mean_activations, normalize_network
 from npstyle.weights import ConvWeights, Weights, random_weights, read_weights, write_weights
 from npstyle.weights import download as _download
+from npstyle.weights import registry as _registry
 
 Patch = pytest.MonkeyPatch
 Output = pytest.CaptureFixture[str]
@@ -117,7 +118,7 @@ def test_list_tells_where_files_are_and_in_what_state(
     project = tmp_path / "project"
     for folder in (project, alone):
         folder.mkdir()
-    monkeypatch.setattr(_download, "project_folder", lambda: project)
+    monkeypatch.setattr(_registry, "project_folder", lambda: project)
     good = b"good" * 500_000
     register(("one.h5", good, 80), ("two.h5", b"2", 575), ("three.h5", b"3", None))
     (project / "one.h5").write_bytes(good)

@@ -2,10 +2,10 @@
 
     python docs/exercises/check.py                           # the files beside this one
     python docs/exercises/check.py convolution losses.style_derivative
-    python docs/exercises/check.py --answers FOLDER          # files of the same names somewhere else
+    python docs/exercises/check.py --answers FOLDER          # files of the same names in another folder
 
-Nothing is compared with a stored answer: a layer is held against npstyle's, a backward pass against the
-forward pass, a direction against SciPy's. Exit status: 0 all are right, 1 some are wrong or not there yet,
+Nothing is compared with a stored answer: a layer is compared with npstyle's, a backward pass with the
+forward pass, a direction with SciPy's. Exit status: 0 all are right, 1 some are wrong or not done yet,
 2 wrong usage.
 """
 
@@ -33,28 +33,28 @@ HERE = Path(__file__).parent
 RIGHT, NOT_YET = "right", "not yet"
 
 
-class WrongAnswer(Exception):  # noqa: N818 - it is no error of this program
-    """What is wrong with an answer, in a line."""
+class WrongAnswer(Exception):  # noqa: N818 - not an error of this program
+    """What is wrong with an answer, in one line."""
 
 
 CHECKS: dict[str, Callable[[Answers], None]] = {}
 
 
 def exercise(check: Callable[[Answers], None]) -> Callable[[Answers], None]:
-    """The check `convolution__patches` is that of the function `patches` in convolution.py."""
+    """Register a check: `convolution__patches` checks the function `patches` in convolution.py."""
     CHECKS[check.__name__.replace("__", ".")] = check
     return check
 
 
 def normal(*shape: int, seed: int = 0) -> Array:
-    """Random numbers that nobody can write to."""
+    """Standard normal numbers in a read-only array."""
     x = np.random.default_rng(seed).standard_normal(shape)
     x.flags.writeable = False
     return x
 
 
 def the_same(found: Any, expected: Any, tolerance: float = 1e-10) -> None:
-    """Refuse another shape, and numbers that differ by more than a share of the largest."""
+    """Refuse another shape, and elements that differ by more than a fraction of the largest."""
     found, expected = np.asarray(found), np.asarray(expected)
     if found.shape != expected.shape:
         raise WrongAnswer(f"found shape {found.shape}; expected {expected.shape}")
@@ -76,7 +76,7 @@ def passes(compared: gradcheck.Compared, by: str) -> None:
 
 
 def holds(condition: bool, otherwise: str) -> None:
-    """Refuse what is not so."""
+    """Refuse an answer unless the condition holds."""
     if not condition:
         raise WrongAnswer(otherwise)
 
@@ -104,7 +104,7 @@ def convolution__patches(answers: Answers) -> None:
 
 @exercise
 def convolution__back_from_patches(answers: Answers) -> None:
-    """A convolution with a unit vector for a kernel is one column of im2col; its backward pass, of col2im."""
+    """A convolution with a unit vector as kernel is a column of im2col, its backward pass one of col2im."""
     dP = normal(35, 18)
     expected = np.zeros((5, 7, 2))
     for column in range(18):
@@ -271,7 +271,7 @@ def losses__normalize(answers: Answers) -> None:
 
 
 def rosenbrock(x: Array) -> tuple[float, Array]:
-    """A long, bent valley; the lowest place is at (1, ..., 1)."""
+    """A long, curved valley; the minimum is at (1, ..., 1)."""
     from scipy.optimize import rosen, rosen_der
 
     return float(rosen(x)), rosen_der(x)
@@ -279,7 +279,7 @@ def rosenbrock(x: Array) -> tuple[float, Array]:
 
 @exercise
 def lbfgs__direction(answers: Answers) -> None:
-    """Without pairs, the secant equation, and the way that SciPy really goes."""
+    """Without pairs, the secant equation, and the steps that SciPy really takes."""
     from scipy.optimize import minimize
 
     g = normal(8)
@@ -310,7 +310,7 @@ def lbfgs__direction(answers: Answers) -> None:
 
 @exercise
 def lbfgs__wolfe(answers: Answers) -> None:
-    """Along f(t) = (t - 1)^2 from t = 0, and along lines that only rise or fall."""
+    """Along f(t) = (t - 1)^2 from t = 0, and along functions that only rise or fall."""
     for t, expected in (
         (0.01, (True, False)),
         (0.2, (True, True)),
@@ -393,7 +393,7 @@ def numerics__gram_difference(answers: Answers) -> None:
 
 
 def load(path: Path) -> ModuleType:
-    """A Python file as a module of its own."""
+    """Import a Python file as a module."""
     spec = importlib.util.spec_from_file_location(f"answers_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
@@ -405,7 +405,7 @@ def load(path: Path) -> ModuleType:
 def verdict(name: str, answers: Answers) -> str:
     """RIGHT, NOT_YET, or what is wrong."""
     if not hasattr(answers, name.split(".")[1]):
-        return "wrong: there is no function of that name"
+        return "wrong: no function of that name"
     try:
         CHECKS[name](answers)
     except NotImplementedError:

@@ -12,7 +12,7 @@ Array = NDArray[np.floating[Any]]
 
 
 def direction(g: Array, steps: Sequence[Array], changes: Sequence[Array]) -> Array:
-    """-H g by the two loops. Pairs s, y are `steps` and `changes`, oldest first; without any, -g."""
+    """-H g by the two loops. Pairs s, y are `steps` and `changes`, oldest first; without any pair, -g."""
     raise NotImplementedError
 
 
@@ -29,11 +29,10 @@ def wolfe(
 def minimize(
     function: Callable[[Array], tuple[float, Array]], x: Array, iterations: int, history: int = 10
 ) -> Array:
-    """L-BFGS from x on, the function gives value and gradient; at most `iterations` steps.
+    """L-BFGS starting at x; the function returns value and gradient; at most `iterations` steps.
 
-    Along each direction find a step that is good for `wolfe`: begin with t = 1 (the first time 1/|g|); where
-    it decreases too little, the right one lies below; where it is too short, above. Double until both
-    sides are known, then halve the distance. Stop where the slope is not below zero, or 50 trials did not
-    help.
+    Along each direction find a step that satisfies `wolfe`: begin with t = 1 (the first time 1/|g|). If the
+    value decreases too little, the step must be shorter; if the slope is still too steep, longer. Double t
+    until it is bracketed, then bisect. Stop if the slope is not below zero, or after 50 trials.
     """
     raise NotImplementedError

@@ -11,7 +11,7 @@ Array = NDArray[np.floating[Any]]
 
 
 def kinks(x: Array, d: Array, step: float) -> int:
-    """How many elements are above zero at one of x - step d and x + step d, and not at the other.
+    """How many elements are above zero at one of x - step d and x + step d, but not at the other.
 
     If there are none, a central difference through a ReLU can be trusted.
     """
@@ -19,7 +19,7 @@ def kinks(x: Array, d: Array, step: float) -> int:
 
 
 def leaky_relu_backward(dy: Array, x: Array, slope: float) -> Array:
-    """dx for y = x where x > 0, and slope x elsewhere."""
+    """dx for y = x where x > 0, and slope * x elsewhere."""
     raise NotImplementedError
 
 
@@ -29,7 +29,7 @@ def average_pool_backward(dy: Array, H: int, W: int) -> Array:
 
 
 def square_pool_backward(dy: Array, x: Array) -> Array:
-    """dx (H, W, C) for y[h, w] = root of the mean of x^2 over a cell, between average and maximum; H, W even.
+    """dx (H, W, C) for y[h, w] = root mean square of x over a cell, between average and maximum; H, W even.
 
     Derive it first. Where a whole cell is zero there is a kink: take 0.
     """
@@ -37,5 +37,5 @@ def square_pool_backward(dy: Array, x: Array) -> Array:
 
 
 def fair_max_pool_backward(dy: Array, x: Array) -> Array:
-    """dx (H, W, C) for maximum pooling that divides dy evenly among the equals of a cell; H, W even."""
+    """dx (H, W, C) for maximum pooling that splits dy evenly among the largest of a cell; H, W even."""
     raise NotImplementedError

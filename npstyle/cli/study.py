@@ -143,11 +143,10 @@ def main_figure(argv: list[str]) -> int:
         _check_size(picture, options.size, layers, f"picture: {path}")
     H, W, _ = study.blank_figure(rows, pictures[0]).shape
     images.check_dimensions(output, W, H)
-    filters = study.ready(weights, pictures, layers)
     style = pictures[1] if len(pictures) > 1 else None
     with _Bar(options, options.iterations * len(panels), len(panels)) as bar:
         drawn = study.draw(
-            rows, pictures[0], style, filters, seed=options.seed, threads=options.threads, callback=bar.panel
+            rows, pictures[0], style, weights, seed=options.seed, threads=options.threads, callback=bar.panel
         )
     images.write(output, drawn.image, options.overwrite)
     for line in drawn.diverged:
@@ -178,7 +177,7 @@ def main_inspect(argv: list[str]) -> int:
     _add_common(parser, size=256)
     options = parser.parse_args(argv)
     from npstyle import images
-    from npstyle.study import inspect, names_of_pictures, ready
+    from npstyle.study import initialize_once, inspect, picture_names
     from npstyle.vgg import filters_of
 
     with _warnings_as_lines():
@@ -195,9 +194,9 @@ def main_inspect(argv: list[str]) -> int:
             _check_size(one, options.size, wanted, f"picture: {path}")
     H, W, _ = picture.shape
     folder = options.output or Path(f"{options.picture.stem}-inspected")
-    names = names_of_pictures(held)
+    names = picture_names(held)
     _check_folder(folder, names, options.overwrite)
-    filters = ready(weights, [picture, *([] if style is None else [style])], wanted)
+    filters = initialize_once(weights, [picture, *([] if style is None else [style])], wanted)
     seen = inspect(
         picture,
         style,

@@ -439,10 +439,10 @@ def go_on(path: Path) -> bool:
 
 def read_registry(path: Path) -> bool:
     from npstyle import weights
-    from npstyle.weights import download as _download
+    from npstyle.weights.registry import registry
 
     os.environ["NPSTYLE_REGISTRY"] = str(path)
-    return _tried(_download.registry) & _tried(weights.find)
+    return _tried(registry) & _tried(weights.find_weights)
 
 
 def run_command(path: Path) -> bool:
