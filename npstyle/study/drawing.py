@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -86,7 +86,7 @@ def draw(
     runs = [(panel, panel.settings) for panel in panels if panel.settings is not None]
     inputs = _Inputs(content, style)
     if any(_needs_style(panel) for panel in panels):
-        inputs.picture("style")
+        inputs.require_style()
     layers = {layer for _, settings in runs for layer in settings.layers}
     weights = initialize_once(weights, inputs.pictures, layers, threads)
     painted: list[Picture] = []
@@ -148,12 +148,13 @@ class _Inputs:
         self.style = style
         self.pictures = [content] if style is None else [content, style]
 
-    def picture(self, name: str) -> AnyArray:
-        if name == "content":
-            return self.content
+    def require_style(self) -> AnyArray:
         if self.style is None:
             raise UserError("style", "none", "a style picture for this figure", "give one")
         return self.style
+
+    def picture(self, name: Literal["content", "style"]) -> AnyArray:
+        return self.content if name == "content" else self.require_style()
 
 
 def _needs_style(panel: Panel) -> bool:
@@ -174,7 +175,7 @@ def _paint(
     if not settings.effective_content_weights:
         H, W, _ = content.shape
         return synthesize(content, H, W, settings, weights=weights, **options)
-    styles = [inputs.picture("style")] if settings.effective_style_weights else []
+    styles = [inputs.require_style()] if settings.effective_style_weights else []
     init = None if panel.picture is None else inputs.picture(panel.picture)
     size = max(content.shape)
     return stylize(content, styles, settings=settings, weights=weights, size=size, init=init, **options)
