@@ -1,4 +1,4 @@
-"""Bad input: mutated at random, in short; and, made by hand, headers that promise more than there is."""
+"""A short fuzzing run, and files made by hand whose headers state more than is in the file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from npstyle.run import checkpoint
 from npstyle.weights import random_weights, read_weights
 
 FUZZ = Path(__file__).parent / "fuzz" / "fuzz.py"
-LITTLE = 32 << 20  # bytes
+MAX_MEMORY = 32 << 20  # bytes that refusing a file may allocate
 
 ONE = random_weights(0, "conv1_1")["conv1_1"]
 F4 = "'<f4'"
@@ -48,7 +49,7 @@ def test_mutated_input_gives_results_or_one_line_errors() -> None:
 
 
 def refusal(read: Callable[[Path], object], path: Path) -> str:
-    """What reading the file ends with, without having taken memory for what it promises."""
+    """The message of the UserError that reading raises, with little memory allocated."""
     tracemalloc.start()
     try:
         with pytest.raises(UserError) as caught:
@@ -56,7 +57,7 @@ def refusal(read: Callable[[Path], object], path: Path) -> str:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < LITTLE
+    assert peak < MAX_MEMORY
     line = str(caught.value)
     assert line.splitlines() == [line]
     return line
@@ -143,11 +144,11 @@ def test_npz_with_other_compression_is_refused(method: int, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "said", [npy("()", "'<U999'", bytes(4 * 999)), npy("(2,)", "'<U1'", bytes(8)), npy("()", data=bytes(4))]
+    "member", [npy("()", "'<U999'", bytes(4 * 999)), npy("(2,)", "'<U1'", bytes(8)), npy("()", data=bytes(4))]
 )
-def test_npz_preprocessing_must_be_short_string(said: bytes, tmp_path: Path) -> None:
+def test_npz_preprocessing_must_be_short_string(member: bytes, tmp_path: Path) -> None:
     members = {"conv1_1/kernel.npy": npy(KERNEL, data=ONE.kernel.tobytes()), "conv1_1/bias.npy": BIAS}
-    zipped(tmp_path / "x", {**members, "preprocessing.npy": said})
+    zipped(tmp_path / "x", {**members, "preprocessing.npy": member})
     assert "a preprocessing that is not a short string" in refusal(read_weights, tmp_path / "x")
 
 
@@ -384,5 +385,10 @@ def test_postscript_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_damaged_exif_raises_no_warning(tmp_path: Path) -> None:
     exif = b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHII", 270, 2, 50, 9999)
     Image.new("RGB", (8, 8), "red").save(tmp_path / "x.png", exif=exif)
-    assert images.read(tmp_path / "x.png").shape == (8, 8, 3)
-    assert images.describe(tmp_path / "x.png").text == {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        picture = images.read(tmp_path / "x.png")
+        text = images.describe(tmp_path / "x.png").text
+    assert [str(warning.message) for warning in caught] == []
+    np.testing.assert_array_equal(picture, np.full((8, 8, 3), (255, 0, 0), np.uint8))
+    assert text == {}
