@@ -64,7 +64,7 @@ def refusal(read: Callable[[Path], object], path: Path) -> str:
 
 
 def npy(shape: str, kind: str = F4, data: bytes = b"", version: int = 1) -> bytes:
-    """A NumPy file with whatever header."""
+    """A NumPy file with any header."""
     text = f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
     return (
         b"\x93NUMPY"
@@ -89,10 +89,10 @@ MEMBERS: dict[str, tuple[bytes, str]] = {
         npy("(4611686018427387904, 4611686018427387904)"),
         "does not hold what it says",
     ),
-    "as many as wanted, but not there": (npy(KERNEL), "does not hold what it says"),
+    "no data": (npy(KERNEL), "does not hold what it says"),
     "one number too many": (npy(KERNEL, data=ONE.kernel.tobytes() + bytes(4)), "does not hold what it says"),
     "a long text": (npy("()", "'<U99999999'"), "does not hold what it says"),
-    "no numbers of a large size": (npy("(0, 1000000000000)"), r"conv1_1 with kernel \(0, 1000000000000\)"),
+    "no elements, but a large size": (npy("(0, 1000000000000)"), r"conv1_1 with kernel \(0, 1000000000000\)"),
     "a negative size": (npy("(-3, -3, 3, 64)", data=ONE.kernel.tobytes()), "does not hold what it says"),
     "a deep header": (npy("-" * 9000 + "1"), "a header|Cannot parse|no header"),
     "a long header": (npy(" " * 99_999 + "(1,)", version=2), "header"),
@@ -167,7 +167,7 @@ def test_fortran_order_and_python_2_headers_are_read(tmp_path: Path) -> None:
 
 
 def state(path: Path, **members: bytes) -> None:
-    """A checkpoint with whatever in it."""
+    """A checkpoint with any members."""
     checkpoint.write(path, checkpoint.Checkpoint({}, 1, 1, {}))
     with zipfile.ZipFile(path, "a") as archive:
         for name, data in members.items():
@@ -286,7 +286,7 @@ MATS: dict[str, bytes] = {
     "billions of letters": variable(CHARACTERS, (2**31 - 1, 2), element(16, b""), b"layers"),
     "negative dimensions": variable(CELL, (-1, -5), b"", b"layers"),
     "a deep one": variable(CELL, (1, 1), nested(2000), b"layers"),
-    "gigabytes of numbers": variable(SINGLE, (1, 1), struct.pack("<II", 7, 0xFFFFFFF0), b"layers"),
+    "gigabytes of values": variable(SINGLE, (1, 1), struct.pack("<II", 7, 0xFFFFFFF0), b"layers"),
     "gigabytes of a name": variable(CELL, (1, 1), b"", b"")[:-8] + struct.pack("<II", 1, 0xFFFFFFF0),
     "no dimensions": element(14, element(6, bytes(8)) + element(5, b"") + element(1, b"layers")),
     "names without a length": variable(STRUCT, (1, 1), element(5, bytes(4)) + element(1, b"a"), b"layers"),

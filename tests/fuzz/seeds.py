@@ -98,7 +98,7 @@ def weights(folder: Path) -> Iterator[bytes]:
     for name in ("x.npz", "x.h5"):
         good = Weights(random_weights(1, "conv1_1"), "", preprocessing="torchvision")
         yield write_weights(folder / name, good, overwrite=True).read_bytes()
-    contents = torch.Contents().put(one)
+    contents = torch.Contents().add_layers(one)
     for protocol in (2, 4):
         torch.zipped(path, contents, protocol=protocol)
         yield path.read_bytes()
