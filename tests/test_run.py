@@ -17,12 +17,14 @@ from PIL import Image
 import npstyle.images
 import npstyle.images.color
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
+from npstyle._typing import Color, Optimizer
 from npstyle.run import levels, prepare, starting_picture
+from npstyle.weights import Weights
 
 Array = NDArray[Any]
 
 # Not calibrated to the pictures of each run.
-FIXED = dict(load_weights("random", deepest="conv2_2"))
+FIXED = Weights(load_weights("random", deepest="conv2_2"), "not initialized")
 SHALLOW = Settings(content_layers=("conv2_2",), style_layers=("conv1_1", "conv2_1"))
 
 
@@ -338,7 +340,7 @@ def test_paths_and_images_and_arrays_are_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 @pytest.mark.parametrize("color", ["style", "luminance"])
-def test_what_is_kept_stays(optimizer: str, color: str) -> None:
+def test_what_is_kept_stays(optimizer: Optimizer, color: Color) -> None:
     keep = np.zeros((32, 48))
     keep[:, 24:] = 1
     result = run(keep=keep, settings=replace(SHALLOW, optimizer=optimizer, color=color))

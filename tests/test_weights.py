@@ -183,10 +183,11 @@ def test_random_weights_have_documented_variance(name: str) -> None:
 def test_random_weights_refuse_bad_seed(seed: Any) -> None:
     with pytest.raises(UserError) as caught:
         random_weights(seed, "conv1_1")
-    assert str(caught.value) == f"seed: found {seed!r}; expected a whole number from 0; give one such as 0"
+    assert str(caught.value) == f"seed: found {seed!r}; expected an integer from 0; give one such as 0"
 
 
 ONE = filters("conv1_1")["conv1_1"]
+SMALL = Weights({"conv1_1": ONE}, "here", preprocessing="caffe")
 WRONG_SHAPES = [((5, 5, 3, 64), (64,)), ((64, 3, 3, 3), (64,)), ((3, 3, 3, 64), (65,)), ((3, 3, 64), (64,))]
 NO_FILTERS = "no filters of VGG19; expected at least conv1_1 (block1_conv1); take a file named in weights/"
 FORMATS = (
@@ -407,6 +408,16 @@ def test_preprocessing_argument_is_validated(file: Path, alone: Path) -> None:
     assert load_weights("auto", preprocessing="torchvision").preprocessing == "torchvision"
 
 
+def test_weights_require_or_inherit_preprocessing() -> None:
+    with pytest.raises(UserError, match=r"^preprocessing: found None; expected 'caffe' or 'torchvision'"):
+        Weights({"conv1_1": ONE}, "here")
+    original = Weights({"conv1_1": ONE}, "here", preprocessing="torchvision")
+    assert Weights(original, "copy").preprocessing == "torchvision"
+    assert Weights(original, "copy", preprocessing="caffe").preprocessing == "caffe"
+    with pytest.raises(UserError, match=r"^preprocessing: found None"):
+        Weights(dict(original), "copy")
+
+
 def test_preprocessing_argument_applies_to_npstyle_weights_variable(file: Path, monkeypatch: Patch) -> None:
     monkeypatch.setenv("NPSTYLE_WEIGHTS", str(file))
     assert load_weights("auto", preprocessing="torchvision").preprocessing == "torchvision"
@@ -438,7 +449,7 @@ def text(name: Any) -> str:
 
 
 def test_written_h5_has_names_keras_expects(tmp_path: Path) -> None:
-    write_weights(tmp_path / "x.h5", Weights(filters("conv2_1"), "here"))
+    write_weights(tmp_path / "x.h5", Weights(filters("conv2_1"), "here", preprocessing="caffe"))
     with h5py.File(tmp_path / "x.h5") as file:
         layers = [text(name) for name in file.attrs["layer_names"]]
         assert layers == ["block1_conv1", "block1_conv2", "block1_pool", "block2_conv1"]
@@ -478,7 +489,7 @@ def refusal(path: Path, overwrite: bool = False) -> str:
     with pytest.raises(UserError) as caught:
         check_target(path, overwrite)
     with pytest.raises(UserError) as again:
-        write_weights(path, Weights({"conv1_1": ONE}, "here"), overwrite)
+        write_weights(path, SMALL, overwrite)
     assert str(again.value) == str(caught.value)
     assert (sorted(path.parent.iterdir()) if path.parent.is_dir() else None) == before
     return str(caught.value)
@@ -490,7 +501,7 @@ def test_write_weights_overwrites_only_if_asked(tmp_path: Path) -> None:
     expected = "found a file of that name; expected a new name; choose another or add --overwrite"
     assert refusal(path) == f"output: {path}: {expected}"
     assert path.read_bytes() == b"mine"
-    write_weights(path, Weights({"conv1_1": ONE}, "here"), overwrite=True)
+    write_weights(path, SMALL, overwrite=True)
     np.testing.assert_array_equal(read_weights(path)["conv1_1"].kernel, ONE.kernel)
 
 
@@ -503,7 +514,7 @@ def test_write_weights_keeps_file_created_meanwhile(tmp_path: Path, monkeypatch:
 
     monkeypatch.setitem(FILE_WRITERS, ".npz", slow)
     with pytest.raises(UserError, match="found a file of that name"):
-        write_weights(path, Weights({"conv1_1": ONE}, "here"))
+        write_weights(path, SMALL)
     assert path.read_bytes() == b"mine"
     assert [each.name for each in tmp_path.iterdir()] == ["x.npz"]
 
@@ -521,7 +532,7 @@ def test_write_weights_keeps_old_file_on_full_disk(
 
     monkeypatch.setitem(FILE_WRITERS, ".h5", fails)
     with pytest.raises(UserError, match=r"found (No space left on device|no room) on writing; "):
-        write_weights(path, Weights({"conv1_1": ONE}, "here"), overwrite=True)
+        write_weights(path, SMALL, overwrite=True)
     assert path.read_bytes() == b"mine"
     assert [each.name for each in tmp_path.iterdir()] == ["x.h5"]
 
@@ -549,6 +560,6 @@ def test_write_weights_follows_symbolic_link(tmp_path: Path) -> None:
         link.symlink_to(tmp_path / "folder" / "y.npz")
     except OSError:
         pytest.skip("no symbolic links here")
-    write_weights(link, Weights({"conv1_1": ONE}, "here"), overwrite=True)
+    write_weights(link, SMALL, overwrite=True)
     assert link.is_symlink()
     assert (tmp_path / "folder" / "y.npz").is_file()

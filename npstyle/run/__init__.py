@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import images
+from npstyle._typing import Convolution
 from npstyle.architecture import convolutions_up_to, deepest
 from npstyle.errors import UserError, check_integer
 from npstyle.images.color import gray, match_color_statistics, match_luma_statistics, transfer_luma
@@ -117,7 +118,7 @@ def stylize(
     content_masks: Sequence[Source] = (),
     style_masks: Sequence[Source] = (),
     keep: Source | None = None,
-    convolution: str = "auto",
+    convolution: Convolution = "auto",
     threads: int | None = None,
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -196,7 +197,7 @@ def stylize(
     settings, filters = prepare(settings, weights, fitting, seed, threads)
     if iterations is not None:
         settings = replace(settings, iterations=iterations)
-    network = VGG19(filters, settings.pooling, convolution, threads, settings.padding)
+    network = VGG19.for_settings(filters, settings, convolution, threads)
     keeper = None
     if checkpoint is not None:
         options = {"size": size, "seed": seed, "style_scale": style_scale, "blend": blend}

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import images
+from npstyle.architecture import MIN_SIZE, check_size
 from npstyle.errors import UserError, check_integer, check_nonnegative
 from npstyle.optimize import most_pixels
 from npstyle.regions import as_mask, style_targets
 from npstyle.settings import Settings
-from npstyle.vgg import MIN_SIZE, check_size
 
 Array = NDArray[Any]
 Source = ArrayLike | str | os.PathLike[str]

@@ -15,6 +15,7 @@ from pathlib import Path
 from npstyle import _kernels
 from npstyle._runtime.cgroups import control_groups, text
 from npstyle._runtime.threads import resolve
+from npstyle._typing import Convolution
 from npstyle.architecture import (
     CONVOLUTIONS,
     LAYERS,
@@ -24,9 +25,9 @@ from npstyle.architecture import (
     deepest,
     log2_stride,
 )
+from npstyle.fused import method_of
 from npstyle.optimize import bytes_per_pixel
 from npstyle.settings import Settings
-from npstyle.vgg import method_of
 
 Size = tuple[int, int]  # height, width
 
@@ -40,7 +41,7 @@ def run_memory(
     content: Size,
     styles: Iterable[Size],
     settings: Settings,
-    convolution: str,
+    convolution: Convolution,
     threads: int | None,
     masks: bool = False,
 ) -> float:
@@ -65,7 +66,7 @@ def _largest_response(H: int, W: int, layers: Iterable[str]) -> float:
 
 
 def evaluation_memory(
-    H: int, W: int, layers: Iterable[str], convolution: str, threads: int, backward: bool = True
+    H: int, W: int, layers: Iterable[str], convolution: Convolution, threads: int, backward: bool = True
 ) -> float:
     """Bytes of one loss and its gradient, or of the responses only, as far as targets need them."""
     wanted = set(layers)

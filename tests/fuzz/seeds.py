@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from npstyle._typing import Optimizer
+
 Seeds = dict[str, list[bytes]]
-OPTIMIZERS = ("lbfgs", "adam")
+OPTIMIZERS: tuple[Optimizer, ...] = ("lbfgs", "adam")
 
 
 def seeds(folder: Path) -> Seeds:
@@ -121,7 +123,7 @@ def checkpoints(folder: Path) -> Iterator[bytes]:
         yield (folder / "c.npz").read_bytes()
 
 
-def run(path: Path, optimizer: str, **options: Any) -> None:
+def run(path: Path, optimizer: Optimizer, **options: Any) -> None:
     """A short run that writes checkpoints."""
     import npstyle
     from npstyle.weights import random_weights
