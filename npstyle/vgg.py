@@ -74,7 +74,7 @@ class VGG19:
     """The convolutional part of VGG19 with frozen filters.
 
     The feature map `conv4_2` is that layer's output after its ReLU. Nothing above the deepest layer asked
-    for is computed, nor are its filters looked at.
+    for is computed, nor are its filters read.
 
     A network may be used from several Python threads at once: what one call computes with is its own, and
     the arena has a lock.

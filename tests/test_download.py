@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine that behaves well, badly or not at all."""
+"""Downloads from a local server that answers correctly, wrongly, or not at all."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ NAME = "filters.npz"
 
 
 class Server(ThreadingHTTPServer):
-    """What it answers at each path is a function in `pages`; what was asked for is listed in `asked`."""
+    """Answers each path with the function in `pages`; records the requested paths."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.pages: dict[str, Page] = {}
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.closing = threading.Event()
 
     def address(self, path: str) -> str:
@@ -50,7 +50,7 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert isinstance(self.server, Server)
-        self.server.asked.append(self.path)
+        self.server.requested.append(self.path)
         page = self.server.pages.get(self.path)
         if page is None:
             self.send_error(404)
@@ -62,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def sends(body: bytes, missing: int = 0) -> Page:
-    """An answer that promises `missing` bytes more than it has."""
+    """A response whose Content-Length is `missing` bytes more than it has."""
 
     def page(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -101,16 +101,16 @@ def server(monkeypatch: Patch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def deaf(server: Server, monkeypatch: Patch) -> Iterator[str]:
-    """Address where connections are taken and never answered; patience with it is short."""
+def silent(server: Server, monkeypatch: Patch) -> Iterator[str]:
+    """Address that accepts connections and never answers, with a short timeout."""
     monkeypatch.setattr(_download, "TIMEOUT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/deaf"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/silent"
 
 
 @pytest.fixture
 def dead(server: Server) -> Iterator[str]:
-    """Address where nothing listens."""
+    """Address that refuses connections."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{unused.getsockname()[1]}/dead"
@@ -126,7 +126,7 @@ every_algorithm = pytest.mark.parametrize("algorithm", ["md5", "sha256", "sha256
 
 @pytest.fixture
 def register(alone: Path) -> Register:
-    """Function that makes the registry of one file: its addresses, and what it should hold."""
+    """Function that writes a registry of one file, given its addresses and contents."""
 
     def write(*addresses: str, content: bytes = GOOD, algorithm: str = "sha256") -> None:
         checksum = f"{algorithm}:{digits(algorithm, content)}"
@@ -148,7 +148,7 @@ def test_download_is_verified_and_kept(
     assert _download.fetch_any() == (alone / NAME, [])
     assert left_in(alone) == [NAME]
     assert (alone / NAME).read_bytes() == GOOD
-    assert server.asked == ["/good"]
+    assert server.requested == ["/good"]
 
 
 def test_npstyle_cache_variable_expands_tilde(
@@ -198,7 +198,7 @@ def test_next_address_is_tried(
     assert _download.fetch_any() == (alone / NAME, [f"{server.address('/bad')} ({reason})"])
     assert (alone / NAME).read_bytes() == GOOD
     assert left_in(alone) == [NAME]
-    assert server.asked == ["/bad", "/good"]
+    assert server.requested == ["/bad", "/good"]
 
 
 @every_algorithm
@@ -220,7 +220,7 @@ def test_intact_cached_file_is_not_downloaded_again(
     (alone / NAME).write_bytes(GOOD)
     register(server.address("/good"), algorithm=algorithm)
     assert _download.fetch_any() == (alone / NAME, [])
-    assert server.asked == []
+    assert server.requested == []
 
 
 def test_fetch_any_of_given_entries(server: Server, register: Register, alone: Path) -> None:
@@ -244,27 +244,27 @@ def test_dead_server_is_skipped(server: Server, dead: str, register: Register, a
     assert _download.fetch_any() == (alone / NAME, [f"{dead} (connection refused)"])
 
 
-def test_silent_server_is_skipped(server: Server, deaf: str, register: Register, alone: Path) -> None:
+def test_silent_server_is_skipped(server: Server, silent: str, register: Register, alone: Path) -> None:
     server.pages["/stalls"] = stalls
     stalled = server.address("/stalls")
-    register(deaf, stalled, server.address("/good"))
-    assert _download.fetch_any() == (alone / NAME, [f"{deaf} (timed out)", f"{stalled} (timed out)"])
+    register(silent, stalled, server.address("/good"))
+    assert _download.fetch_any() == (alone / NAME, [f"{silent} (timed out)", f"{stalled} (timed out)"])
     assert left_in(alone) == [NAME]
 
 
-def test_fetch_any_gives_up_after_max_wait(deaf: str, register: Register, monkeypatch: Patch) -> None:
+def test_fetch_any_gives_up_after_max_wait(silent: str, register: Register, monkeypatch: Patch) -> None:
     monkeypatch.setattr(_download, "MAX_WAIT", 0.6)
-    register(*(f"{deaf}/{index}" for index in range(9)))
+    register(*(f"{silent}/{index}" for index in range(9)))
     path, failures = _download.fetch_any()
     assert path is None
-    assert failures[0] == f"{deaf}/0 (timed out)"
+    assert failures[0] == f"{silent}/0 (timed out)"
     assert failures[-1] == "gave up after 1 s"
     assert len(failures) <= 3
 
 
 @pytest.fixture
 def clock(monkeypatch: Patch) -> SimpleNamespace:
-    """The clock by which patience is measured, to be put forward by hand."""
+    """The clock of the maximum wait, advanced by hand."""
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(_download, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
@@ -308,7 +308,7 @@ def test_hanging_name_lookup_times_out(register: Register, server: Server, monke
     register("http://slow.example/x")
     expected = "http://slow.example/x (the name slow.example was not resolved within 1 s)"
     assert _download.fetch_any() == (None, [expected])
-    assert server.asked == []
+    assert server.requested == []
 
 
 @pytest.mark.parametrize(
@@ -337,11 +337,11 @@ def test_unwritable_cache_is_reported(server: Server, register: Register, alone:
     assert path is None
     assert failure.startswith(f"{server.address('/good')} (")
     assert str(alone) in failure
-    assert server.asked == []
+    assert server.requested == []
 
 
 def test_downloads_are_silent(server: Server, register: Register, caplog: Log, capfd: Output) -> None:
-    logger = pooch.get_logger()  # it stands alone: nothing it says reaches the other loggers
+    logger = pooch.get_logger()  # it does not propagate to the root logger
     level = logger.level
     register(server.address("/good"))
     logger.addHandler(caplog.handler)
@@ -405,7 +405,7 @@ def test_weights_are_downloaded_once(source: str, server: Server, register: Regi
         weights = load_weights(source)
         assert (weights.source, weights.random) == (str(alone / NAME), False)
         assert weights["conv1_1"].bias.tolist() == [3.0] * 64
-    assert server.asked == ["/npz"]
+    assert server.requested == ["/npz"]
 
 
 def test_warning_and_error_list_what_was_tried(

@@ -1,4 +1,4 @@
-"""Bad input: mutated at random, in short; and, made by hand, headers that promise more than there is."""
+"""A short fuzzing run, and files made by hand whose headers state more than is in the file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from npstyle.run import checkpoint
 from npstyle.weights import random_weights, read_weights
 
 FUZZ = Path(__file__).parent / "fuzz" / "fuzz.py"
-LITTLE = 32 << 20  # bytes
+MAX_MEMORY = 32 << 20  # bytes that refusing a file may allocate
 
 ONE = random_weights(0, "conv1_1")["conv1_1"]
 F4 = "'<f4'"
@@ -48,7 +49,7 @@ def test_mutated_input_gives_results_or_one_line_errors() -> None:
 
 
 def refusal(read: Callable[[Path], object], path: Path) -> str:
-    """What reading the file ends with, without having taken memory for what it promises."""
+    """The message of the UserError that reading raises, with little memory allocated."""
     tracemalloc.start()
     try:
         with pytest.raises(UserError) as caught:
@@ -56,14 +57,14 @@ def refusal(read: Callable[[Path], object], path: Path) -> str:
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < LITTLE
+    assert peak < MAX_MEMORY
     line = str(caught.value)
     assert line.splitlines() == [line]
     return line
 
 
 def npy(shape: str, kind: str = F4, data: bytes = b"", version: int = 1) -> bytes:
-    """A NumPy file with whatever header."""
+    """A NumPy file with any header."""
     text = f"{{'descr': {kind}, 'fortran_order': False, 'shape': {shape}}}\n".encode()
     return (
         b"\x93NUMPY"
@@ -88,10 +89,10 @@ MEMBERS: dict[str, tuple[bytes, str]] = {
         npy("(4611686018427387904, 4611686018427387904)"),
         "does not hold what it says",
     ),
-    "as many as wanted, but not there": (npy(KERNEL), "does not hold what it says"),
+    "no data": (npy(KERNEL), "does not hold what it says"),
     "one number too many": (npy(KERNEL, data=ONE.kernel.tobytes() + bytes(4)), "does not hold what it says"),
     "a long text": (npy("()", "'<U99999999'"), "does not hold what it says"),
-    "no numbers of a large size": (npy("(0, 1000000000000)"), r"conv1_1 with kernel \(0, 1000000000000\)"),
+    "no elements, but a large size": (npy("(0, 1000000000000)"), r"conv1_1 with kernel \(0, 1000000000000\)"),
     "a negative size": (npy("(-3, -3, 3, 64)", data=ONE.kernel.tobytes()), "does not hold what it says"),
     "a deep header": (npy("-" * 9000 + "1"), "a header|Cannot parse|no header"),
     "a long header": (npy(" " * 99_999 + "(1,)", version=2), "header"),
@@ -143,11 +144,11 @@ def test_npz_with_other_compression_is_refused(method: int, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "said", [npy("()", "'<U999'", bytes(4 * 999)), npy("(2,)", "'<U1'", bytes(8)), npy("()", data=bytes(4))]
+    "member", [npy("()", "'<U999'", bytes(4 * 999)), npy("(2,)", "'<U1'", bytes(8)), npy("()", data=bytes(4))]
 )
-def test_npz_preprocessing_must_be_short_string(said: bytes, tmp_path: Path) -> None:
+def test_npz_preprocessing_must_be_short_string(member: bytes, tmp_path: Path) -> None:
     members = {"conv1_1/kernel.npy": npy(KERNEL, data=ONE.kernel.tobytes()), "conv1_1/bias.npy": BIAS}
-    zipped(tmp_path / "x", {**members, "preprocessing.npy": said})
+    zipped(tmp_path / "x", {**members, "preprocessing.npy": member})
     assert "a preprocessing that is not a short string" in refusal(read_weights, tmp_path / "x")
 
 
@@ -166,7 +167,7 @@ def test_fortran_order_and_python_2_headers_are_read(tmp_path: Path) -> None:
 
 
 def state(path: Path, **members: bytes) -> None:
-    """A checkpoint with whatever in it."""
+    """A checkpoint with any members."""
     checkpoint.write(path, checkpoint.Checkpoint({}, 1, 1, {}))
     with zipfile.ZipFile(path, "a") as archive:
         for name, data in members.items():
@@ -285,7 +286,7 @@ MATS: dict[str, bytes] = {
     "billions of letters": variable(CHARACTERS, (2**31 - 1, 2), element(16, b""), b"layers"),
     "negative dimensions": variable(CELL, (-1, -5), b"", b"layers"),
     "a deep one": variable(CELL, (1, 1), nested(2000), b"layers"),
-    "gigabytes of numbers": variable(SINGLE, (1, 1), struct.pack("<II", 7, 0xFFFFFFF0), b"layers"),
+    "gigabytes of values": variable(SINGLE, (1, 1), struct.pack("<II", 7, 0xFFFFFFF0), b"layers"),
     "gigabytes of a name": variable(CELL, (1, 1), b"", b"")[:-8] + struct.pack("<II", 1, 0xFFFFFFF0),
     "no dimensions": element(14, element(6, bytes(8)) + element(5, b"") + element(1, b"layers")),
     "names without a length": variable(STRUCT, (1, 1), element(5, bytes(4)) + element(1, b"a"), b"layers"),
@@ -384,5 +385,10 @@ def test_postscript_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_damaged_exif_raises_no_warning(tmp_path: Path) -> None:
     exif = b"II*\0" + struct.pack("<IH", 8, 1) + struct.pack("<HHII", 270, 2, 50, 9999)
     Image.new("RGB", (8, 8), "red").save(tmp_path / "x.png", exif=exif)
-    assert images.read(tmp_path / "x.png").shape == (8, 8, 3)
-    assert images.describe(tmp_path / "x.png").text == {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        picture = images.read(tmp_path / "x.png")
+        text = images.describe(tmp_path / "x.png").text
+    assert [str(warning.message) for warning in caught] == []
+    np.testing.assert_array_equal(picture, np.full((8, 8, 3), (255, 0, 0), np.uint8))
+    assert text == {}

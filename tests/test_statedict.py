@@ -1,4 +1,4 @@
-"""PyTorch's files and .safetensors, made by hand: good ones, damaged ones, and ones that want to do harm."""
+"""PyTorch's files and .safetensors, made by hand: valid, damaged and malicious; recognition of filters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Array = NDArray[Any]
 Layers = Mapping[str, ConvWeights]
 Patch = pytest.MonkeyPatch
 
-# torchvision's numbers of the sixteen convolutions.
+# torchvision's indices of the sixteen convolutions.
 INDICES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
 KINDS = {"float64": "Double", "float32": "Float", "float16": "Half", "int64": "Long"}
 
@@ -55,14 +55,14 @@ MODULES = stand_ins()
 
 
 class Stored:
-    """What stands for a storage in a pickle."""
+    """Pickled as a reference to a storage."""
 
     def __init__(self, kind: str, key: str, count: Any, view: Any = None) -> None:
         self.kind, self.key, self.count, self.view = kind, key, count, view
 
 
 class Call:
-    """What becomes a call of a function when it is read."""
+    """Pickled as a call of a function."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.function, self.arguments = function, arguments
@@ -91,7 +91,7 @@ def utils(name: str) -> Any:
 
 
 def rows(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Strides of numbers that lie row after row."""
+    """Strides, in elements, of a C-contiguous array."""
     return tuple(int(np.prod(shape[axis + 1 :])) for axis in range(len(shape)))
 
 
@@ -107,7 +107,7 @@ def parameter(thing: Call) -> Call:
 
 
 class Contents:
-    """A state dict and the storages it speaks of."""
+    """A state dict and the storages that it refers to."""
 
     def __init__(self) -> None:
         self.tensors: dict[str, Any] = OrderedDict()
@@ -120,7 +120,7 @@ class Contents:
         storage = Stored(kind or KINDS[array.dtype.name], key, array.size)
         self.tensors[name] = tensor(storage, array.shape, **options)
 
-    def put(self, layers: Layers, form: str = "features.{index}", dtype: str = "float32") -> Contents:
+    def add_layers(self, layers: Layers, form: str = "features.{index}", dtype: str = "float32") -> Contents:
         for index, name in zip(INDICES, CONVOLUTIONS, strict=True):
             if name in layers:
                 label = form.format(index=index, name=name)
@@ -141,8 +141,8 @@ def zipped(
 ) -> None:
     """A file as torch.save writes it since 1.6."""
     with zipfile.ZipFile(path, "w", compression) as archive:
-        made = thing if isinstance(thing, bytes) else dump(thing or contents.tensors, protocol)
-        archive.writestr(f"{folder}data.pkl", made)
+        pickled = thing if isinstance(thing, bytes) else dump(thing or contents.tensors, protocol)
+        archive.writestr(f"{folder}data.pkl", pickled)
         if order is not None:
             archive.writestr(f"{folder}byteorder", order)
         for key, data in contents.storages.items():
@@ -155,15 +155,15 @@ SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short
 
 def legacy(path: Path, contents: Contents, thing: Any = None, protocol: int = 2, version: int = 1001) -> None:
     """A file as torch.save wrote it before 1.6."""
-    made = thing if isinstance(thing, bytes) else dump(thing or contents.tensors, protocol)
+    pickled = thing if isinstance(thing, bytes) else dump(thing or contents.tensors, protocol)
     pickles = [dump(each, protocol) for each in (0x1950A86A20F9469CFC6C, version, SYSTEM)]
     keys = dump(list(contents.storages), protocol)
     storages = [struct.pack("<q", contents.counts[key]) + data for key, data in contents.storages.items()]
-    path.write_bytes(b"".join([*pickles, made, keys, *storages]))
+    path.write_bytes(b"".join([*pickles, pickled, keys, *storages]))
 
 
 def safetensors(path: Path, arrays: Mapping[str, Array], kind: str = "F32", **header: Any) -> None:
-    """A .safetensors file; entries of the header can be replaced."""
+    """A .safetensors file; the keywords replace entries of its header."""
     entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = b""
     for name, array in arrays.items():
@@ -198,8 +198,8 @@ Writer = Callable[..., None]
 both = pytest.mark.parametrize("write", [zipped, legacy])
 
 
-def same(path: Path, expected: Layers, dtype: str = "float32") -> None:
-    """Whether the file gives these numbers, rounded to that type."""
+def assert_reads(path: Path, expected: Layers, dtype: str = "float32") -> None:
+    """Assert that the file has these values, rounded to that type."""
     got = read_weights(path, preprocessing="caffe")
     assert list(got) == list(expected)
     for name, layer in got.items():
@@ -217,19 +217,19 @@ def tensors_error(path: Path, **options: Any) -> str:
 @both
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_state_dict_values_are_read_exactly(write: Writer, protocol: int, tmp_path: Path) -> None:
-    write(tmp_path / "x", Contents().put(FILTERS), protocol=protocol)
-    same(tmp_path / "x", FILTERS)
+    write(tmp_path / "x", Contents().add_layers(FILTERS), protocol=protocol)
+    assert_reads(tmp_path / "x", FILTERS)
 
 
 @both
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_other_float_types_become_float32(write: Writer, dtype: str, tmp_path: Path) -> None:
-    write(tmp_path / "x", Contents().put(FILTERS, dtype=dtype))
-    same(tmp_path / "x", FILTERS, dtype)
+    write(tmp_path / "x", Contents().add_layers(FILTERS, dtype=dtype))
+    assert_reads(tmp_path / "x", FILTERS, dtype)
 
 
-def cut(array: Array) -> Array:
-    """The upper halves of float32 numbers, which is what bfloat16 is."""
+def to_bfloat16(array: Array) -> Array:
+    """bfloat16: the upper halves of float32 values, truncated."""
     return np.ascontiguousarray((array.view(np.uint32) >> 16).astype(np.uint16))
 
 
@@ -241,27 +241,27 @@ def as_float32(halves: Array) -> Array:
 def test_bfloat16_is_read_as_upper_half_of_float32(write: Writer, tmp_path: Path) -> None:
     contents = Contents()
     for name, array in flat(ONE).items():
-        contents.add(name, cut(array), "BFloat16")
+        contents.add(name, to_bfloat16(array), "BFloat16")
     write(tmp_path / "x", contents)
     kernel, bias = read_weights(tmp_path / "x", preprocessing="caffe")["conv1_1"]
-    np.testing.assert_array_equal(bias, as_float32(cut(ONE["conv1_1"].bias)))
-    np.testing.assert_array_equal(kernel, as_float32(cut(ONE["conv1_1"].kernel)))
+    np.testing.assert_array_equal(bias, as_float32(to_bfloat16(ONE["conv1_1"].bias)))
+    np.testing.assert_array_equal(kernel, as_float32(to_bfloat16(ONE["conv1_1"].kernel)))
     np.testing.assert_allclose(kernel, ONE["conv1_1"].kernel, rtol=2**-7)
 
 
 @pytest.mark.parametrize("dtype", [">f4", ">f2", ">f8"])
 def test_big_endian_zip(dtype: str, tmp_path: Path) -> None:
-    zipped(tmp_path / "x", Contents().put(FILTERS, dtype=dtype), order=b"big")
-    same(tmp_path / "x", FILTERS, dtype)
-    zipped(tmp_path / "x", Contents().put(FILTERS), order=b"middle")
+    zipped(tmp_path / "x", Contents().add_layers(FILTERS, dtype=dtype), order=b"big")
+    assert_reads(tmp_path / "x", FILTERS, dtype)
+    zipped(tmp_path / "x", Contents().add_layers(FILTERS), order=b"middle")
     assert "a damaged file (b'middle')" in tensors_error(tmp_path / "x")
 
 
 @pytest.mark.parametrize("folder", ["", "vgg19-dcbb9e9d/", "a name/"])
 def test_zip_with_other_folder_and_compression(folder: str, tmp_path: Path) -> None:
-    contents = Contents().put(ONE)
+    contents = Contents().add_layers(ONE)
     zipped(tmp_path / "x", contents, folder=folder, order=None, compression=zipfile.ZIP_DEFLATED)
-    same(tmp_path / "x", ONE)
+    assert_reads(tmp_path / "x", ONE)
 
 
 # What PyTorch 2.13 writes for nn.Sequential(nn.Conv2d(3, 64, 3)).state_dict(), without the storages.
@@ -294,10 +294,10 @@ def test_files_written_by_pytorch(tmp_path: Path) -> None:
     contents = Contents()
     contents.storages = {"0": kernel, "1": bias}
     zipped(tmp_path / "zip", contents, REAL_ZIP)
-    same(tmp_path / "zip", ONE)
+    assert_reads(tmp_path / "zip", ONE)
     storages = struct.pack("<q", 64) + bias + struct.pack("<q", 27 * 64) + kernel
     (tmp_path / "legacy").write_bytes(REAL_LEGACY + storages)
-    same(tmp_path / "legacy", ONE)
+    assert_reads(tmp_path / "legacy", ONE)
 
 
 @both
@@ -305,18 +305,18 @@ def test_files_written_by_pytorch(tmp_path: Path) -> None:
     "form", ["module.{name}", "vgg.features.{index}", "{index}", "{name}", "a.b.{index}"]
 )
 def test_keys_with_prefixes(write: Writer, form: str, tmp_path: Path) -> None:
-    write(tmp_path / "x", Contents().put(FILTERS, form))
-    same(tmp_path / "x", FILTERS)
+    write(tmp_path / "x", Contents().add_layers(FILTERS, form))
+    assert_reads(tmp_path / "x", FILTERS)
 
 
 @both
 @pytest.mark.parametrize("key", ["state_dict", "model"])
 def test_state_dict_within_training_checkpoint(write: Writer, key: str, tmp_path: Path) -> None:
-    contents = Contents().put(FILTERS)
+    contents = Contents().add_layers(FILTERS)
     best = tensor(Stored("Float", "0", 1728), (1,))
     more = {"epoch": 7, "rate": 1e-3, "best": best, "state": {0: [None, True, (1, 2)]}, "big": 1 << 99}
     write(tmp_path / "x", contents, {**more, key: contents.tensors})
-    same(tmp_path / "x", FILTERS)
+    assert_reads(tmp_path / "x", FILTERS)
 
 
 @both
@@ -327,10 +327,10 @@ def test_parameters_old_tensors_and_attributes(write: Writer, tmp_path: Path) ->
         contents.tensors[name] = parameter(contents.tensors[name])
     contents.tensors._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]
     write(tmp_path / "x", contents)
-    same(tmp_path / "x", ONE)
+    assert_reads(tmp_path / "x", ONE)
     # Python 2 made an ordered dict from a list of pairs.
     write(tmp_path / "x", contents, Call(OrderedDict, [list(pair) for pair in contents.tensors.items()]))
-    same(tmp_path / "x", ONE)
+    assert_reads(tmp_path / "x", ONE)
 
 
 @both
@@ -343,12 +343,12 @@ def test_tensors_as_views_of_shared_storage(write: Writer, tmp_path: Path) -> No
     contents.tensors["features.0.bias"] = tensor(storage, (64,), offset=5)
     contents.tensors["features.0.weight"] = tensor(storage, (64, 3, 3, 3), (27, 1, 9, 3), 69)
     write(tmp_path / "x", contents)
-    same(tmp_path / "x", ONE)
+    assert_reads(tmp_path / "x", ONE)
 
 
 @both
 def test_other_tensors_are_not_read(write: Writer, tmp_path: Path) -> None:
-    contents = Contents().put(FILTERS)
+    contents = Contents().add_layers(FILTERS)
     contents.add("classifier.0.weight", np.zeros((600, 10000), np.float32))
     contents.storages["2"] = contents.storages["2"][:-4] + struct.pack("<f", np.nan)  # the last of conv1_2
     write(tmp_path / "x", contents)
@@ -360,8 +360,8 @@ def test_other_tensors_are_not_read(write: Writer, tmp_path: Path) -> None:
     assert "NaN or infinity in conv1_2" in tensors_error(tmp_path / "x")
 
 
-class Made:
-    """A call that leaves a trace when it is done."""
+class MakeFolder:
+    """Pickled as a call that makes a folder."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -370,12 +370,12 @@ class Made:
         return os.mkdir, (str(self.path),)
 
 
-def harmful(tmp_path: Path) -> Iterator[tuple[Any, str]]:
+def malicious(tmp_path: Path) -> Iterator[tuple[Any, str]]:
     folder = tmp_path / "trace"
     conv2d = MODULES["torch.nn.modules"].Conv2d
-    yield Made(folder), f"{os.mkdir.__module__}.mkdir"
-    yield {"features.0.weight": [Made(folder)]}, f"{os.mkdir.__module__}.mkdir"
-    yield Call(OrderedDict, Made(folder)), f"{os.mkdir.__module__}.mkdir"
+    yield MakeFolder(folder), f"{os.mkdir.__module__}.mkdir"
+    yield {"features.0.weight": [MakeFolder(folder)]}, f"{os.mkdir.__module__}.mkdir"
+    yield Call(OrderedDict, MakeFolder(folder)), f"{os.mkdir.__module__}.mkdir"
     yield Call(os.system, f"mkdir {folder}"), f"{os.system.__module__}.system"
     yield Call(eval, f"__import__('os').mkdir({str(folder)!r})"), "builtins.eval"
     yield Call(getattr, Call(__import__, "os"), "mkdir"), "builtins.getattr"
@@ -390,7 +390,7 @@ def harmful(tmp_path: Path) -> Iterator[tuple[Any, str]]:
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
 @pytest.mark.parametrize("index", range(11))
 def test_pickle_executes_nothing(write: Writer, protocol: int, index: int, tmp_path: Path) -> None:
-    thing, name = list(harmful(tmp_path))[index]
+    thing, name = list(malicious(tmp_path))[index]
     if protocol > 1 and "copyreg" in name:
         name = "torch.nn.modules.Conv2d"  # since protocol 2 there is an instruction for it
     # Protocols 0 and 1 call Python's own functions by other names.
@@ -468,15 +468,15 @@ def test_pickle_size_is_limited(tmp_path: Path) -> None:
 
 KERNEL = (64, 3, 3, 3)
 HUGE = 2**62
-# Shape, strides, offset of the kernel; how many numbers the pickle says there are; what is wrong.
+# Shape, strides and offset of the kernel; the number of elements that the pickle states; part of the message.
 IMPOSSIBLE: dict[str, tuple[Any, Any, Any, Any, str]] = {
     "offset beyond": (KERNEL, rows(KERNEL), 1, 1728, "extends beyond its storage"),
     "offset far beyond": (KERNEL, rows(KERNEL), HUGE, 1728, "extends beyond its storage"),
     "offset below": (KERNEL, rows(KERNEL), -1, 1728, "not at most 8 integers from 0"),
-    "storage said to be larger": (KERNEL, rows(KERNEL), 1, 1729, "too short"),
-    "storage said to be huge": (KERNEL, rows(KERNEL), HUGE, 2 * HUGE - 1, "too short|too large"),
-    "storage without end": (KERNEL, rows(KERNEL), 0, 2**70, "a storage of an unknown form"),
-    "storage below nothing": (KERNEL, rows(KERNEL), 0, -1, "a storage of an unknown form"),
+    "storage stated larger": (KERNEL, rows(KERNEL), 1, 1729, "too short"),
+    "storage stated huge": (KERNEL, rows(KERNEL), HUGE, 2 * HUGE - 1, "too short|too large"),
+    "storage beyond 64 bits": (KERNEL, rows(KERNEL), 0, 2**70, "a storage of an unknown form"),
+    "storage of negative size": (KERNEL, rows(KERNEL), 0, -1, "a storage of an unknown form"),
     "strides of 0": (KERNEL, (0, 0, 0, 0), 0, 1728, "overlap or have gaps"),
     "overlapping strides": (KERNEL, (27, 9, 1, 1), 0, 1728, "overlap or have gaps"),
     "strides with gaps": (KERNEL, (54, 18, 6, 2), 0, 1728, "overlap or have gaps"),
@@ -484,7 +484,7 @@ IMPOSSIBLE: dict[str, tuple[Any, Any, Any, Any, str]] = {
     "huge strides": (KERNEL, (HUGE, 9, 3, 1), 0, 1728, "overlap or have gaps"),
     "fewer strides": (KERNEL, (27, 9, 3), 0, 1728, "shape and strides of different lengths"),
     "a huge shape": ((HUGE, 3, 3, 3), rows(KERNEL), 0, 1728, f"(3, 3, 3, {HUGE})"),
-    "a shape without end": ((2**70, 3, 3, 3), rows(KERNEL), 0, 1728, "not at most 8 integers from 0"),
+    "a shape beyond 64 bits": ((2**70, 3, 3, 3), rows(KERNEL), 0, 1728, "not at most 8 integers from 0"),
     "a negative shape": ((-64, 3, 3, 3), rows(KERNEL), 0, 1728, "not at most 8 integers from 0"),
     "many axes": ((1,) * 5000, (1,) * 5000, 0, 1728, "not at most 8 integers from 0"),
     "a shape of text": (("64", 3, 3, 3), rows(KERNEL), 0, 1728, "not at most 8 integers from 0"),
@@ -499,7 +499,7 @@ IMPOSSIBLE: dict[str, tuple[Any, Any, Any, Any, str]] = {
 def test_impossible_tensors_are_refused(
     write: Writer, shape: Any, strides: Any, offset: Any, count: Any, words: str, tmp_path: Path
 ) -> None:
-    contents = Contents().put(ONE)
+    contents = Contents().add_layers(ONE)
     contents.tensors["features.0.weight"] = tensor(Stored("Float", "0", count), shape, strides, offset)
     write(tmp_path / "x", contents)
     line = tensors_error(tmp_path / "x")
@@ -508,18 +508,18 @@ def test_impossible_tensors_are_refused(
 
 @both
 def test_malformed_storages_are_refused(write: Writer, tmp_path: Path) -> None:
-    contents = Contents().put(ONE)
+    contents = Contents().add_layers(ONE)
     contents.tensors["features.0.bias"] = tensor(Stored("Float", "1", 64, ("1", 0, 64)), (64,))
     write(tmp_path / "view", contents)
     assert "a storage of an unknown form" in tensors_error(tmp_path / "view")
     contents.tensors["features.0.bias"] = tensor(Stored("Float", "../1", 64), (64,))
     write(tmp_path / "name", contents)
     assert "a damaged file (" in tensors_error(tmp_path / "name")
-    contents = Contents().put({})
+    contents = Contents().add_layers({})
     contents.add("features.0.weight", flat(ONE)["features.0.weight"])
     contents.add("features.0.bias", np.zeros(64, np.int64))
-    write(tmp_path / "whole", contents)
-    assert "conv1_1 of types float32 and int64" in tensors_error(tmp_path / "whole")
+    write(tmp_path / "complete", contents)
+    assert "conv1_1 of types float32 and int64" in tensors_error(tmp_path / "complete")
     call = contents.tensors["features.0.weight"]
     contents.tensors["features.0.weight"] = Call(call.function, *call.arguments, {"neg": True})
     write(tmp_path / "negative", contents)
@@ -527,19 +527,19 @@ def test_malformed_storages_are_refused(write: Writer, tmp_path: Path) -> None:
 
 
 def test_legacy_storage_with_wrong_count_is_refused(tmp_path: Path) -> None:
-    contents = Contents().put(ONE)
+    contents = Contents().add_layers(ONE)
     for count in (1727, 1729, -1728, HUGE):
         contents.counts["0"] = count
         legacy(tmp_path / "x", contents)
         assert "a damaged file (storage 0 is too short)" in tensors_error(tmp_path / "x")
-    legacy(tmp_path / "x", Contents().put(ONE), version=1002)
+    legacy(tmp_path / "x", Contents().add_layers(ONE), version=1002)
     assert "an unknown version 1002 of PyTorch's format" in tensors_error(tmp_path / "x")
 
 
 def writers() -> dict[str, Callable[[Path], None]]:
     return {
-        "zip": lambda path: zipped(path, Contents().put(ONE)),
-        "legacy": lambda path: legacy(path, Contents().put(ONE)),
+        "zip": lambda path: zipped(path, Contents().add_layers(ONE)),
+        "legacy": lambda path: legacy(path, Contents().add_layers(ONE)),
         "safetensors": lambda path: safetensors(path, flat(ONE)),
     }
 
@@ -549,8 +549,8 @@ every_kind = pytest.mark.parametrize("write", writers().values(), ids=writers().
 
 @every_kind
 def test_file_truncated_anywhere_is_reported(write: Callable[[Path], None], tmp_path: Path) -> None:
-    write(tmp_path / "whole")
-    data = (tmp_path / "whole").read_bytes()
+    write(tmp_path / "complete")
+    data = (tmp_path / "complete").read_bytes()
     for length in [*range(0, 800, 3), *range(800, len(data), 97), *range(len(data) - 50, len(data))]:
         (tmp_path / "x").write_bytes(data[:length])
         line = tensors_error(tmp_path / "x")
@@ -559,10 +559,10 @@ def test_file_truncated_anywhere_is_reported(write: Callable[[Path], None], tmp_
 
 @every_kind
 def test_file_with_wrong_bytes_is_read_or_reported(write: Callable[[Path], None], tmp_path: Path) -> None:
-    write(tmp_path / "whole")
-    data = (tmp_path / "whole").read_bytes()
+    write(tmp_path / "complete")
+    data = (tmp_path / "complete").read_bytes()
     rng = np.random.default_rng(0)
-    told = 0
+    refused = 0
     for _ in range(400):
         wrong = bytearray(data)
         for _ in range(rng.integers(1, 4)):
@@ -571,32 +571,32 @@ def test_file_with_wrong_bytes_is_read_or_reported(write: Callable[[Path], None]
         try:
             read_weights(tmp_path / "x", preprocessing="caffe")
         except UserError:
-            told += 1
-    assert told > 100
+            refused += 1
+    assert refused > 100
 
 
 def test_zip_checksum_detects_wrong_element(tmp_path: Path) -> None:
-    zipped(tmp_path / "x", Contents().put(ONE))
+    zipped(tmp_path / "x", Contents().add_layers(ONE))
     data = bytearray((tmp_path / "x").read_bytes())
     data[2000] ^= 1
     (tmp_path / "x").write_bytes(data)
     assert "a damaged file (Bad CRC-32 for file 'archive/data/0')" in tensors_error(tmp_path / "x")
 
 
-def network(counts: tuple[int, ...], normalize_network: bool = False, form: str = "features.{}") -> Contents:
-    """Another network of that family: how many convolutions in each block."""
+def network(counts: tuple[int, ...], batch_normalization: bool = False) -> Contents:
+    """Another network of the family, with so many convolutions in each block."""
     contents, index, C = Contents(), 0, 3
     for block, K in zip(counts, (64, 128, 256, 512, 512), strict=True):
         for _ in range(block):
-            contents.tensors[form.format(index) + ".weight"] = tensor(Stored("Float", "0", 1), (K, C, 3, 3))
-            contents.tensors[form.format(index) + ".bias"] = tensor(Stored("Float", "0", 1), (K,))
-            if normalize_network:
+            contents.tensors[f"features.{index}.weight"] = tensor(Stored("Float", "0", 1), (K, C, 3, 3))
+            contents.tensors[f"features.{index}.bias"] = tensor(Stored("Float", "0", 1), (K,))
+            if batch_normalization:
                 for part in ("weight", "bias", "running_mean", "running_var"):
-                    name = form.format(index + 1) + "." + part
+                    name = f"features.{index + 1}.{part}"
                     contents.tensors[name] = tensor(Stored("Float", "0", 1), (K,))
-                name = form.format(index + 1) + ".num_batches_tracked"
+                name = f"features.{index + 1}.num_batches_tracked"
                 contents.tensors[name] = tensor(Stored("Long", "0", 1), ())
-            index, C = index + 2 + normalize_network, K
+            index, C = index + 2 + batch_normalization, K
         index += 1
     return contents
 
@@ -605,9 +605,9 @@ OTHERS = {
     "VGG11": network((1, 1, 2, 2, 2)),
     "VGG13": network((2, 2, 2, 2, 2)),
     "VGG16": network((2, 2, 3, 3, 3)),
-    "VGG19 with batch normalization": network((2, 2, 4, 4, 4), normalize_network=True),
-    "VGG16 with batch normalization": network((2, 2, 3, 3, 3), normalize_network=True),
-    "batch normalization": network((1, 0, 0, 0, 0), normalize_network=True),
+    "VGG19 with batch normalization": network((2, 2, 4, 4, 4), batch_normalization=True),
+    "VGG16 with batch normalization": network((2, 2, 3, 3, 3), batch_normalization=True),
+    "batch normalization": network((1, 0, 0, 0, 0), batch_normalization=True),
     "the convolutions 0, 2, 5, 7, 10, 12, 15": network((2, 2, 2, 1, 0)),
 }
 
@@ -625,28 +625,28 @@ def test_other_networks_are_refused_by_name(found: str, contents: Contents, tmp_
 
 def test_missing_and_duplicate_layers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x"
-    zipped(path, Contents().put(filters("conv2_1"), "{name}"))
+    zipped(path, Contents().add_layers(filters("conv2_1"), "{name}"))
     assert list(read_weights(path, preprocessing="caffe")) == ["conv1_1", "conv1_2", "conv2_1"]
-    contents = Contents().put(filters("conv2_1"), "{name}")
+    contents = Contents().add_layers(filters("conv2_1"), "{name}")
     del contents.tensors["conv1_2.weight"]
     zipped(path, contents)
     assert "found the convolutions conv1_1, conv2_1; expected VGG19" in tensors_error(path)
-    contents = Contents().put(FILTERS, "{name}")
+    contents = Contents().add_layers(FILTERS, "{name}")
     del contents.tensors["conv1_2.bias"]
     zipped(path, contents)
     assert "conv1_2 without a bias" in tensors_error(path)
-    zipped(path, Contents().put(ONE, "{name}").put(ONE, "{index}"))
+    zipped(path, Contents().add_layers(ONE, "{name}").add_layers(ONE, "{index}"))
     assert "found the convolutions 0, conv1_1; expected VGG19" in tensors_error(path)
-    zipped(path, Contents().put(ONE, "a.{name}").put(ONE, "b.{index}"))
+    zipped(path, Contents().add_layers(ONE, "a.{name}").add_layers(ONE, "b.{index}"))
     assert "found several networks ('a', 'b'); expected one; save VGG19's alone" in tensors_error(path)
-    zipped(path, Contents().put({}), {"weight": [1, 2]})
+    zipped(path, Contents().add_layers({}), {"weight": [1, 2]})
     assert "found no filters of VGG19" in tensors_error(path)
     zipped(path, Contents(), dump([1, 2]))
     assert "found no filters of VGG19" in tensors_error(path)
 
 
 def test_wrong_kernel_size_is_reported(tmp_path: Path) -> None:
-    contents = Contents().put(ONE)
+    contents = Contents().add_layers(ONE)
     contents.add("features.0.weight", np.zeros((64, 3, 5, 5), np.float32))
     zipped(tmp_path / "x", contents)
     assert "conv1_1 with kernel (5, 5, 3, 64) and bias (64,)" in tensors_error(tmp_path / "x")
@@ -655,13 +655,13 @@ def test_wrong_kernel_size_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("kind", "dtype"), [("F32", "<f4"), ("F16", "<f2"), ("F64", "<f8")])
 def test_safetensors_values_are_read_exactly(kind: str, dtype: str, tmp_path: Path) -> None:
     safetensors(tmp_path / "x", flat(FILTERS, dtype), kind)
-    same(tmp_path / "x", FILTERS, dtype)
+    assert_reads(tmp_path / "x", FILTERS, dtype)
 
 
 def test_safetensors_of_bfloat16(tmp_path: Path) -> None:
-    safetensors(tmp_path / "x", {name: cut(array) for name, array in flat(ONE).items()}, "BF16")
+    safetensors(tmp_path / "x", {name: to_bfloat16(array) for name, array in flat(ONE).items()}, "BF16")
     bias = read_weights(tmp_path / "x", preprocessing="caffe")["conv1_1"].bias
-    np.testing.assert_array_equal(bias, as_float32(cut(ONE["conv1_1"].bias)))
+    np.testing.assert_array_equal(bias, as_float32(to_bfloat16(ONE["conv1_1"].bias)))
 
 
 def entry(shape: Any, begin: Any, end: Any, kind: Any = "F32") -> dict[str, Any]:
@@ -674,18 +674,18 @@ WRONG_ENTRIES: dict[str, tuple[Any, str]] = {
     "far beyond": (entry([64], HUGE, HUGE + 256), BEYOND),
     "before the beginning": (entry([64], -256, 0), BEYOND),
     "backward": (entry([64], 7168, 6912), BEYOND),
-    "without numbers enough": (entry([64], 6912, 7164), "extends beyond its elements"),
-    "a shape below nothing": (entry([-64], 6912, 7168), BEYOND),
+    "too few elements": (entry([64], 6912, 7164), "extends beyond its elements"),
+    "a negative shape": (entry([-64], 6912, 7168), BEYOND),
     "a shape of text": (entry("64", 6912, 7168), BEYOND),
     "a shape of fractions": (entry([64.0], 6912, 7168), BEYOND),
     "a huge shape": (entry([HUGE], 6912, 7168), f"bias ({HUGE},)"),
-    "a shape without end": (entry([2**62] * 6, 6912, 7168), "not at most 8 integers"),
+    "a shape beyond 64 bits": (entry([2**62] * 6, 6912, 7168), "not at most 8 integers"),
     "many axes": (entry([1] * 100, 6912, 7168), BEYOND),
     "no offsets": ({"dtype": "F32", "shape": [64]}, "data_offsets"),
     "one offset": ({"dtype": "F32", "shape": [64], "data_offsets": [0]}, "not enough values"),
     "no entry": (7, "not subscriptable"),
     "an unknown type": (entry([64], 6912, 7168, "F8_E4M3"), "elements of the type F8_E4M3"),
-    "whole numbers": (entry([64], 6912, 7168, "I32"), "elements of the type I32"),
+    "integers": (entry([64], 6912, 7168, "I32"), "elements of the type I32"),
     "a list as a type": (entry([64], 6912, 7168, ["F32"]), "unhashable"),
 }
 
@@ -720,38 +720,40 @@ def test_safetensors_header_size_is_limited(tmp_path: Path) -> None:
     assert "an unknown format" in tensors_error(tmp_path / "x")
 
 
-def published(units: Any = 1, turned: bool = False, scale: float = 1) -> dict[str, ConvWeights]:
-    """Filters of which those few have the published numbers that are known by them."""
+def published(units: Any = 1, rgb: bool = False, scale: float = 1) -> dict[str, ConvWeights]:
+    """Filters with the published values at the few places that identify them."""
     kernel, bias = (part.copy() for part in ONE["conv1_1"])
-    numbers = np.array(_recognize.PUBLISHED, np.float32)
-    kernel[1, 1, :, :3] = scale * numbers[:, :3].T
-    bias[:3] = numbers[:, 3]
+    values = np.array(_recognize.PUBLISHED, np.float32)
+    kernel[1, 1, :, :3] = scale * values[:, :3].T
+    bias[:3] = values[:, 3]
     kernel, bias = kernel * np.float32(units), bias * np.float32(units)
-    return {"conv1_1": ConvWeights(kernel[:, :, ::-1] if turned else kernel, bias)}
+    return {"conv1_1": ConvWeights(kernel[:, :, ::-1] if rgb else kernel, bias)}
 
 
 UNITS = np.random.default_rng(1).uniform(0.001, 30, 64)
 
 
-@pytest.mark.parametrize("units", [1, UNITS], ids=["as they are", "each in units of its own"])
+@pytest.mark.parametrize("units", [1, UNITS], ids=["original", "rescaled"])
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_published_filters_are_recognized_by_values(units: Any, dtype: str, tmp_path: Path) -> None:
     path = tmp_path / "x"
-    zipped(path, Contents().put(published(units), dtype=dtype))
+    zipped(path, Contents().add_layers(published(units), dtype=dtype))
     got = read_weights(path)
     assert got.preprocessing == "caffe"
     assert got.source == f"{path} (recognized as the published filters: caffe)"
-    zipped(path, Contents().put(published(units, turned=True), dtype=dtype))
-    turned = read_weights(path)
-    assert turned.source == f"{path} (recognized as the published filters, converted from RGB to BGR: caffe)"
-    np.testing.assert_array_equal(turned["conv1_1"].kernel, got["conv1_1"].kernel)
-    assert turned["conv1_1"].kernel.flags.c_contiguous
+    zipped(path, Contents().add_layers(published(units, rgb=True), dtype=dtype))
+    converted = read_weights(path)
+    assert (
+        converted.source == f"{path} (recognized as the published filters, converted from RGB to BGR: caffe)"
+    )
+    np.testing.assert_array_equal(converted["conv1_1"].kernel, got["conv1_1"].kernel)
+    assert converted["conv1_1"].kernel.flags.c_contiguous
 
 
 @pytest.mark.parametrize("scale", [255, 1 / 255, -1, 0, 1.1])
 def test_other_values_are_not_recognized(scale: float, tmp_path: Path) -> None:
     """Filters for pictures from 0 to 1 would be the published ones times 255, but for the bias."""
-    zipped(tmp_path / "x", Contents().put(published(scale=scale)))
+    zipped(tmp_path / "x", Contents().add_layers(published(scale=scale)))
     expected = (
         "found filters whose preprocessing is not known; expected caffe (BGR, 0 to 255, minus the mean) or "
         "torchvision (RGB, 0 to 1, mean and standard deviation); give --preprocessing caffe or "
@@ -785,8 +787,8 @@ def test_file_is_recognized_by_checksum(
 @pytest.mark.parametrize("preprocessing", ["caffe", "torchvision"])
 def test_preprocessing_argument_takes_precedence(preprocessing: Preprocessing, tmp_path: Path) -> None:
     path = tmp_path / "x"
-    for layers in (ONE, published(), published(turned=True)):
-        zipped(path, Contents().put(layers))
+    for layers in (ONE, published(), published(rgb=True)):
+        zipped(path, Contents().add_layers(layers))
         got = load_weights(path, preprocessing=preprocessing)
         assert (got.preprocessing, got.source) == (preprocessing, str(path))
         np.testing.assert_array_equal(got["conv1_1"].kernel, layers["conv1_1"].kernel)
@@ -794,7 +796,7 @@ def test_preprocessing_argument_takes_precedence(preprocessing: Preprocessing, t
 
 def test_imagenet_filters_are_recognized_by_values(real_weights: str, tmp_path: Path) -> None:
     real = read_weights(real_weights, "conv1_2")
-    zipped(tmp_path / "x", Contents().put(real))
+    zipped(tmp_path / "x", Contents().add_layers(real))
     got = read_weights(tmp_path / "x")
     assert got.source.endswith("(recognized as the published filters: caffe)")
     np.testing.assert_array_equal(got["conv1_2"].kernel, real["conv1_2"].kernel)

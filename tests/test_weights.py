@@ -1,4 +1,4 @@
-"""Filters from every kind of file, random filters, and what is said about files that can't be used."""
+"""Filters from files of every format, random filters, messages about unusable files, and writing."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ Patch = pytest.MonkeyPatch
 
 
 def filters(deepest: str = "conv2_2") -> Layers:
-    """Filters to put into a file, with a bias that is not zero."""
+    """Filters to write into a file, with biases that are not zero."""
     rng = np.random.default_rng(7)
     return {
         name: ConvWeights(kernel, rng.standard_normal(bias.shape, np.float32))
@@ -109,12 +109,12 @@ three_formats = pytest.mark.parametrize("write", [keras, mat, npz], ids=["keras"
 
 @every_format
 def test_read_weights_returns_exact_values(write: Writer, tmp_path: Path) -> None:
-    path, put = tmp_path / "any.name", filters()
-    write(path, put)
+    path, layers = tmp_path / "any.name", filters()
+    write(path, layers)
     got = read_weights(path)
     assert list(got) == ["conv1_1", "conv1_2", "conv2_1", "conv2_2"]
     for name, layer in got.items():
-        for part, original in zip(layer, put[name], strict=True):
+        for part, original in zip(layer, layers[name], strict=True):
             assert part.dtype == np.float32
             assert part.flags.c_contiguous
             np.testing.assert_array_equal(part, original)
@@ -124,9 +124,9 @@ def test_read_weights_returns_exact_values(write: Writer, tmp_path: Path) -> Non
 
 @every_format
 def test_layers_above_deepest_are_not_read(write: Writer, tmp_path: Path) -> None:
-    put = filters()
-    put["conv2_1"].bias[0] = np.nan
-    write(tmp_path / "x", put)
+    layers = filters()
+    layers["conv2_1"].bias[0] = np.nan
+    write(tmp_path / "x", layers)
     assert list(read_weights(tmp_path / "x", deepest="pool1")) == ["conv1_1", "conv1_2"]
     assert list(read_weights(tmp_path / "x", deepest="relu1_1")) == ["conv1_1"]
     assert "NaN or infinity in conv2_1" in reading_error(tmp_path / "x")
@@ -135,11 +135,11 @@ def test_layers_above_deepest_are_not_read(write: Writer, tmp_path: Path) -> Non
 @three_formats
 @pytest.mark.parametrize("dtype", ["float16", "float64", ">f4"])
 def test_other_float_types_become_float32(write: Writer, dtype: str, tmp_path: Path) -> None:
-    put = ConvWeights(*(part.astype(dtype) for part in ONE))
-    write(tmp_path / "x", {"conv1_1": put})
+    layer = ConvWeights(*(part.astype(dtype) for part in ONE))
+    write(tmp_path / "x", {"conv1_1": layer})
     got = read_weights(tmp_path / "x")["conv1_1"].kernel
     assert got.dtype == np.dtype("=f4")
-    np.testing.assert_array_equal(got, put.kernel.astype(np.float32))
+    np.testing.assert_array_equal(got, layer.kernel.astype(np.float32))
 
 
 def test_weights_accept_all_layer_names() -> None:
@@ -187,6 +187,7 @@ def test_random_weights_refuse_bad_seed(seed: Any) -> None:
 
 
 ONE = filters("conv1_1")["conv1_1"]
+SMALL = Weights({"conv1_1": ONE}, "here", preprocessing="caffe")
 WRONG_SHAPES = [((5, 5, 3, 64), (64,)), ((64, 3, 3, 3), (64,)), ((3, 3, 3, 64), (65,)), ((3, 3, 64), (64,))]
 NO_FILTERS = "no filters of VGG19; expected at least conv1_1 (block1_conv1); take a file named in weights/"
 FORMATS = (
@@ -358,8 +359,8 @@ def test_registry_order_takes_precedence_over_folder(file: Path, alone: Path, mo
     entries = []
     for name, folder, seed in (("first.npz", alone, 1), ("second.npz", project, 2)):
         npz(folder / name, random_weights(seed, "conv1_1"))
-        found = checksum("sha256", (folder / name).read_bytes())
-        entries.append({"name": name, "checksum": found, "addresses": []})
+        digest = checksum("sha256", (folder / name).read_bytes())
+        entries.append({"name": name, "checksum": digest, "addresses": []})
     (alone.parent / "registry.json").write_text(json.dumps({"files": entries}))
     assert load_weights("auto").source == str(alone / "first.npz")
     (alone / "first.npz").write_bytes(b"damaged")
@@ -407,6 +408,16 @@ def test_preprocessing_argument_is_validated(file: Path, alone: Path) -> None:
     assert load_weights("auto", preprocessing="torchvision").preprocessing == "torchvision"
 
 
+def test_weights_require_or_inherit_preprocessing() -> None:
+    with pytest.raises(UserError, match=r"^preprocessing: found None; expected 'caffe' or 'torchvision'"):
+        Weights({"conv1_1": ONE}, "here")
+    original = Weights({"conv1_1": ONE}, "here", preprocessing="torchvision")
+    assert Weights(original, "copy").preprocessing == "torchvision"
+    assert Weights(original, "copy", preprocessing="caffe").preprocessing == "caffe"
+    with pytest.raises(UserError, match=r"^preprocessing: found None"):
+        Weights(dict(original), "copy")
+
+
 def test_preprocessing_argument_applies_to_npstyle_weights_variable(file: Path, monkeypatch: Patch) -> None:
     monkeypatch.setenv("NPSTYLE_WEIGHTS", str(file))
     assert load_weights("auto", preprocessing="torchvision").preprocessing == "torchvision"
@@ -422,12 +433,12 @@ def test_write_weights_round_trip(
     ending: str, preprocessing: Preprocessing, deepest: str, tmp_path: Path
 ) -> None:
     path = tmp_path / f"x{ending}"
-    put = Weights(filters(deepest), "here", preprocessing=preprocessing)
-    assert write_weights(path, put) == path
+    weights = Weights(filters(deepest), "here", preprocessing=preprocessing)
+    assert write_weights(path, weights) == path
     got = read_weights(path)
-    assert (got.preprocessing, list(got)) == (preprocessing, list(put))
-    for name in put:
-        for part, original in zip(got[name], put[name], strict=True):
+    assert (got.preprocessing, list(got)) == (preprocessing, list(weights))
+    for name in weights:
+        for part, original in zip(got[name], weights[name], strict=True):
             np.testing.assert_array_equal(part, original)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
@@ -438,7 +449,7 @@ def text(name: Any) -> str:
 
 
 def test_written_h5_has_names_keras_expects(tmp_path: Path) -> None:
-    write_weights(tmp_path / "x.h5", Weights(filters("conv2_1"), "here"))
+    write_weights(tmp_path / "x.h5", Weights(filters("conv2_1"), "here", preprocessing="caffe"))
     with h5py.File(tmp_path / "x.h5") as file:
         layers = [text(name) for name in file.attrs["layer_names"]]
         assert layers == ["block1_conv1", "block1_conv2", "block1_pool", "block2_conv1"]
@@ -478,7 +489,7 @@ def refusal(path: Path, overwrite: bool = False) -> str:
     with pytest.raises(UserError) as caught:
         check_target(path, overwrite)
     with pytest.raises(UserError) as again:
-        write_weights(path, Weights({"conv1_1": ONE}, "here"), overwrite)
+        write_weights(path, SMALL, overwrite)
     assert str(again.value) == str(caught.value)
     assert (sorted(path.parent.iterdir()) if path.parent.is_dir() else None) == before
     return str(caught.value)
@@ -490,7 +501,7 @@ def test_write_weights_overwrites_only_if_asked(tmp_path: Path) -> None:
     expected = "found a file of that name; expected a new name; choose another or add --overwrite"
     assert refusal(path) == f"output: {path}: {expected}"
     assert path.read_bytes() == b"mine"
-    write_weights(path, Weights({"conv1_1": ONE}, "here"), overwrite=True)
+    write_weights(path, SMALL, overwrite=True)
     np.testing.assert_array_equal(read_weights(path)["conv1_1"].kernel, ONE.kernel)
 
 
@@ -503,7 +514,7 @@ def test_write_weights_keeps_file_created_meanwhile(tmp_path: Path, monkeypatch:
 
     monkeypatch.setitem(FILE_WRITERS, ".npz", slow)
     with pytest.raises(UserError, match="found a file of that name"):
-        write_weights(path, Weights({"conv1_1": ONE}, "here"))
+        write_weights(path, SMALL)
     assert path.read_bytes() == b"mine"
     assert [each.name for each in tmp_path.iterdir()] == ["x.npz"]
 
@@ -521,7 +532,7 @@ def test_write_weights_keeps_old_file_on_full_disk(
 
     monkeypatch.setitem(FILE_WRITERS, ".h5", fails)
     with pytest.raises(UserError, match=r"found (No space left on device|no room) on writing; "):
-        write_weights(path, Weights({"conv1_1": ONE}, "here"), overwrite=True)
+        write_weights(path, SMALL, overwrite=True)
     assert path.read_bytes() == b"mine"
     assert [each.name for each in tmp_path.iterdir()] == ["x.h5"]
 
@@ -543,12 +554,12 @@ def test_check_target_reports_unwritable_places(tmp_path: Path) -> None:
 
 
 def test_write_weights_follows_symbolic_link(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
+    (tmp_path / "folder").mkdir()
     link = tmp_path / "x.npz"
     try:
-        link.symlink_to(tmp_path / "there" / "y.npz")
+        link.symlink_to(tmp_path / "folder" / "y.npz")
     except OSError:
         pytest.skip("no symbolic links here")
-    write_weights(link, Weights({"conv1_1": ONE}, "here"), overwrite=True)
+    write_weights(link, SMALL, overwrite=True)
     assert link.is_symlink()
-    assert (tmp_path / "there" / "y.npz").is_file()
+    assert (tmp_path / "folder" / "y.npz").is_file()

@@ -226,10 +226,12 @@ def test_verify_goes_through_all_and_tells_each_that_is_wrong(
     made: dict[str, Any] = {}
     for name in ("damaged", "gap", "nan"):
         made[name] = tmp_path / f"{name}.npz"
-    write_weights(made["damaged"], Weights(layers, ""))
-    write_weights(made["gap"], Weights({n: layers[n] for n in ("conv1_1", "conv2_1")}, ""))
+    write_weights(made["damaged"], Weights(layers, "", preprocessing="caffe"))
+    write_weights(
+        made["gap"], Weights({n: layers[n] for n in ("conv1_1", "conv2_1")}, "", preprocessing="caffe")
+    )
     layers["conv1_2"].kernel[1, 1, 7, 7] = np.nan
-    write_weights(made["nan"], Weights(layers, ""))
+    write_weights(made["nan"], Weights(layers, "", preprocessing="caffe"))
     gone = tmp_path / "gone.npz"
     names = [made["damaged"], gone, file, made["gap"], made["nan"]]
     assert weights_command.main(["verify", *map(str, names)]) == 1

@@ -37,8 +37,8 @@ def backward(dy: Array, kernel: Array) -> Array:
 
 
 def kernel_derivative(x: Array, dy: Array) -> Array:
-    """What npstyle does not need, but training a network does: dL/dkernel (3, 3, C, K), for dy (H, W, K).
+    """dL/dkernel (3, 3, C, K) for dy (H, W, K), which training needs; npstyle's filters are frozen.
 
-    From (2): the derivative of the product with respect to Q.
+    From (2): the gradient of the product with respect to Q.
     """
     raise NotImplementedError

@@ -13,18 +13,18 @@ Single = NDArray[np.float32]
 
 
 def sum_in_blocks(x: Single, block: int) -> float:
-    """Sum of x (N,): within a block one element after another in float32, the blocks' sums in float64.
+    """Sum of x (N,): in float32 one by one within blocks of this size, the sums of blocks in float64.
 
-    `np.cumsum(part, dtype=np.float32)[-1]` adds one after another; `np.sum` sums in pieces.
+    `np.cumsum(part, dtype=np.float32)[-1]` adds one by one; `np.sum` adds pairwise.
     """
     raise NotImplementedError
 
 
 def sum_with_correction(x: Single) -> np.float32:
-    """Sum of x (N,) in float32 alone, as accurate as a float32 result can be.
+    """Sum of x (N,), computed in float32 only, as accurate as float32 can represent it.
 
-    Keep a second number beside the sum, the error of the last addition: after t = s + x, the number
-    (t - s) - x would be zero in exact arithmetic. Subtract it from the next x. A loop over x is fine.
+    Besides the sum, store what the last addition lost: after t = s + x, (t - s) - x would be zero in
+    exact arithmetic. Subtract it from the next x. A loop over x is fine.
     """
     raise NotImplementedError
 
@@ -37,9 +37,9 @@ def central_errors(
 
 
 def gram_difference(F: Single, F_a: Single) -> Single:
-    """F'F - F_a'F_a (C, C) for F, F_a (M, C) that are nearly equal, in float32 alone, without cancellation.
+    """F'F - F_a'F_a (C, C) for F, F_a (M, C) that are nearly equal, in float32 only, without cancellation.
 
-    a^2 - b^2 is (a - b)(a + b); what is it for matrices? F - F_a is exact where the two elements are within a
+    a^2 - b^2 is (a - b)(a + b); what is it for matrices? F - F_a is exact where two elements are within a
     factor of 2 of each other.
     """
     raise NotImplementedError

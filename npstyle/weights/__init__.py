@@ -15,13 +15,13 @@ import numpy as np
 
 from npstyle._runtime.atomic import check_writable, replacing
 from npstyle._typing import Preprocessing
-from npstyle.architecture import CONVOLUTIONS, convolutions_up_to
+from npstyle.architecture import CONVOLUTIONS, PREPROCESSINGS, convolutions_up_to
 from npstyle.errors import UserError, check_choice, check_integer
 from npstyle.weights import download as _download
 from npstyle.weights import registry as _registry
 from npstyle.weights.formats import WRITERS, reader_of
 from npstyle.weights.recognize import recognize_filters
-from npstyle.weights.types import PREPROCESSINGS, ConvWeights, Weights
+from npstyle.weights.types import ConvWeights, Weights
 
 TOP = "conv5_4"
 
@@ -148,7 +148,7 @@ def find_weights() -> tuple[Path | None, list[str]]:
 
 
 def random_weights(seed: int = 0, deepest: str = TOP) -> Weights:
-    """Gaussian kernels with variance 2 / (9 C), and zero biases.
+    """Gaussian kernels with variance 2 / (9 C), and zero biases, for "caffe" preprocessing.
 
     With this variance activations have the same magnitude in every layer (He et al., "Delving Deep into
     Rectifiers", 2015, equation 10). Each layer has its own random stream, so its filters do not depend on how
@@ -168,7 +168,7 @@ def random_weights(seed: int = 0, deepest: str = TOP) -> Weights:
         rng = np.random.default_rng([seed, list(CONVOLUTIONS).index(name)])
         kernel = rng.standard_normal((3, 3, C, K), np.float32) * np.float32(np.sqrt(2 / (9 * C)))
         layers[name] = ConvWeights(kernel, np.zeros(K, np.float32))
-    return Weights(layers, f"random filters (seed {seed})", random=True)
+    return Weights(layers, f"random filters (seed {seed})", random=True, preprocessing="caffe")
 
 
 def read_weights(

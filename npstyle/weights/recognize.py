@@ -42,11 +42,12 @@ def recognize_filters(path: Path, layers: dict[str, ConvWeights]) -> Weights:
     """
     kernel, bias = layers["conv1_1"]
     if _are_published(kernel, bias):
-        return Weights(layers, f"{path} (recognized as the published filters: caffe)")
+        source = f"{path} (recognized as the published filters: caffe)"
+        return Weights(layers, source, preprocessing="caffe")
     if _are_published(kernel[:, :, ::-1], bias):
         bgr = ConvWeights(np.ascontiguousarray(kernel[:, :, ::-1]), bias)
         source = f"{path} (recognized as the published filters, converted from RGB to BGR: caffe)"
-        return Weights({**layers, "conv1_1": bgr}, source)
+        return Weights({**layers, "conv1_1": bgr}, source, preprocessing="caffe")
     preprocessing = BY_CHECKSUM.get(file_digest(path, "sha256")[:8])
     if preprocessing is not None:
         source = f"{path} (recognized by checksum: {preprocessing})"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple, get_args
+from typing import NamedTuple, cast
 
 from npstyle._typing import Array, Preprocessing
-from npstyle.architecture import canonical
+from npstyle.architecture import PREPROCESSINGS, canonical
 from npstyle.errors import UserError, check_choice
-
-PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
 
 
 class ConvWeights(NamedTuple):
@@ -32,6 +30,15 @@ class Weights(Mapping[str, ConvWeights]):
     Layers go by any name that `npstyle.architecture.canonical` accepts: `weights["relu1_2"]` is
     `weights["conv1_2"]`.
 
+    Parameters
+    ----------
+    layers : mapping of str to ConvWeights
+        By canonical name.
+    source : str
+    random : bool
+    preprocessing : {"caffe", "torchvision"}, optional
+        Required unless `layers` has this attribute, as other Weights do.
+
     Attributes
     ----------
     source : str
@@ -49,13 +56,15 @@ class Weights(Mapping[str, ConvWeights]):
         layers: Mapping[str, ConvWeights],
         source: str,
         random: bool = False,
-        preprocessing: Preprocessing = "caffe",
+        preprocessing: Preprocessing | None = None,
     ) -> None:
+        if preprocessing is None:
+            preprocessing = getattr(layers, "preprocessing", None)
         check_choice("preprocessing", preprocessing, PREPROCESSINGS)
         self._layers = dict(layers)
         self.source = source
         self.random = random
-        self.preprocessing: Preprocessing = preprocessing
+        self.preprocessing = cast(Preprocessing, preprocessing)
 
     def __getitem__(self, name: str) -> ConvWeights:
         if name not in self:
