@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +51,22 @@ def reading_error(path: Path, **options: Any) -> str:
     assert line == f"{error.name}: found {error.found}; expected {error.expected}; {error.cure}"
     assert line.splitlines() == [line]
     return line
+
+
+def error_line(call: Callable[[], object], name: str) -> str:
+    """The message of the UserError that a call raises, without the name, after a check of its form."""
+    with pytest.raises(UserError) as caught:
+        call()
+    error, line = caught.value, str(caught.value)
+    assert error.name == name
+    assert line == " ".join(f"{name}: found {error.found}; expected {error.expected}; {error.cure}".split())
+    assert line.splitlines() == [line]
+    return line.removeprefix(f"{name}: ")
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG file, with its length and checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 class FailingStream:

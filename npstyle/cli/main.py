@@ -194,7 +194,7 @@ def _checkpoint_every() -> float:
 
 def _text_of(options: argparse.Namespace, settings: Settings, result: StyleResult) -> dict[str, str]:
     """What the picture's file says of how it was made."""
-    from npstyle.cli.show import as_text
+    from npstyle.images.metadata import as_text
 
     given = ("content", "style", "size", "seed", "weights", "preprocessing", "convolution", "style_scale")
     text = {name: getattr(options, name) for name in given}
@@ -469,7 +469,7 @@ class _Bar:
 
         path = self.output.with_stem(f"{self.output.stem}-{progress.iteration:05d}")
         try:
-            images.write(path, progress.image)
+            images.write(path, progress.image, overwrite=True)
         except CANT_WRITE as error:
             print_err(f"npstyle: {_as_user_error(error, path)}; going on without pictures in between")
             self.save_every = None
