@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npstyle.run import Progress, StyleResult
-    from npstyle.run.inputs import Pictures
+    from npstyle.run.inputs import Request
     from npstyle.weights import Weights
 
 STUDY = ("reconstruct", "texture", "figure", "inspect")
@@ -84,7 +84,8 @@ def paint(argv: list[str]) -> int:
         option = f"--{error.name.replace('_', '-')}: " if hasattr(options, error.name) else ""
         parser.error(option + str(error))
     from npstyle import images
-    from npstyle.run import levels, stylize
+    from npstyle.run import stylize
+    from npstyle.run.pyramid import levels
 
     output = images.check_output(options.output or default_output(options), options.overwrite)
     images.check_depth(output, options.depth)
@@ -150,14 +151,14 @@ def paint(argv: list[str]) -> int:
     return DONE
 
 
-def _pictures(options: argparse.Namespace, settings: Settings) -> Pictures:
-    from npstyle.run.inputs import read_all
+def _pictures(options: argparse.Namespace, settings: Settings) -> Request:
+    from npstyle.run.inputs import Request
 
-    return read_all(
+    return Request.read(
         options.content,
         options.style,
-        options.size,
-        settings,
+        settings=settings,
+        size=options.size,
         blend=options.blend,
         style_scale=options.style_scale,
         content_masks=options.content_mask,
@@ -244,7 +245,7 @@ def _weights(options: argparse.Namespace, settings: Settings) -> Weights:
         )
 
 
-def _memory_for(options: argparse.Namespace, settings: Settings, pictures: Pictures) -> float:
+def _memory_for(options: argparse.Namespace, settings: Settings, pictures: Request) -> float:
     """Bytes that the run will take; a UserError with a size that fits, if they are not there."""
     from npstyle import images
     from npstyle.run import memory as estimate
