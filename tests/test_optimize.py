@@ -79,7 +79,7 @@ def test_adam_returns_best_picture() -> None:
 
 
 @pytest.mark.parametrize("settings", [LBFGS, ADAM], ids=["lbfgs", "adam"])
-def test_nan_loss_returns_last_good_picture(settings: Settings) -> None:
+def test_a_loss_that_is_no_number_keeps_the_last_good_picture(settings: Settings) -> None:
     result = minimize(settings, Valley(lambda call, loss: loss if call < 5 else float("nan")))
     assert result.diverged
     assert result.ended_early
