@@ -1,4 +1,4 @@
-"""What several test modules need: random pictures and numbers, the program as a process, streams that fail."""
+"""Shared by several test modules: random pictures and numbers, the program as a process, failing streams."""
 
 from __future__ import annotations
 
