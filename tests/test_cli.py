@@ -451,8 +451,8 @@ def test_memory_that_is_not_there_is_missed_before_the_run(
     folder: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save(folder / "large.png")
-    enough = estimate.run_memory((128, 256), [(32, 48)], preset("default"), "auto", None)
-    monkeypatch.setattr(estimate, "available_memory", lambda: enough)
+    enough = estimate.run_memory_of_sizes((256, 128), [(48, 32)], preset("default"))
+    monkeypatch.setattr(estimate, "available_memory", lambda threads: enough)
     monkeypatch.chdir(folder)
     command = ["large.png", "painting.png", "-o", "out.png", "--iterations", "0", "--weights", "random"]
     assert cli.main([*command, "--size", "600"]) == 1
@@ -465,7 +465,7 @@ def test_memory_that_is_not_there_is_missed_before_the_run(
     assert not (folder / "out.png").exists()
     assert cli.main([*command, "--size", advised]) == 0
     assert cli.main([*command, "--size", "600", "--force", "--overwrite"]) == 0
-    monkeypatch.setattr(estimate, "available_memory", lambda: None)  # not known
+    monkeypatch.setattr(estimate, "available_memory", lambda threads: None)  # not known
     assert cli.main([*command, "--size", "600", "--overwrite"]) == 0
 
 

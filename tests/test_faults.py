@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from threadpoolctl import threadpool_limits
 import soak
 from npstyle import Settings
 from npstyle.cli import main as cli
-from npstyle.lbfgs import Lbfgsb
+from npstyle.lbfgs import PrivateLbfgsb
 from npstyle.objective import Objective
 from npstyle.optimize import Minimizer
 from npstyle.run import checkpoint
@@ -140,17 +139,37 @@ def test_ctrl_c_between_two_sizes_goes_on_from_there(
     assert resumed(folder, monkeypatch) == whole
 
 
-def test_what_is_kept_between_two_sizes_must_fit(folder: Path, monkeypatch: Patch, capsys: Captured) -> None:
-    at_iteration(3, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
+def test_picture_stored_between_levels_must_fit(folder: Path, monkeypatch: Patch, capsys: Captured) -> None:
+    at_iteration(6, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
     assert cli.main([*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]) == 130
-    kept = checkpoint.read("kept.npz")
-    for scale, shape in ((1, (23, 34, 3)), (2, (23, 35, 3)), (2, (3,))):
-        state = {"before": np.zeros(shape, np.float32)}
-        checkpoint.write("kept.npz", kept._replace(level=scale, state=state))
+    capsys.readouterr()
+    stored = checkpoint.read("kept.npz")
+    for levels, shape in (((), (23, 34, 3)), (stored.levels, (23, 35, 3)), (stored.levels, (3,))):
+        state = {"previous_level": np.zeros(shape, np.float32)}
+        checkpoint.write("kept.npz", stored._replace(levels=levels, state=state))
         assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume", "kept.npz"]) == 1
-        told = capsys.readouterr().err
-        assert told.startswith("npstyle: checkpoint: kept.npz: found something else (float32 array of shape")
-        assert told.count("\n") == 1
+        line = capsys.readouterr().err
+        assert line.startswith("npstyle: checkpoint: kept.npz: found something else (float32 array of shape")
+        assert line.count("\n") == 1
+
+
+def test_levels_of_a_checkpoint_must_be_those_of_the_run(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    at_iteration(6, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
+    assert cli.main([*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]) == 130
+    stored = checkpoint.read("kept.npz")
+    [level] = stored.levels
+    for levels, words in (
+        ((level._replace(width=35),), "found something else (levels of [(35, 23)] pixels)"),
+        ((level, level), "found level 3; expected 1 to 2"),
+    ):
+        checkpoint.write("kept.npz", stored._replace(levels=levels))
+        capsys.readouterr()
+        assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume", "kept.npz"]) == 1
+        line = capsys.readouterr().err
+        assert words in line
+        assert line.count("\n") == 1
 
 
 def test_ctrl_c_while_the_first_targets_are_computed(
@@ -222,17 +241,6 @@ def test_a_limit_of_memory_is_found_before_the_run(folder: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith("npstyle: memory: found ")
     assert done.stderr.count("\n") == 1
-
-
-def test_only_what_is_left_below_the_limit_is_free(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    assert cli._within_limit(5e9, 1) == 5e9
-    assert cli._within_limit(None, 1) is None
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (10**14, 10**14))
-    assert cli._within_limit(5e9, 1) == 5e9
-    assert 0.99e14 < (cli._within_limit(None, 1) or 0) < 1e14
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (10**6, 10**6))
-    assert cli._within_limit(5e9, 1) == 0
 
 
 def test_clocks_that_jump_change_nothing(folder: Path, whole: bytes, monkeypatch: Patch) -> None:
@@ -353,11 +361,11 @@ class Liar:
 
 def test_a_line_search_that_goes_wrong_keeps_the_best_picture() -> None:
     start = np.linspace(1, 255, 6 * 5 * 3).reshape(6, 5, 3)
-    outcome = Minimizer(Liar(5), start, Settings(iterations=100)).outcome()
-    assert "no step lowers the loss any more" in outcome.message
-    assert 1 < len(outcome.losses) < 100
-    assert outcome.loss == min(outcome.losses)
-    assert Liar(1)(outcome.pixels)[0] == pytest.approx(outcome.loss, rel=1e-6)
+    result = Minimizer(Liar(5), start, Settings(iterations=100)).run()
+    assert "no step lowers the loss any more" in result.message
+    assert 1 < len(result.losses) < 100
+    assert result.loss == min(result.losses)
+    assert Liar(1)(result.pixels)[0] == pytest.approx(result.loss, rel=1e-6)
 
 
 SPAWN = """
@@ -399,9 +407,9 @@ def test_threads_of_blas_do_not_change_lbfgs_in_any_bit() -> None:
     points: list[Array] = []
     for threads in (1, 2):
         with threadpool_limits(threads, user_api="blas"):
-            points += [
-                x.copy() for x, _ in islice(Lbfgsb(np.full(goal.size, 128.0), 10).iterations(function), 15)
-            ]
+            PrivateLbfgsb(np.full(goal.size, 128.0), 10).run(
+                function, lambda x, value: points.append(x.copy()), 15
+            )
     np.testing.assert_array_equal(points[:15], points[15:])
 
 

@@ -169,7 +169,7 @@ def test_fortran_order_and_python_2_headers_are_read(tmp_path: Path) -> None:
 
 def state(path: Path, **members: bytes) -> None:
     """A checkpoint with any members."""
-    checkpoint.write(path, checkpoint.Checkpoint({}, 1, 1, {}))
+    checkpoint.write(path, checkpoint.Checkpoint({}, (), {}))
     with zipfile.ZipFile(path, "a") as archive:
         for name, data in members.items():
             archive.writestr(f"{name}.npy", data)

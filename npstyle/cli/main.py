@@ -42,12 +42,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npstyle.run import Progress, StyleResult
-    from npstyle.run.inputs import Pictures
+    from npstyle.run.inputs import Request
     from npstyle.weights import Weights
 
 STUDY = ("reconstruct", "texture", "figure", "inspect")
 IMPATIENCE = 2.0  # seconds within which Ctrl-C pressed again means the same
-BLAS_BUFFER = 64e6  # bytes, with room to spare: OpenBLAS takes 32 MiB, and a stack has 8
 CANT_WRITE = (UserError, OSError, MemoryError)  # what becomes of a picture that has lost its place
 WORTH_TELLING = 10.0  # seconds; shorter runs are over before anyone plans for them
 
@@ -84,7 +83,8 @@ def paint(argv: list[str]) -> int:
         option = f"--{error.name.replace('_', '-')}: " if hasattr(options, error.name) else ""
         parser.error(option + str(error))
     from npstyle import images
-    from npstyle.run import levels, stylize
+    from npstyle.run import stylize
+    from npstyle.run.pyramid import levels
 
     output = images.check_output(options.output or default_output(options), options.overwrite)
     images.check_depth(output, options.depth)
@@ -98,7 +98,7 @@ def paint(argv: list[str]) -> int:
     images.check_dimensions(output, W, H)
     alpha = images.read_alpha(options.content) if options.alpha else None  # now, while the file is there
     alpha = None if alpha is None else images.resize(alpha, W, H)
-    memory = _memory_for(options, settings, pictures)
+    memory = _memory_for(options, pictures)
     weights = _weights(options, settings)
     if weights.random:
         settings = settings_from(options, otherwise="random")
@@ -150,14 +150,14 @@ def paint(argv: list[str]) -> int:
     return DONE
 
 
-def _pictures(options: argparse.Namespace, settings: Settings) -> Pictures:
-    from npstyle.run.inputs import read_all
+def _pictures(options: argparse.Namespace, settings: Settings) -> Request:
+    from npstyle.run.inputs import Request
 
-    return read_all(
+    return Request.read(
         options.content,
         options.style,
-        options.size,
-        settings,
+        settings=settings,
+        size=options.size,
         blend=options.blend,
         style_scale=options.style_scale,
         content_masks=options.content_mask,
@@ -244,52 +244,20 @@ def _weights(options: argparse.Namespace, settings: Settings) -> Weights:
         )
 
 
-def _memory_for(options: argparse.Namespace, settings: Settings, pictures: Pictures) -> float:
+def _memory_for(options: argparse.Namespace, pictures: Request) -> float:
     """Bytes that the run will take; a UserError with a size that fits, if they are not there."""
-    from npstyle import images
-    from npstyle.run import memory as estimate
+    from npstyle.run import memory
 
-    masks = bool(pictures.content_masks)
-
-    def fitted(picture: Any, size: int) -> tuple[int, int]:
-        H, W = picture.shape[:2]
-        width, height = images.fitted_size(W, H, size)
-        return height, width
-
-    def bytes_at(size: int) -> float:
-        styles = [fitted(style, max(1, round(size * options.style_scale))) for style in pictures.styles]
-        shape = fitted(pictures.content, size)
-        return estimate.run_memory(shape, styles, settings, options.convolution, options.threads, masks)
-
-    needed = bytes_at(options.size)
-    free = _within_limit(estimate.available_memory(), options.threads)
+    convolution, threads = options.convolution, options.threads
+    needed = memory.run_memory(pictures, convolution, threads)
+    free = memory.available_memory(threads)
     if free is None or needed <= free or options.force:
         return needed
-    fitting = estimate.largest(lambda size: bytes_at(size) <= free, 16, max(pictures.content.shape[:2]))
+    fitting = memory.largest_size(pictures, free, convolution, threads)
     cure = f"try --size {fitting}" if fitting else "free some"
     raise UserError(
         "memory", f"{_gigabytes(free)} free", f"about {_gigabytes(needed)}", f"{cure}, or --force to go on"
     )
-
-
-def _within_limit(free: float | None, threads: int | None) -> float | None:
-    """What is free, or what `ulimit -v` leaves if that is less.
-
-    BLAS asks for a buffer and a stack for each thread, again and again without end where it gets none.
-    """
-    try:
-        import resource
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except (ImportError, OSError):
-        return free  # another system
-    if limit == resource.RLIM_INFINITY:
-        return free
-    from npstyle._runtime.threads import resolve
-
-    left = max(0.0, limit - pages * resource.getpagesize() - BLAS_BUFFER * (1 + resolve(threads)))
-    return left if free is None else min(free, left)
 
 
 def _gigabytes(number: float) -> str:
