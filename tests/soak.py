@@ -68,9 +68,9 @@ def killed(folder: Path, optimizer: str, iterations: int, dice: random.Random, l
     kills = from_the_start = 0
     kept, output = folder / CHECKPOINT, folder / OUTPUT
     while True:
-        which = "--resume" if kept.exists() else "--checkpoint"
+        resume = ["--resume"] if kept.exists() else []
         from_the_start += kills > 0 and not kept.exists()
-        process = start(folder, optimizer, iterations, "-o", OUTPUT, which, CHECKPOINT)
+        process = start(folder, optimizer, iterations, "-o", OUTPUT, "--checkpoint", CHECKPOINT, *resume)
         try:
             _, said = process.communicate(timeout=dice.uniform(0, longest))
         except subprocess.TimeoutExpired:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
-import pty
 import signal
 import struct
 import subprocess
 import sys
-import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -20,22 +17,15 @@ import pytest
 from PIL import Image
 
 import npstyle
+from helpers import run_program
 from npstyle import preset
-from npstyle.cli import arguments as options
 from npstyle.cli import main as cli
+from npstyle.cli import recipe, session
+from npstyle.cli.paint import painting_parser
 from npstyle.presets import PRESETS
-from npstyle.run import memory as estimate
+from npstyle.run import memory
 
-FAST = [
-    "--weights",
-    "random",
-    "--iterations",
-    "2",
-    "--style-layers",
-    "conv1_1",
-    "--content-layers",
-    "conv1_2",
-]
+FAST = ["--weights", "random", "--iterations", "2", "--style-layers", "conv1_1", "--content-layers", "conv1_2"]
 
 
 @pytest.fixture
@@ -47,20 +37,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def npstyle_in(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "npstyle", *arguments],
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-
-
-def test_a_picture_from_two_pictures(folder: Path) -> None:
-    done = npstyle_in(folder, "photo.png", "painting.png", *FAST)
+def test_picture_and_lines_of_the_main_job(folder: Path) -> None:
+    done = run_program(folder, "photo.png", "painting.png", *FAST)
     assert done.returncode == 0, done.stderr
     assert done.stderr.startswith("48 x 32 pixels, 2 iterations: about 1")
     assert done.stderr.endswith(" MB of memory\n")
@@ -89,7 +67,7 @@ def test_options_reach_the_run(folder: Path) -> None:
         "--threads",
         "1",
     ]
-    done = npstyle_in(folder, *arguments, *FAST, *more, "--preset", "paper", "--convolution", "im2col")
+    done = run_program(folder, *arguments, *FAST, *more, "--preset", "paper", "--convolution", "im2col")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     with Image.open(folder / "out.jpg") as image:
         assert (image.size, image.format) == ((24, 16), "JPEG")
@@ -97,15 +75,13 @@ def test_options_reach_the_run(folder: Path) -> None:
 
 def test_every_field_of_the_recipe_is_an_option() -> None:
     fields = {field.name for field in dataclasses.fields(npstyle.Settings)}
-    named = {option.replace("-", "_") for option in options.RECIPE}
+    named = {option.replace("-", "_") for option in recipe.RECIPE}
     # Weights of layers are given with their names; content_layer_balance is short for two of them.
     assert named == fields - {"content_layer_weights", "style_layer_weights"} | {"content_layer_balance"}
 
 
 def settings(*arguments: str) -> npstyle.Settings:
-    return options.settings_from(
-        options.painting_parser().parse_args(["photo.png", "painting.png", *arguments])
-    )
+    return recipe.settings_from(painting_parser().parse_args(["photo.png", "painting.png", *arguments]))
 
 
 def test_options_change_the_preset() -> None:
@@ -127,29 +103,29 @@ def test_options_change_the_preset() -> None:
     assert (many.min_size, many.color, many.padding, many.maxcor) == (64, "luma", "zero", 5)
 
 
-def test_regions_blend_and_what_is_kept(folder: Path) -> None:
+def test_masks_keep_mask_and_blend(folder: Path) -> None:
     for name, size in (("sky", (48, 32)), ("blue", (40, 40)), ("keep", (48, 32))):
         mask = np.zeros(size[::-1], np.uint8)
         mask[: size[1] // 2] = 255
         Image.fromarray(mask).save(folder / f"{name}.png")
     regions = ["--content-mask", "sky.png", "--style-mask", "blue.png", "--keep-mask", "keep.png"]
-    done = npstyle_in(folder, "photo.png", "painting.png", *FAST, *regions, "--color", "match")
+    done = run_program(folder, "photo.png", "painting.png", *FAST, *regions, "--color", "match")
     assert done.returncode == 0, done.stderr
     painted, photo = (np.asarray(Image.open(folder / name)) for name in ("photo-painting.png", "photo.png"))
     np.testing.assert_array_equal(painted[:16], photo[:16])
     assert (painted[16:] != photo[16:]).any()
     mixed = ["photo.png", "painting.png", "photo.png", "-o", "mixed.png", "--blend", "3,1"]
-    assert npstyle_in(folder, *mixed, *FAST, "--style-scale", "0.9", "--quiet").returncode == 0
+    assert run_program(folder, *mixed, *FAST, "--style-scale", "0.9", "--quiet").returncode == 0
 
 
-def test_several_sizes_are_announced(folder: Path) -> None:
-    done = npstyle_in(folder, "photo.png", "painting.png", *FAST, "--min-size", "32")
+def test_pyramid_levels_are_announced(folder: Path) -> None:
+    done = run_program(folder, "photo.png", "painting.png", *FAST, "--min-size", "32")
     assert done.returncode == 0, done.stderr
-    assert "48 x 32 pixels, 2 iterations at each of 2 sizes from 34 up: about" in done.stderr
+    assert "48 x 32 pixels, 2 iterations at each of 2 levels from 34 pixels up: about" in done.stderr
 
 
 def test_presets_are_listed() -> None:
-    done = npstyle_in(Path.cwd(), "presets")
+    done = run_program(Path.cwd(), "presets")
     assert done.returncode == 0
     for name in PRESETS:
         assert f"\n{name}\n" in "\n" + done.stdout
@@ -168,17 +144,17 @@ def test_presets_are_listed() -> None:
         assert settings(*given) == preset(name)
 
 
-def test_the_same_command_makes_the_same_bytes_whatever_the_threads(folder: Path) -> None:
+def test_bytes_do_not_depend_on_threads(folder: Path) -> None:
     for name, threads in (("one.png", "1"), ("two.png", "2")):
-        done = npstyle_in(
+        done = run_program(
             folder, "photo.png", "painting.png", "-o", name, *FAST, "--init", "noise", "--threads", threads
         )
         assert done.returncode == 0
     assert (folder / "one.png").read_bytes() == (folder / "two.png").read_bytes()
 
 
-def test_without_weights_and_network_it_warns_and_goes_on(folder: Path) -> None:
-    done = npstyle_in(folder, "photo.png", "painting.png", "--iterations", "1", "--quiet")
+def test_random_filters_warning_without_weights_and_network(folder: Path) -> None:
+    done = run_program(folder, "photo.png", "painting.png", "--iterations", "1", "--quiet")
     assert done.returncode == 0
     assert "WARNING" in done.stderr
     assert "RANDOM FILTERS" in done.stderr
@@ -188,7 +164,7 @@ def test_without_weights_and_network_it_warns_and_goes_on(folder: Path) -> None:
 
 
 def test_imagenet_fails_where_auto_warns(folder: Path) -> None:
-    done = npstyle_in(folder, "photo.png", "painting.png", "--weights", "imagenet")
+    done = run_program(folder, "photo.png", "painting.png", "--weights", "imagenet")
     assert done.returncode == 1
     assert done.stderr.startswith("npstyle: weights: found no ImageNet filters")
     assert not (folder / "photo-painting.png").exists()
@@ -199,11 +175,11 @@ def test_imagenet_fails_where_auto_warns(folder: Path) -> None:
     [
         (["photo.png"], 2, ["STYLE"]),
         (["photo.png", "painting.png", "--color"], 2, ["--color"]),
-        (["photo.png", "painting.png", "--size", "8"], 2, ["--size", "'8'", "from 16"]),
+        (["photo.png", "painting.png", "--size", "8"], 2, ["--size: found 8;", "from 16"]),
         (["photo.png", "painting.png", "--size", "big"], 2, ["--size", "'big'"]),
         (["photo.png", "painting.png", "--iterations", "-3"], 2, ["--iterations"]),
         (["photo.png", "painting.png", "--threads", "0"], 2, ["--threads", "from 1"]),
-        (["photo.png", "painting.png", "--style-weight", "-1"], 2, ["style_weight", "-1"]),
+        (["photo.png", "painting.png", "--style-weight", "-1"], 2, ["--style-weight: found '-1'"]),
         (
             ["photo.png", "painting.png", "--style-layers", "conv1_1,cnv2_1"],
             2,
@@ -226,13 +202,24 @@ def test_imagenet_fails_where_auto_warns(folder: Path) -> None:
         (["photo.png", "painting.png", "--optimizer", "sgd"], 2, ["--optimizer", "'sgd'"]),
         (["photo.png", "painting.png", "--blend", "some"], 2, ["--blend", "'some'"]),
         (["photo.png", "painting.png", "--blend", "1,2"], 1, ["blend", "found 2", "expected 1"]),
-        (["photo.png", "painting.png", "--blend", "-1"], 1, ["blend", "-1"]),
+        (["photo.png", "painting.png", "--blend", "-1"], 2, ["--blend: found '-1'"]),
         (["photo.png", "painting.png", "--style-layers", "conv1_1:-2"], 2, ["conv1_1", "'-2'"]),
         (
             ["photo.png", "painting.png", "--content-layer-balance", "2"],
             2,
-            ["content_layer_balance", "0 to 1"],
+            ["--content-layer-balance: found '2'", "0 to 1"],
         ),
+        (
+            ["photo.png", "painting.png", "--content-layer-balance", "1", "--content-layers", "conv1_1"],
+            2,
+            ["--content-layer-balance: content_layer_balance: found --content-layers, too"],
+        ),
+        (
+            ["photo.png", "painting.png", "--no-checkpoint", "--checkpoint", "kept.npz"],
+            2,
+            ["--checkpoint: not allowed with argument --no-checkpoint"],
+        ),
+        (["photo.png", "painting.png", *FAST, "--no-checkpoint", "--resume"], 1, ["resume", "no checkpoint"]),
         (["photo.png", "painting.png", "--style-scale", "0"], 1, ["style_scale", "above 0"]),
         (["photo.png", "painting.png", "--keep-mask", "tiny.png"], 1, ["keep", "8 x 8", "48 x 32"]),
         (["photo.png", "painting.png", "--content-mask", "photo.png"], 1, ["masks", "pairs"]),
@@ -249,7 +236,7 @@ def test_wrong_input_ends_in_one_line(
     (folder / "text.jpg").write_text("no picture at all")
     Image.new("RGB", (8, 8)).save(folder / "tiny.png")
     before = sorted(folder.iterdir())
-    done = npstyle_in(folder, *arguments)
+    done = run_program(folder, *arguments)
     assert done.returncode == status
     assert done.stdout == ""
     assert done.stderr.startswith("npstyle: ")
@@ -259,22 +246,22 @@ def test_wrong_input_ends_in_one_line(
     assert sorted(folder.iterdir()) == before
 
 
-def test_layers_that_the_weights_do_not_have(folder: Path) -> None:
+def test_layers_missing_in_a_weights_file_are_named(folder: Path) -> None:
     weights = npstyle.load_weights("random", deepest="conv1_2")
     arrays = {
         f"{name}/{part}": getattr(weights[name], part) for name in weights for part in ("kernel", "bias")
     }
     np.savez(folder / "lower.npz", **arrays)
-    done = npstyle_in(folder, "photo.png", "painting.png", "--weights", "lower.npz")
+    done = run_program(folder, "photo.png", "painting.png", "--weights", "lower.npz")
     assert done.returncode == 1
     assert "no conv2_1 (there is conv1_1, conv1_2)" in done.stderr
-    fitting = npstyle_in(folder, "photo.png", "painting.png", *FAST[2:], "--weights", "lower.npz")
+    fitting = run_program(folder, "photo.png", "painting.png", *FAST[2:], "--weights", "lower.npz")
     assert fitting.returncode == 0, fitting.stderr
 
 
 def test_overwrite(folder: Path) -> None:
     (folder / "out.png").write_bytes(b"old")
-    done = npstyle_in(folder, "photo.png", "painting.png", "-o", "out.png", "--overwrite", *FAST)
+    done = run_program(folder, "photo.png", "painting.png", "-o", "out.png", "--overwrite", *FAST)
     assert done.returncode == 0
     assert (folder / "out.png").read_bytes()[1:4] == b"PNG"
 
@@ -300,7 +287,7 @@ def start_in_terminal(folder: Path, *arguments: str) -> tuple[subprocess.Popen[b
     return process, ours
 
 
-def test_ctrl_c_saves_the_picture_so_far_and_the_bar_shows_the_loss(folder: Path) -> None:
+def test_ctrl_c_saves_picture_and_bar_shows_loss(folder: Path) -> None:
     # Adam never comes to an end by itself.
     process, terminal = start_in_terminal(folder, "--iterations", "100000", "--optimizer", "adam")
     try:
@@ -322,7 +309,7 @@ def test_ctrl_c_saves_the_picture_so_far_and_the_bar_shows_the_loss(folder: Path
     ]
 
 
-def test_quiet_shows_no_bar_in_a_terminal(folder: Path) -> None:
+def test_quiet_shows_no_bar_on_a_terminal(folder: Path) -> None:
     process, terminal = start_in_terminal(folder, "--quiet")
     told, _ = process.communicate(timeout=60)
     os.set_blocking(terminal, False)
@@ -339,14 +326,14 @@ def test_a_request_to_end_is_as_ctrl_c(folder: Path, monkeypatch: Any, capsys: A
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(cli._Bar, "step", terminate)
+    monkeypatch.setattr(session.ProgressBar, "update", terminate)
     assert cli.main(["photo.png", "painting.png", *FAST]) == 143
     assert "interrupted after 1 iteration in" in capsys.readouterr().out
     assert (folder / "photo-painting.png").is_file()
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_an_interrupted_run_goes_on_to_the_same_picture(
+def test_resumed_run_makes_same_picture(
     folder: Path, optimizer: str, monkeypatch: Any, capsys: Any
 ) -> None:
     """Over two sizes, interrupted once in each."""
@@ -354,18 +341,18 @@ def test_an_interrupted_run_goes_on_to_the_same_picture(
     command = ["photo.png", "painting.png", *FAST, "--min-size", "32", "--iterations", "5"]
     command += ["--optimizer", optimizer]
     assert cli.main([*command, "-o", "whole.png"]) == 0
-    step = cli._Bar.step
+    step = session.ProgressBar.update
     for at in (3, 8):
 
         def interrupt(self: Any, progress: Any, at: int = at) -> None:
             if progress.iteration == at:
                 signal.raise_signal(signal.SIGINT)
 
-        monkeypatch.setattr(cli._Bar, "step", interrupt)
+        monkeypatch.setattr(session.ProgressBar, "update", interrupt)
         more = [] if at == 3 else ["--resume", "--overwrite"]
         assert cli.main([*command, "-o", "parts.png", *more]) == 130
-        assert "the same command with --resume --overwrite goes on" in capsys.readouterr().err
-    monkeypatch.setattr(cli._Bar, "step", step)
+        assert "run the same command with --resume --overwrite to continue" in capsys.readouterr().err
+    monkeypatch.setattr(session.ProgressBar, "update", step)
     assert cli.main([*command, "-o", "parts.png", "--resume", "--overwrite"]) == 0
     whole, parts = (np.asarray(Image.open(folder / name)) for name in ("whole.png", "parts.png"))
     np.testing.assert_array_equal(whole, parts)
@@ -379,7 +366,7 @@ def test_the_checkpoint_of_another_run_is_refused(folder: Path, monkeypatch: Any
         signal.raise_signal(signal.SIGINT)
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(cli._Bar, "step", interrupt)
+    monkeypatch.setattr(session.ProgressBar, "update", interrupt)
     command = ["photo.png", "painting.png", *FAST, "--overwrite", "--quiet"]
     assert cli.main([*command, "--checkpoint", "kept.npz"]) == 130
     for other, words in (
@@ -387,22 +374,22 @@ def test_the_checkpoint_of_another_run_is_refused(folder: Path, monkeypatch: Any
         (["--seed", "7"], "resume: "),
         (["--init", "painting.png"], "resume: init 1: found"),
     ):
-        assert cli.main([*command, *other, "--resume", "kept.npz"]) == 1
-        told = capsys.readouterr().err
-        assert words in told
-        assert told.count("\n") == 1
-    assert cli.main([*command, "--resume", "photo.png"]) == 1
+        assert cli.main([*command, *other, "--resume", "--checkpoint", "kept.npz"]) == 1
+        errors = capsys.readouterr().err
+        assert words in errors
+        assert errors.count("\n") == 1
+    assert cli.main([*command, "--resume", "--checkpoint", "photo.png"]) == 1
     assert "photo.png: found something else" in capsys.readouterr().err
 
 
-def test_pictures_in_between(folder: Path) -> None:
-    done = npstyle_in(folder, "photo.png", "painting.png", *FAST, "--iterations", "5", "--save-every", "2")
+def test_save_every_writes_intermediate_pictures(folder: Path) -> None:
+    done = run_program(folder, "photo.png", "painting.png", *FAST, "--iterations", "5", "--save-every", "2")
     assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in folder.glob("photo-painting*"))
     assert names == ["photo-painting-00002.png", "photo-painting-00004.png", "photo-painting.png"]
 
 
-def test_what_the_picture_carries(folder: Path) -> None:
+def test_metadata_depth_and_alpha_of_the_picture(folder: Path) -> None:
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (32, 48, 4), np.uint8)).save(folder / "clear.png")
     arguments = [
@@ -415,19 +402,19 @@ def test_what_the_picture_carries(folder: Path) -> None:
         "--style-layers",
         "conv1_1:2",
     ]
-    assert npstyle_in(folder, *arguments, "--depth", "16", "--quiet").returncode == 0
-    shown = npstyle_in(folder, "show", "out.png").stdout
+    assert run_program(folder, *arguments, "--depth", "16", "--quiet").returncode == 0
+    shown = run_program(folder, "show", "out.png").stdout
     assert "npstyle clear.png painting.png" in shown
     for words in ("--style-layers conv1_1:2", "--seed 0", "--depth 16", "--alpha", "--iterations 2"):
         assert words in shown
     with Image.open(folder / "out.png") as image, Image.open(folder / "clear.png") as clear:
         np.testing.assert_array_equal(np.asarray(image)[..., 3], np.asarray(clear)[..., 3])
-    refused = npstyle_in(folder, *arguments[:2], "-o", "out.jpg", *FAST, "--alpha")
+    refused = run_program(folder, *arguments[:2], "-o", "out.jpg", *FAST, "--alpha")
     assert refused.returncode == 1
     assert refused.stderr.count("\n") == 1
 
 
-def test_ctrl_c_before_there_is_a_picture(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_ctrl_c_while_loading_writes_nothing(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
@@ -437,17 +424,17 @@ def test_ctrl_c_before_there_is_a_picture(folder: Path, monkeypatch: Any, capsys
     assert "nothing was written" in capsys.readouterr().err
 
 
-def test_too_little_memory_is_one_line(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_memory_error_is_one_line(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     def too_much(*_: Any, **__: Any) -> None:
         raise MemoryError("Unable to allocate 1 TiB")
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("npstyle.run.stylize", too_much)
+    monkeypatch.setattr("npstyle.run.paint", too_much)
     assert cli.main(["photo.png", "painting.png", *FAST]) == 1
     assert "try a smaller --size" in capsys.readouterr().err
 
 
-def test_memory_that_is_not_there_is_missed_before_the_run(
+def test_too_little_memory_is_refused_before_the_run(
     folder: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save(folder / "large.png")
@@ -469,25 +456,25 @@ def test_memory_that_is_not_there_is_missed_before_the_run(
     assert cli.main([*command, "--size", "600", "--overwrite"]) == 0
 
 
-def test_a_long_run_says_how_long_it_will_take(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+def test_time_left_is_printed_once(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(folder)
     command = ["photo.png", "painting.png", "--weights", "random", "--iterations", "6"]
-    monkeypatch.setattr(cli, "WORTH_TELLING", 0.0)
+    monkeypatch.setattr(session, "MIN_TIME_LEFT", 0.0)
     assert cli.main(command) == 0
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("about ")] == [lines[1]]
-    assert lines[1].endswith(" s to go")
+    assert lines[1].endswith(" s left")
     assert cli.main([*command, "--overwrite", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
 
-def test_durations_are_told_in_words() -> None:
-    assert cli._duration(99.4) == "99 s"
-    assert cli._duration(1000) == "17 min"
+def test_format_of_durations() -> None:
+    assert session._format_duration(99.4) == "99 s"
+    assert session._format_duration(1000) == "17 min"
 
 
 def test_info(folder: Path) -> None:
-    done = npstyle_in(folder, "info")
+    done = run_program(folder, "info")
     assert done.returncode == 0
     for word in (
         "npstyle:",
@@ -501,19 +488,19 @@ def test_info(folder: Path) -> None:
     ):
         assert word in done.stdout
     assert "none here" in done.stdout
-    named = npstyle_in(folder, "info", NPSTYLE_WEIGHTS=str(folder / "w.h5")).stdout
+    named = run_program(folder, "info", NPSTYLE_WEIGHTS=str(folder / "w.h5")).stdout
     assert f"{folder / 'w.h5'} (NPSTYLE_WEIGHTS): no file of that name" in named
-    wrong = npstyle_in(folder, "info", NPSTYLE_REGISTRY=str(folder / "none.json"))
+    wrong = run_program(folder, "info", NPSTYLE_REGISTRY=str(folder / "none.json"))
     assert (wrong.returncode, wrong.stderr) == (0, "")
     assert "registry: " in wrong.stdout
     assert "cache:" in wrong.stdout
-    slow = npstyle_in(folder, "info", NPSTYLE_KERNELS="reference").stdout
+    slow = run_program(folder, "info", NPSTYLE_KERNELS="reference").stdout
     assert "reference, plain NumPy and slow" in slow
     assert "OpenMP:     not used by these kernels" in slow
 
 
-def test_a_slow_choice_says_so(folder: Path) -> None:
-    done = npstyle_in(folder, "photo.png", "painting.png", *FAST, NPSTYLE_KERNELS="reference")
+def test_reference_kernels_are_announced_as_slow(folder: Path) -> None:
+    done = run_program(folder, "photo.png", "painting.png", *FAST, NPSTYLE_KERNELS="reference")
     assert done.returncode == 0
     assert "NPSTYLE_KERNELS=reference" in done.stderr
 
@@ -532,7 +519,7 @@ def test_help_needs_nothing_that_is_slow_to_import() -> None:
 
 
 def test_version(folder: Path) -> None:
-    assert npstyle_in(folder, "--version").stdout == f"npstyle {npstyle.__version__}\n"
+    assert run_program(folder, "--version").stdout == f"npstyle {npstyle.__version__}\n"
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["the second", "the first"])
@@ -556,7 +543,7 @@ def test_ctrl_c_while_saving_does_not_lose_the_picture(
 
     monkeypatch.chdir(folder)
     if before:
-        monkeypatch.setattr(cli._Bar, "step", interrupt)
+        monkeypatch.setattr(session.ProgressBar, "update", interrupt)
         monkeypatch.setattr(images, "to_uint8", impatient_before)
     monkeypatch.setattr(images, "write", impatient)
     handler = signal.getsignal(signal.SIGINT)
@@ -567,17 +554,17 @@ def test_ctrl_c_while_saving_does_not_lose_the_picture(
     assert (folder / "photo-painting.png").is_file()
 
 
-def test_where_the_output_has_become_impossible_the_picture_is_kept(
+def test_picture_is_in_temporary_folder_if_output_appears_during_run(
     folder: Path, monkeypatch: Any, capsys: Any
 ) -> None:
-    from npstyle.run import stylize
+    from npstyle.run import paint
 
     def meanwhile(*arguments: Any, **options: Any) -> Any:
         (folder / "photo-painting.png").write_bytes(b"somebody else's")
-        return stylize(*arguments, **options)
+        return paint(*arguments, **options)
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("npstyle.run.stylize", meanwhile)
+    monkeypatch.setattr("npstyle.run.paint", meanwhile)
     assert cli.main(["photo.png", "painting.png", *FAST]) == 1
     told = capsys.readouterr().err
     assert "a file of that name" in told
@@ -588,7 +575,7 @@ def test_where_the_output_has_become_impossible_the_picture_is_kept(
     assert (folder / "photo-painting.png").read_bytes() == b"somebody else's"
 
 
-def test_a_run_that_diverges_fails_and_saves_what_was_good(
+def test_diverged_run_fails_and_saves_last_good_picture(
     folder: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     from npstyle.objective import Objective
@@ -609,14 +596,14 @@ def test_a_run_that_diverges_fails_and_saves_what_was_good(
 
 def test_the_warning_of_random_filters_cannot_be_switched_off(folder: Path) -> None:
     for setting in ("ignore", "error"):
-        done = npstyle_in(
+        done = run_program(
             folder, "photo.png", "painting.png", "--iterations", "0", "--overwrite", PYTHONWARNINGS=setting
         )
         assert done.returncode == 0
         assert "RANDOM FILTERS" in done.stderr
 
 
-def test_output_to_a_closed_pipe_is_no_traceback(folder: Path) -> None:
+def test_closed_pipe_is_no_traceback(folder: Path) -> None:
     done = subprocess.run(
         f"{sys.executable} -m npstyle info | true",
         shell=True,
@@ -628,15 +615,15 @@ def test_output_to_a_closed_pipe_is_no_traceback(folder: Path) -> None:
     assert done.stderr == ""
 
 
-def test_a_name_that_the_terminal_has_no_letters_for(folder: Path) -> None:
-    done = npstyle_in(folder, "photo.png", "painting.png", "-o", "é.png", *FAST, PYTHONIOENCODING="ascii")
+def test_file_name_outside_the_encoding_of_the_terminal(folder: Path) -> None:
+    done = run_program(folder, "photo.png", "painting.png", "-o", "é.png", *FAST, PYTHONIOENCODING="ascii")
     assert done.returncode == 0
     assert "\\xe9.png" in done.stdout
 
 
 def test_a_picture_too_large_for_its_format_is_found_before_the_run(folder: Path) -> None:
     Image.new("RGB", (16400, 16)).save(folder / "long.png")
-    done = npstyle_in(folder, "long.png", "painting.png", "--size", "20000", "-o", "long.webp", *FAST)
+    done = run_program(folder, "long.png", "painting.png", "--size", "20000", "-o", "long.webp", *FAST)
     assert done.returncode == 1
     assert "16400 x 16 pixels; expected at most 16383 in WEBP; write a PNG" in done.stderr
 
@@ -656,31 +643,31 @@ def test_ctrl_c_before_the_first_iteration_writes_nothing(
     assert not (folder / "photo-painting.png").exists()
 
 
-def test_ctrl_c_once_lost_is_heard_again_later(monkeypatch: Any) -> None:
+def test_second_ctrl_c_later_interrupts_again(monkeypatch: Any) -> None:
     """Python swallows exceptions in some places; pressing again after a while must work."""
-    monkeypatch.setattr(cli, "IMPATIENCE", 0.0)
-    with cli._signals():
+    monkeypatch.setattr(session, "REPEAT_SECONDS", 0.0)
+    with session.Signals():
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
-    monkeypatch.setattr(cli, "IMPATIENCE", 1e9)
-    with cli._signals():
+    monkeypatch.setattr(session, "REPEAT_SECONDS", 1e9)
+    with session.Signals():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # at once: the same one
 
 
-def test_a_process_in_the_background_stays_deaf_to_ctrl_c() -> None:
+def test_ignored_sigint_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with cli._signals():
+        with session.Signals():
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left on device")])
-def test_a_picture_that_is_lost_is_said_to_be_lost(
+def test_lost_picture_is_reported(
     folder: Path, error: Exception, monkeypatch: Any, capsys: Any
 ) -> None:
     def fails(*_: Any, **__: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from threadpoolctl import threadpool_limits
 import soak
 from npstyle import Settings
 from npstyle.cli import main as cli
+from npstyle.cli import session
 from npstyle.lbfgs import Lbfgsb
 from npstyle.objective import Objective
 from npstyle.optimize import Minimizer
@@ -36,7 +36,7 @@ Captured = pytest.CaptureFixture[str]
 
 FAST = ["--weights", "random", "--style-layers", "conv1_1", "--content-layers", "conv1_2"]
 COMMAND = ["photo.png", "painting.png", *FAST, "--iterations", "4", "--min-size", "34", "--quiet"]
-STEP = cli._Bar.step
+UPDATE = session.ProgressBar.update
 
 
 @pytest.fixture
@@ -57,16 +57,16 @@ def whole(folder: Path) -> bytes:
 
 
 def at_iteration(number: int, does: Callable[[], None], monkeypatch: Patch) -> None:
-    def step(self: Any, progress: Any) -> None:
-        STEP(self, progress)
+    def update(self: Any, progress: Any) -> None:
+        UPDATE(self, progress)
         if progress.iteration == number:
             does()
 
-    monkeypatch.setattr(cli._Bar, "step", step)
+    monkeypatch.setattr(session.ProgressBar, "update", update)
 
 
 def resumed(folder: Path, monkeypatch: Patch) -> bytes:
-    monkeypatch.setattr(cli._Bar, "step", STEP)
+    monkeypatch.setattr(session.ProgressBar, "update", UPDATE)
     assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume"]) == 0
     return (folder / "out.png").read_bytes()
 
@@ -89,7 +89,7 @@ def refuge_in(told: str) -> Path:
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_killed_at_random_moments_it_goes_on_to_the_same_picture(tmp_path: Path, optimizer: str) -> None:
+def test_run_killed_at_random_resumes_to_same_picture(tmp_path: Path, optimizer: str) -> None:
     soak.make_pictures(tmp_path)
     expected, seconds = soak.undisturbed(tmp_path, optimizer, 40)
     told = soak.killed(tmp_path, optimizer, 40, random.Random(1), longest=0.8 * seconds)
@@ -103,7 +103,7 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_picture(tmp_path: Path,
     ids=["SIGTERM", "Ctrl-C twice"],
 )
 @pytest.mark.parametrize("iteration", [3, 4, 7])
-def test_ended_from_outside_picture_and_state_are_saved(
+def test_signals_save_picture_and_checkpoint(
     folder: Path, whole: bytes, signals: list[signal.Signals], status: int, iteration: int, monkeypatch: Patch
 ) -> None:
     def raise_all() -> None:
@@ -118,7 +118,7 @@ def test_ended_from_outside_picture_and_state_are_saved(
 
 
 @pytest.mark.parametrize("where", ["__init__", "__call__"], ids=["targets", "first evaluation"])
-def test_ctrl_c_between_two_sizes_goes_on_from_there(
+def test_ctrl_c_between_two_levels_resumes_there(
     folder: Path, whole: bytes, where: str, monkeypatch: Patch, capsys: Captured
 ) -> None:
     original = getattr(Objective, where)
@@ -135,19 +135,19 @@ def test_ctrl_c_between_two_sizes_goes_on_from_there(
     assert cli.main([*arguments, "-o", "out.png"]) == 130
     told = capsys.readouterr()
     assert "enlarged from 34 x 23" in told.out
-    assert "the same command with --resume" in told.err
+    assert "run the same command with --resume" in told.err
     monkeypatch.setattr(Objective, where, original)
     assert resumed(folder, monkeypatch) == whole
 
 
-def test_what_is_kept_between_two_sizes_must_fit(folder: Path, monkeypatch: Patch, capsys: Captured) -> None:
+def test_checkpoint_between_two_levels_must_fit(folder: Path, monkeypatch: Patch, capsys: Captured) -> None:
     at_iteration(3, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
     assert cli.main([*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]) == 130
     kept = checkpoint.read("kept.npz")
     for scale, shape in ((1, (23, 34, 3)), (2, (23, 35, 3)), (2, (3,))):
         state = {"before": np.zeros(shape, np.float32)}
         checkpoint.write("kept.npz", kept._replace(level=scale, state=state))
-        assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume", "kept.npz"]) == 1
+        assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume", "--checkpoint", "kept.npz"]) == 1
         told = capsys.readouterr().err
         assert told.startswith("npstyle: checkpoint: kept.npz: found something else (float32 array of shape")
         assert told.count("\n") == 1
@@ -175,7 +175,7 @@ def test_the_time_between_checkpoints_is_a_number(folder: Path, given: str, caps
     assert told.count("\n") == 1
 
 
-def test_without_room_for_checkpoints_the_run_goes_on(folder: Path, whole: bytes) -> None:
+def test_run_continues_without_room_for_checkpoints(folder: Path, whole: bytes) -> None:
     """No file larger than 100 kB: the state is larger, the picture is not."""
     limit = resource.RLIMIT_FSIZE, 100_000
     where = ["-o", "out.png", "--checkpoint", "kept.npz"]
@@ -201,7 +201,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk(folder: Path, full_disk: Path, whole: bytes) -> None:
+def test_full_disk_leaves_picture_in_temporary_folder(folder: Path, full_disk: Path, whole: bytes) -> None:
     where = ["-o", "disk/out.png", "--checkpoint", "disk/kept.npz"]
     done = program(*COMMAND, *where, NPSTYLE_CHECKPOINT_EVERY="0")
     assert (done.returncode, done.stdout) == (1, "")
@@ -244,7 +244,7 @@ def test_clocks_that_jump_change_nothing(folder: Path, whole: bytes, monkeypatch
     assert resumed(folder, monkeypatch) == whole
 
 
-def test_old_checkpoints_and_halves_of_them_are_removed_but_not_what_is_resumed(
+def test_old_checkpoints_are_removed_but_not_the_resumed_one(
     folder: Path, whole: bytes, alone: Path, monkeypatch: Patch
 ) -> None:
     at_iteration(3, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
@@ -280,7 +280,7 @@ def pictures_of_two_seeds() -> list[bytes]:
     return [Path(f"{seed}.png").read_bytes() for seed in "12"]
 
 
-def test_of_two_runs_with_one_output_one_wins(folder: Path) -> None:
+def test_one_of_two_runs_with_same_output_writes_it(folder: Path) -> None:
     pictures = pictures_of_two_seeds()
     ended = start_two()
     assert sorted(status for status, _ in ended) == [0, 1]
@@ -318,7 +318,7 @@ def test_a_folder_that_vanishes_during_the_run(
     *warned, failed = capsys.readouterr().err.splitlines()
     assert sorted(line.split("; ")[-1] for line in warned) == [
         "going on without checkpoints",
-        "going on without pictures in between",
+        "continuing without intermediate pictures",
     ]
     assert "out.png: found No such file or directory" in failed
     assert refuge_in(failed).read_bytes() == whole
@@ -326,7 +326,7 @@ def test_a_folder_that_vanishes_during_the_run(
     os.chdir(folder)  # before monkeypatch looks for the folder that it would leave
 
 
-def test_a_photograph_that_vanishes_takes_its_transparency_not_along(
+def test_alpha_is_kept_if_photograph_vanishes(
     folder: Path, monkeypatch: Patch
 ) -> None:
     alpha = np.asarray(Image.open("photo.png"))[..., 3]

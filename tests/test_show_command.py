@@ -13,7 +13,7 @@ from PIL import Image
 
 from npstyle import __version__, images
 from npstyle.cli import show as show_command
-from npstyle.cli.arguments import painting_parser
+from npstyle.cli.paint import painting_parser
 from npstyle.cli.show import as_text, command_line
 from npstyle.errors import UserError
 
