@@ -1,19 +1,22 @@
-"""The way down: L-BFGS or Adam over the pixels of one picture.
+"""L-BFGS and Adam over the pixels of one picture.
 
-L-BFGS works in float64, the network in float32: this is the only border between them.
+L-BFGS stores points, gradients and their changes in float64. The network and the losses compute in float32
+what they are given in float32, so the point is rounded for each evaluation and the gradient widened after
+it; both happen in `Minimizer`. The network's own arithmetic is float32 (accumulated in float64 in the
+losses), and only a gradient check calls it with float64. Adam's arrays are float32 throughout.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle.errors import UserError
-from npstyle.lbfgs import ITERATION, Lbfgsb, copy_state
+from npstyle.lbfgs import MAX_INTEGER, copy_state, lbfgsb
 from npstyle.settings import Settings
 
 Single = NDArray[np.float32]
@@ -24,15 +27,19 @@ Double = NDArray[np.float64]
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
-def most_pixels(settings: Settings) -> int:
-    """SciPy's L-BFGS counts the numbers it works on, about (2 maxcor + 5) a variable, in 32 bits."""
+def max_pixels(settings: Settings) -> int:
+    """The largest picture: SciPy's L-BFGS indexes its workspace, (2 maxcor + 5) a variable, by integers."""
     per_pixel = 3 * (2 * settings.maxcor + 5)
-    return (2**31 - 1) // (per_pixel if settings.optimizer == "lbfgs" else 1)
+    return MAX_INTEGER // (per_pixel if settings.optimizer == "lbfgs" else 1)
 
 
 def bytes_per_pixel(settings: Settings) -> int:
-    """What the optimizer remembers: L-BFGS in double; Adam four arrays, twice for a moment, and the best."""
-    return 8 * 3 * (2 * settings.maxcor + 5) if settings.optimizer == "lbfgs" else 4 * 3 * 9
+    """Memory of the optimizer, three channels each.
+
+    L-BFGS: its workspace `wa`, in float64. (x, g and `iwa` come on top: see `run.memory`.) Adam, in float32:
+    point, gradient, mean and mean square, all twice while a step is made, and the best picture.
+    """
+    return 8 * 3 * (2 * settings.maxcor + 5) if settings.optimizer == "lbfgs" else 4 * 3 * (2 * 4 + 1)
 
 
 class Evaluate(Protocol):
@@ -45,11 +52,30 @@ class Evaluate(Protocol):
 
 
 class OptimizeResult(NamedTuple):
-    """What a descent ends with: the best picture, and why it ended."""
+    """The best picture that a minimization came to, and why it stopped.
+
+    Attributes
+    ----------
+    pixels : (H, W, 3) float32 array
+    loss : float
+        Of these pixels: the lowest.
+    losses : list of float
+        At the start and after each iteration.
+    nit, nfev : int
+        Iterations, and evaluations of loss and gradient.
+    success : bool
+        All iterations were done, or no step lowers the loss any more.
+    message : str
+    interrupted, diverged, stopped : bool
+        Ended by Ctrl-C, by numbers that are not finite, or by the callback.
+    """
 
     pixels: Single
     loss: float
     losses: list[float]
+    nit: int
+    nfev: int
+    success: bool
     message: str
     interrupted: bool = False
     diverged: bool = False
@@ -65,7 +91,7 @@ class _DivergedError(Exception):
 
 
 class _StoppedError(Exception):
-    """The callback has seen enough."""
+    """The callback raised StopIteration."""
 
 
 class Minimizer:
@@ -75,7 +101,7 @@ class Minimizer:
     size and the weights. There are no tests for convergence: it stops after the iterations asked for, or
     when no step along its direction lowers the loss any more.
 
-    Adam takes a step whatever it does to the loss; what counts is the picture with the lowest.
+    Adam takes its steps whether or not they lower the loss; the result is the picture with the lowest.
 
     Parameters
     ----------
@@ -83,12 +109,17 @@ class Minimizer:
         Loss and gradient, float32.
     start : (H, W, 3) array
     settings : Settings
-        Its optimizer, and that one's options.
+        Its optimizer, and the options of that one.
     callback : callable, optional
         Called after each iteration with the best picture so far, the loss, and its terms. StopIteration
         ends the run.
     state : mapping of str to array, optional
-        What `state` was after an iteration of an earlier run, which goes on as if it had never ended.
+        The `state` of an earlier run, which is continued to the same result as if it had never stopped.
+
+    Raises
+    ------
+    ValueError
+        The state is not one of this minimization.
     """
 
     def __init__(
@@ -113,13 +144,18 @@ class Minimizer:
             self._restore(state)
 
     @property
+    def resumable(self) -> bool:
+        """Whether there is a `state` to continue from: not if L-BFGS runs by SciPy's public interface."""
+        return self.optimizer.resumable
+
+    @property
     def state(self) -> dict[str, NDArray[Any]]:
-        """Everything; at whatever moment it is asked for, an earlier run goes on from it to the same end."""
+        """Everything, at whatever moment: a later run continues from it to the same result."""
         finished = self.optimizer.finished
-        if finished is not None and self.optimizer.done == len(self.losses):
-            self._note(*finished)  # interrupted between the end of an iteration and its note
-        kept = {"losses": np.array(self.losses), "pixels": np.asarray(self.pixels, np.float64)}
-        return {**kept, **self.optimizer.state}
+        if finished is not None and self.optimizer.nit == len(self.losses):
+            self._record(*finished)  # interrupted between the end of an iteration and its record
+        own = {"losses": np.array(self.losses), "pixels": np.asarray(self.pixels, np.float64)}
+        return {**own, **self.optimizer.state}
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         losses, pixels = np.asarray(state.get("losses")), np.asarray(state.get("pixels"))
@@ -131,35 +167,47 @@ class Minimizer:
         self.losses = losses.tolist()
         self.pixels, self.loss = pixels, min(self.losses)
 
-    def outcome(self) -> OptimizeResult:
-        """Run to the end, or to Ctrl-C, and tell how it went."""
-        flags = {"interrupted": False, "diverged": False, "stopped": False}
+    @property
+    def nit(self) -> int:
+        """Iterations so far."""
+        return max(0, len(self.losses) - 1)
+
+    def run(self) -> OptimizeResult:
+        """Minimize to the end, or to Ctrl-C."""
+        interrupted = diverged = stopped = False
         try:
-            message = self._descend()
+            message = self._minimize()
         except KeyboardInterrupt:
-            if not self._done:
-                raise  # there is nothing yet that is worth keeping
-            flags["interrupted"] = True
-            message = f"interrupted after {_iterations(self._done)}"
+            if not self.nit:
+                raise  # there is no picture yet
+            interrupted = True
+            message = f"interrupted after {_iterations(self.nit)}"
         except _DivergedError as error:
-            flags["diverged"] = True
-            message = f"stopped after {_iterations(self._done)}: {error}; the picture is the last good one"
+            diverged = True
+            message = f"stopped after {_iterations(self.nit)}: {error}; the picture is the last good one"
         except _StoppedError:
-            flags["stopped"] = True
-            message = f"stopped by the callback after {_iterations(self._done)}"
+            stopped = True
+            message = f"stopped by the callback after {_iterations(self.nit)}"
         while True:
             try:
                 return OptimizeResult(
-                    self.pixels.astype(np.float32), self.loss, self.losses, message, **flags
+                    pixels=self.pixels.astype(np.float32),
+                    loss=self.loss,
+                    losses=self.losses,
+                    nit=self.nit,
+                    nfev=self.optimizer.nfev + diverged,  # the evaluation that was not finite
+                    success=not (interrupted or diverged or stopped),
+                    message=message,
+                    interrupted=interrupted,
+                    diverged=diverged,
+                    stopped=stopped,
                 )
             except KeyboardInterrupt:  # too late to interrupt anything: the picture is finished
-                flags["interrupted"] = True
+                interrupted = True
 
-    @property
-    def _done(self) -> int:
-        return max(0, len(self.losses) - 1)
-
-    def _descend(self) -> str:
+    def _minimize(self) -> str:
+        """Run the optimizer to the end, and say why it stopped."""
+        iterations = self.settings.iterations
         if not self.losses:
             try:
                 self.optimizer.begin(*self._evaluate(self.pixels))
@@ -174,36 +222,31 @@ class Minimizer:
             self.losses.append(self.loss)
         if self.losses[0] == 0:
             return "nothing to do: the start has no loss at all"
-        if self.settings.iterations == 0:
+        if iterations == 0:
             return "no iterations were asked for: the picture is the start"
-        if self._done < self.settings.iterations:
-            for pixels, loss in self.optimizer.iterations(lambda x: self._evaluate(x.reshape(self.shape))):
-                self._keep(pixels, loss)
-                if self._done == self.settings.iterations:
-                    break
-            else:
-                return (
-                    f"stopped after {_iterations(self._done)}: no step lowers the loss any more, as far as "
-                    "float32 can tell"
-                )
-        return f"did the {_iterations(self._done)} asked for"
+        self.optimizer.run(lambda x: self._evaluate(x.reshape(self.shape)), self._after_iteration, iterations)
+        if self.nit < iterations:
+            return (
+                f"stopped after {_iterations(self.nit)}: no step lowers the loss any more, as far as "
+                "float32 can tell"
+            )
+        return f"did the {_iterations(self.nit)} asked for"
 
     def _evaluate(self, pixels: NDArray[Any]) -> tuple[float, Single]:
-        # Overflow is looked for below, in the result.
+        # Overflow is detected below, in the result.
         with np.errstate(over="ignore", invalid="ignore"):
             loss, gradient = self.evaluate(pixels.astype(np.float32, copy=False))
         if not (math.isfinite(loss) and np.isfinite(gradient).all()):
             raise _DivergedError("loss or gradient is not a finite number")
         return loss, gradient
 
-    def _note(self, pixels: NDArray[Any], loss: float) -> None:
+    def _record(self, pixels: NDArray[Any], loss: float) -> None:
         if loss < self.loss:
             self.pixels, self.loss = pixels.reshape(self.shape).copy(), loss
         self.losses.append(loss)
 
-    def _keep(self, pixels: NDArray[Any], loss: float) -> None:
-        """An iteration is over."""
-        self._note(pixels, loss)
+    def _after_iteration(self, pixels: NDArray[Any], loss: float) -> None:
+        self._record(pixels, loss)
         if self.callback is not None:
             try:
                 self.callback(self.pixels.astype(np.float32), loss, self.evaluate.terms)
@@ -212,14 +255,16 @@ class Minimizer:
 
 
 Function = Callable[[NDArray[Any]], tuple[float, NDArray[Any]]]
+AfterIteration = Callable[[NDArray[Any], float], None]
 
 
 class _Lbfgs:
-    """SciPy's, of the loss divided by its value at the start."""
+    """SciPy's L-BFGS-B of the loss divided by its value at the start."""
 
     def __init__(self, start: NDArray[Any], settings: Settings) -> None:
-        self.scipy = Lbfgsb(start, settings.maxcor)
-        self.loss = math.nan
+        self.scipy = lbfgsb(start, settings.maxcor)
+        self.resumable = self.scipy.resumable
+        self.loss = math.nan  # at the start: the unit
         self.first: tuple[float, NDArray[Any]] | None = None
 
     def begin(self, loss: float, gradient: NDArray[Any]) -> None:
@@ -237,16 +282,20 @@ class _Lbfgs:
         self.loss = float(unit)
 
     @property
-    def done(self) -> int:
-        return self.scipy.done
+    def nit(self) -> int:
+        return self.scipy.nit
+
+    @property
+    def nfev(self) -> int:
+        return max(self.scipy.nfev, 0 if math.isnan(self.loss) else 1)  # the start, before SciPy asks for it
 
     @property
     def finished(self) -> tuple[NDArray[Any], float] | None:
-        """Point and value of an iteration that is over, while the next one has not begun."""
-        s = self.scipy.state
-        return (s["x"], float(s["f"]) * self.loss) if s["task"][0] == ITERATION else None
+        """Point and loss after an iteration, as long as the next one has not begun."""
+        finished = self.scipy.finished
+        return None if finished is None else (finished[0], finished[1] * self.loss)
 
-    def iterations(self, function: Function) -> Iterator[tuple[NDArray[Any], float]]:
+    def run(self, function: Function, after_iteration: AfterIteration, iterations: int) -> None:
         def scaled(x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
             # The routine begins at the start, where the loss is known already.
             loss, gradient = self.first or function(x)
@@ -254,15 +303,16 @@ class _Lbfgs:
             with np.errstate(over="ignore"):  # a unit from a file may be anything above 0
                 return loss / self.loss, np.divide(gradient.reshape(-1), self.loss, dtype=np.float64)
 
-        for x, value in self.scipy.iterations(scaled):
-            yield x, value * self.loss
+        self.scipy.run(scaled, lambda x, value: after_iteration(x, value * self.loss), iterations)
 
 
 class _Adam:
     """Kingma and Ba, "Adam: A Method for Stochastic Optimization", 2015, algorithm 1.
 
-    Its state is replaced as a whole, so that whoever interrupts it finds one that fits together.
+    Its state is replaced as a whole, so that an interruption always leaves a consistent one.
     """
+
+    resumable = True
 
     def __init__(self, start: NDArray[Any], settings: Settings) -> None:
         self.rate = settings.learning_rate
@@ -281,25 +331,29 @@ class _Adam:
         copy_state(state, self.state)
 
     @property
-    def done(self) -> int:
+    def nit(self) -> int:
         return int(self.state["t"])
 
     @property
+    def nfev(self) -> int:
+        return self.nit + (not math.isnan(self.state["loss"]))  # one an iteration, and the start's
+
+    @property
     def finished(self) -> tuple[NDArray[Any], float] | None:
-        """Point and value of the last iteration."""
+        """Point and loss after the last iteration."""
         return self.state["x"], float(self.state["loss"])
 
-    def iterations(self, function: Function) -> Iterator[tuple[NDArray[Any], float]]:
-        while True:
-            s, t = self.state, int(self.state["t"]) + 1
+    def run(self, function: Function, after_iteration: AfterIteration, iterations: int) -> None:
+        while self.nit < iterations:
+            s, t = self.state, self.nit + 1
             mean = s["mean"] + np.float32(1 - BETA_1) * (s["gradient"] - s["mean"])
             square = s["square"] + np.float32(1 - BETA_2) * (s["gradient"] ** 2 - s["square"])
-            rate, share = np.float32(self.rate / (1 - BETA_1**t)), np.float32(1 - BETA_2**t)
-            x = s["x"] - rate * mean / (np.sqrt(square / share) + np.float32(EPSILON))
+            rate, correction = np.float32(self.rate / (1 - BETA_1**t)), np.float32(1 - BETA_2**t)
+            x = s["x"] - rate * mean / (np.sqrt(square / correction) + np.float32(EPSILON))
             loss, gradient = function(x)
             names = {"x": x, "mean": mean, "square": square, "gradient": gradient.reshape(-1)}
             self.state = {**names, "t": np.array(t), "loss": np.array(loss)}
-            yield x, loss
+            after_iteration(x, loss)
 
 
 def _iterations(count: int) -> str:

@@ -167,7 +167,7 @@ def test_columns_first_and_python_2_are_understood(tmp_path: Path) -> None:
 
 def state(path: Path, **members: bytes) -> None:
     """A checkpoint with whatever in it."""
-    checkpoint.write(path, checkpoint.Checkpoint({}, 1, 1, {}))
+    checkpoint.write(path, checkpoint.Checkpoint({}, (), {}))
     with zipfile.ZipFile(path, "a") as archive:
         for name, data in members.items():
             archive.writestr(f"{name}.npy", data)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from npstyle import VGG19, Objective, Progress, Settings, UserError, images, load_weights, study
 from npstyle.architecture import CONVOLUTIONS, LAYERS, log2_stride
-from npstyle.run import starting_picture
+from npstyle.run.level import starting_picture
 from npstyle.weights import ConvWeights, Weights
 
 Array = NDArray[Any]
@@ -40,7 +40,7 @@ def error(result: Array, like: Array) -> float:
 
 def test_the_lowest_layer_gives_the_picture_back() -> None:
     result = study.reconstruct(PHOTO, "conv1_1", weights=FIXED, iterations=60)
-    noise = starting_picture(PHOTO, study.reconstruction("conv1_1"), seed=0)
+    noise = starting_picture(PHOTO, study.reconstruction("conv1_1"), 0, "caffe")
     assert result.loss < result.losses[0] / 1000
     assert error(result.image, PHOTO) < error(noise, PHOTO) / 20
     # In an independent formula: the squared distance of the responses as a share of the picture's own.
@@ -84,7 +84,7 @@ def mean_gram(pixels: Array, layer: str) -> Array:
 def test_a_texture_has_the_gram_matrices_of_the_style(layers: str) -> None:
     result = study.texture(PAINTING, layers, weights=FIXED, iterations=150, width=56, height=44)
     assert result.image.shape == (44, 56, 3)
-    start = starting_picture(result.image, study.synthesis(layers), seed=0)
+    start = starting_picture(result.image, study.synthesis(layers), 0, "caffe")
     for layer in layers.split(","):
         A = mean_gram(PAINTING, layer)
         before, after = (np.linalg.norm(mean_gram(x, layer) - A) for x in (start, result.pixels))
@@ -273,7 +273,7 @@ def test_starts_are_what_they_are_called() -> None:
     drawn = study.draw(rows, PHOTO, PAINTING[:24], FIXED)
     H, W, _ = PHOTO.shape
     painting = images.resize(PAINTING[:24], W, H)
-    noise = images.to_uint8(starting_picture(PHOTO, Settings(init="noise"), 0))
+    noise = images.to_uint8(starting_picture(PHOTO, Settings(init="noise"), 0, "caffe"))
     for column, start in enumerate((PHOTO, painting, noise), 2):
         assert np.abs(shown(drawn.image, PHOTO, column) - start.astype(float)).max() <= 1
 

@@ -1,18 +1,24 @@
-"""A run's state in a file: what run it is, how far it is, and all that its optimizer knows.
+"""Checkpoints: the state of a run in a file, from which it continues to the same result.
 
-The file is a zip archive of NumPy arrays, not compressed (.npz), with what is no array as JSON. Reading one
-executes nothing, and takes no more memory than the file is long.
+The file is a zip archive of NumPy arrays, not compressed (.npz), with what is no array as JSON: which run
+it is (its fingerprint), the results of the levels that are finished, and the optimizer's state at the
+current one. Reading one executes nothing, and takes no more memory than the file is long.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import time
+import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import fields
+from importlib.metadata import version
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +28,20 @@ from numpy.typing import NDArray
 
 from npstyle._runtime.atomic import TEMPORARY, written_whole
 from npstyle._runtime.npy import Member
+from npstyle.architecture import convolutions_up_to, deepest
 from npstyle.errors import UserError
+from npstyle.run.inputs import Request
+from npstyle.run.results import LevelResult
+from npstyle.vgg import Filters
 from npstyle.weights.download import cache_folder
 
 Arrays = Mapping[str, NDArray[Any]]
 
-FORMAT = 1
+FORMAT = 2
 META = "meta.json"
-LONGEST_META = 1 << 20
-FORTNIGHT = 14 * 24 * 3600.0
+LOSSES = "losses_of_finished_levels"
+MAX_META = 1 << 20  # bytes
+MAX_AGE = 14 * 24 * 3600.0  # seconds, in the user's cache
 
 
 class Checkpoint(NamedTuple):
@@ -39,19 +50,86 @@ class Checkpoint(NamedTuple):
     Attributes
     ----------
     fingerprint : dict of str to str
-        What makes a run this one and no other: its settings, checksums of its pictures and filters, versions.
-    level : int
-        From 1.
-    done : int
-        Iterations, over all levels.
+        What distinguishes the run from others: settings, checksums of pictures and weights, versions.
+    levels : tuple of LevelResult
+        Of the levels that are finished; the current one is the next.
     state : dict of str to array
-        Of the descent at that level.
+        Of the optimizer at the current level, or the picture that the level starts from.
     """
 
     fingerprint: dict[str, str]
-    level: int
-    done: int
+    levels: tuple[LevelResult, ...]
     state: dict[str, NDArray[Any]]
+
+
+class CheckpointWarning(UserWarning):
+    """A checkpoint could not be written; the run continues without."""
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of one run at intervals, and reads the one that an earlier run left.
+
+    Parameters
+    ----------
+    path : Path
+        A file, or a folder, in which the name follows from the fingerprint.
+    every : float
+        Seconds between two checkpoints, at least.
+    fingerprint : dict of str to str
+    """
+
+    def __init__(self, path: Path, every: float, fingerprint: dict[str, str]) -> None:
+        self.path = path / name_of(fingerprint) if os.path.isdir(path) else path
+        self.every = every
+        self.fingerprint = fingerprint
+        self.next = time.monotonic() + every
+        self.failed = False
+
+    def read(self) -> Checkpoint:
+        """The earlier run's checkpoint; UserError if it is of another run."""
+        checkpoint = read(self.path)
+        check_fingerprint(checkpoint, self.fingerprint, self.path)
+        return checkpoint
+
+    @property
+    def due(self) -> bool:
+        return time.monotonic() >= self.next
+
+    def write(self, levels: Sequence[LevelResult], state: dict[str, NDArray[Any]]) -> None:
+        """Write a checkpoint; where that fails, warn once and stop writing at intervals."""
+        began = time.monotonic()
+        try:
+            write(self.path, Checkpoint(self.fingerprint, tuple(levels), state))
+        except UserError as error:
+            if not self.failed:  # between two levels and at the end it is tried again, without a warning
+                warnings.warn(f"{error}; going on without checkpoints", CheckpointWarning, stacklevel=2)
+            self.next, self.failed = math.inf, True
+            return
+        self.failed = False
+        now = time.monotonic()
+        # Large pictures have large states: at most a twentieth of the time is spent on writing them.
+        self.next = now + max(self.every, 20 * (now - began))
+
+
+def fingerprint(request: Request, weights: Mapping[str, Filters], **options: str) -> dict[str, str]:
+    """What distinguishes a run from others: with any of this changed, the result is another picture.
+
+    `options` are further options of the run, by name.
+    """
+    items = {name: f"{value!r}" for name, value in options.items()}
+    items |= {name: version(name) for name in ("npstyle", "numpy", "scipy")}
+    items |= {entry.name: f"{getattr(request.settings, entry.name)!r}" for entry in fields(request.settings)}
+    for entry in fields(request):
+        value = getattr(request, entry.name)
+        if entry.name in ("content", "styles", "content_masks", "style_masks", "keep", "init"):
+            arrays = value if isinstance(value, tuple) else () if value is None else (value,)
+            items |= {f"{entry.name} {n}": checksum(array) for n, array in enumerate(arrays, 1)}
+        elif entry.name != "settings":
+            items[entry.name] = f"{value!r}"
+    for name in convolutions_up_to(deepest(request.settings.layers)):
+        if name in weights:
+            items[f"weights of {name}"] = checksum(weights[name].kernel) + checksum(weights[name].bias)
+    return items
 
 
 def checksum(array: NDArray[Any]) -> str:
@@ -62,38 +140,39 @@ def checksum(array: NDArray[Any]) -> str:
 
 
 def name_of(fingerprint: Mapping[str, str]) -> str:
-    """A file name for the checkpoints of a run."""
+    """A file name that no other run has."""
     return hashlib.sha256(json.dumps(dict(fingerprint), sort_keys=True).encode()).hexdigest()[:24] + ".npz"
 
 
 def folder(tidy: bool = True) -> Path:
-    """Where checkpoints are kept if no other place is named.
+    """Where checkpoints are stored if no other place is named: in the user's cache.
 
-    To tidy up is to remove what is older than a fortnight, also what was left by runs killed while writing.
+    With `tidy`, files older than a fortnight are removed, also those that killed runs left half written.
     """
-    found = cache_folder() / "checkpoints"
-    found.mkdir(parents=True, exist_ok=True)
-    for path in [*found.glob("*.npz"), *found.glob(TEMPORARY)] if tidy else []:
+    path = cache_folder() / "checkpoints"
+    path.mkdir(parents=True, exist_ok=True)
+    for file in [*path.glob("*.npz"), *path.glob(TEMPORARY)] if tidy else []:
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > FORTNIGHT:
-                path.unlink()
-    return found
+            if time.time() - file.stat().st_mtime > MAX_AGE:
+                file.unlink()
+    return path
 
 
 def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, in place of what is there, whole or not at all.
+    """Write a checkpoint, in place of an older one, whole or not at all.
 
     Raises
     ------
     UserError
         It can't be written: no room, no permission.
     """
-    meta = {"npstyle checkpoint": FORMAT, **checkpoint._asdict()}
-    del meta["state"]
+    levels = [{name: getattr(level, name) for name in LEVEL_FIELDS} for level in checkpoint.levels]
+    meta = {"npstyle checkpoint": FORMAT, "fingerprint": checkpoint.fingerprint, "levels": levels}
+    losses = np.array([loss for level in checkpoint.levels for loss in level.losses], np.float64)
     try:
         with written_whole(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
             archive.writestr(META, json.dumps(meta))
-            for name, array in checkpoint.state.items():
+            for name, array in {LOSSES: losses, **checkpoint.state}.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     npy.write_array(member, np.asarray(array), allow_pickle=False)
     except OSError as error:
@@ -111,62 +190,99 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     Raises
     ------
     UserError
-        Missing, damaged, or something else.
+        The file is missing, damaged, of an older version, or something else.
     """
     path = Path(path)
-    name, whole = f"checkpoint: {path}", "a whole checkpoint of npstyle"
+    name, expected = f"checkpoint: {path}", "a whole checkpoint of npstyle"
     if not os.path.isfile(path):
         raise UserError(name, "no such file", "a checkpoint", "check the name")
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             if sum(info.file_size for info in archive.infolist()) > os.fstat(file.fileno()).st_size:
-                raise ValueError("more in it than it is long")  # members may lie on one another
-            meta = _meta(archive)
+                raise ValueError("more in it than it is long")  # members may overlap
+            meta = _read_meta(archive)
             state = {
-                info.filename[:-4]: _array(archive, info)
+                info.filename[:-4]: _read_array(archive, info)
                 for info in archive.infolist()
                 if info.filename != META
             }
-        return Checkpoint(meta["fingerprint"], meta["level"], meta["done"], state)
+        return Checkpoint(meta["fingerprint"], _read_levels(meta["levels"], state.pop(LOSSES)), state)
+    except _FormatError as error:
+        cure = "begin again without it"
+        raise UserError(name, f"a checkpoint of format {error}", f"format {FORMAT}", cure) from error
     except PermissionError as error:
         raise UserError(name, str(error.strerror), "a readable file", "check its permissions") from error
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can make its library raise anything
-        raise UserError(name, f"something else ({error})", whole, "begin again without it") from error
+        raise UserError(name, f"something else ({error})", expected, "begin again without it") from error
 
 
-def check(checkpoint: Checkpoint, fingerprint: Mapping[str, str], path: str | os.PathLike[str]) -> None:
+def check_fingerprint(
+    checkpoint: Checkpoint, fingerprint: Mapping[str, str], path: str | os.PathLike[str]
+) -> None:
     """Refuse the checkpoint of another run, and name the first thing that differs."""
     for name in sorted({*checkpoint.fingerprint, *fingerprint}):
-        kept, given = checkpoint.fingerprint.get(name, "nothing"), fingerprint.get(name, "nothing")
-        if kept != given:
+        stored, actual = checkpoint.fingerprint.get(name, "nothing"), fingerprint.get(name, "nothing")
+        if stored != actual:
             raise UserError(
                 f"resume: {name}",
-                given,
-                f"{kept}, as in {path}",
+                actual,
+                f"{stored}, as in {path}",
                 "give what that run was given, or begin again",
             )
 
 
-def _meta(archive: zipfile.ZipFile) -> dict[str, Any]:
+class _FormatError(Exception):
+    """A checkpoint, but of another version of npstyle."""
+
+
+INTEGERS = ("width", "height", "nit", "nfev")
+LEVEL_FIELDS = (*INTEGERS, "loss", "success", "message")
+
+
+def _read_meta(archive: zipfile.ZipFile) -> dict[str, Any]:
     info = archive.getinfo(META)
-    if info.file_size > LONGEST_META:
+    if info.file_size > MAX_META:
         raise ValueError("its description is too long")
-    meta = json.loads(archive.read(info))
-    if not isinstance(meta, dict) or meta.get("npstyle checkpoint") != FORMAT:
-        raise ValueError("another format")
+    meta: dict[str, Any] = json.loads(archive.read(info))
+    version = meta.get("npstyle checkpoint") if isinstance(meta, dict) else None
+    if not isinstance(version, int):
+        raise ValueError("no checkpoint")
+    if version != FORMAT:
+        raise _FormatError(version)
     fingerprint = meta["fingerprint"]
     if not isinstance(fingerprint, dict) or not all(isinstance(text, str) for text in fingerprint.values()):
-        raise ValueError("no identity")
-    for count in ("level", "done"):
-        if not isinstance(meta[count], int) or isinstance(meta[count], bool) or meta[count] < 0:
-            raise ValueError(f"{count} is {meta[count]!r}")
+        raise ValueError("no fingerprint")
     return meta
 
 
-def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
-    """One member, if its header promises what is there, and no more."""
+def _read_levels(levels: Any, losses: NDArray[Any]) -> tuple[LevelResult, ...]:
+    """The finished levels; ValueError unless every number is one that a run writes."""
+    if not isinstance(levels, list) or losses.ndim != 1 or losses.dtype != np.float64:
+        raise ValueError("no results of levels")
+    for level in levels:
+        valid = (
+            all(type(level[name]) is int and level[name] >= 0 for name in INTEGERS)
+            and type(level["loss"]) is float
+            and 0 <= level["loss"] < math.inf
+            and type(level["success"]) is bool
+            and type(level["message"]) is str
+        )
+        if not valid:
+            raise ValueError("the result of a level is none")
+    ends = list(accumulate(level["nit"] + 1 for level in levels))
+    if len(losses) != (ends[-1] if ends else 0):
+        raise ValueError(f"{len(losses)} losses of {len(levels)} levels")
+    begins = [0, *ends]
+    return tuple(
+        LevelResult(losses=losses[begin:end].tolist(), **{name: level[name] for name in LEVEL_FIELDS})
+        for level, begin, end in zip(levels, begins, ends, strict=False)
+    )
+
+
+def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    """One member, if its header promises what it holds, and no more."""
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise ValueError(f"{info.filename!a} is compressed")
     if not info.filename.endswith(".npy"):

@@ -1,17 +1,19 @@
-"""All that a run looks at: pictures and masks from files, Pillow images or arrays, checked beforehand."""
+"""What a run is asked to do: pictures and masks from files, Pillow images or arrays, read and checked."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import images
 from npstyle.errors import UserError, check_integer, check_nonnegative
-from npstyle.optimize import most_pixels
+from npstyle.optimize import max_pixels
+from npstyle.presets import preset
 from npstyle.regions import as_mask, style_targets
 from npstyle.settings import Settings
 from npstyle.vgg import MIN_SIZE, check_size
@@ -20,46 +22,109 @@ Array = NDArray[Any]
 Source = ArrayLike | str | os.PathLike[str]
 
 
-class Pictures(NamedTuple):
-    """All that a run looks at, read and checked."""
+@dataclass(frozen=True, eq=False)
+class Request:
+    """A run that could begin: everything but the weights, read and checked. `Request.read` makes one.
+
+    Attributes
+    ----------
+    content : (H, W, 3) array
+        RGB, 0..255, of any size.
+    styles : tuple of (h, w, 3) arrays
+    settings : Settings
+    size : int
+        Longer side of the result, in pixels; smaller content pictures keep their size.
+    blend : tuple of float, optional
+        The weight of each style picture; equal, if left out.
+    style_scale : float
+        The style pictures' longer side is `size` times this; smaller ones keep their size.
+    content_masks, style_masks : tuples of (H, W) arrays from 0 to 1
+        Pairs of regions.
+    keep : (H, W) array from 0 to 1, optional
+        What is left as it is in the content picture.
+    init : (h, w, 3) array, optional
+        The picture to start from, in place of `settings.init`.
+    seed : int
+        Of the noise in the start.
+    """
 
     content: Array
-    styles: list[Array]
-    content_masks: list[Array]
-    style_masks: list[Array]
-    keep: Array | None
-    init: Array | None
+    styles: tuple[Array, ...]
+    settings: Settings
+    size: int = 512
+    blend: tuple[float, ...] | None = None
+    style_scale: float = 1.0
+    content_masks: tuple[Array, ...] = ()
+    style_masks: tuple[Array, ...] = ()
+    keep: Array | None = None
+    init: Array | None = None
+    seed: int = 0
 
+    @classmethod
+    def read(
+        cls,
+        content: Source,
+        styles: Sequence[Source] | Source,
+        *,
+        settings: Settings | str,
+        size: int = 512,
+        blend: Sequence[float] | None = None,
+        style_scale: float = 1.0,
+        content_masks: Sequence[Source] = (),
+        style_masks: Sequence[Source] = (),
+        keep: Source | None = None,
+        init: Source | None = None,
+        seed: int = 0,
+    ) -> Request:
+        """Read and check everything a run looks at; parameters as in `npstyle.stylize`.
 
-def read_all(
-    content: Source,
-    styles: Sequence[Source] | Source,
-    size: int,
-    settings: Settings,
-    blend: Sequence[float] | None = None,
-    style_scale: float = 1.0,
-    content_masks: Sequence[Source] = (),
-    style_masks: Sequence[Source] = (),
-    keep: Source | None = None,
-    init: Source | None = None,
-) -> Pictures:
-    """Everything a run looks at, as arrays; a UserError here, before anything takes time, if it won't do."""
-    size = check_integer("size", size, 1)
-    if not check_nonnegative("style_scale", style_scale):
-        raise UserError("style_scale", "0", "a number above 0", "1 is the size of the result")
-    photo = as_array(content, "content")
-    paintings = [as_array(style, name) for style, name in _named(styles)]
-    masks = [
-        [as_mask_array(mask, f"{whose} mask {n}") for n, mask in enumerate(several, 1)]
-        for whose, several in (("content", content_masks), ("style", style_masks))
-    ]
-    kept = None if keep is None else as_mask(as_mask_array(keep, "keep"), photo, "keep", "content")
-    style_targets(photo, paintings, blend, False, *masks)
-    start = None if init is None else as_array(init, "init")
-    check_fit(photo, size, settings, "content")
-    for painting, (_, name) in zip(paintings, _named(styles), strict=True):
-        check_fit(painting, max(1, round(size * style_scale)), settings, name)
-    return Pictures(photo, paintings, masks[0], masks[1], kept, start)
+        Raises
+        ------
+        UserError
+            Something can't be used: now, before anything takes time.
+        """
+        seed, size = check_integer("seed", seed, 0), check_integer("size", size, 1)
+        if not check_nonnegative("style_scale", style_scale):
+            raise UserError("style_scale", "0", "a number above 0", "1 is the size of the result")
+        request = cls(
+            content=as_array(content, "content"),
+            styles=tuple(as_array(style, name) for style, name in _named(styles)),
+            settings=preset(settings) if isinstance(settings, str) else settings,
+            size=size,
+            blend=None if blend is None else tuple(blend),
+            style_scale=style_scale,
+            content_masks=_masks(content_masks, "content"),
+            style_masks=_masks(style_masks, "style"),
+            keep=None if keep is None else as_mask_array(keep, "keep"),
+            init=None if init is None else as_array(init, "init"),
+            seed=seed,
+        )
+        request.check()
+        return request
+
+    def check(self) -> None:
+        """Raise UserError where pictures, masks, weights and sizes do not go together."""
+        if self.keep is not None:
+            as_mask(self.keep, self.content, "keep", "content")
+        style_targets(self.content, self.styles, self.blend, False, self.content_masks, self.style_masks)
+        check_fit(self.content, self.size, self.settings, "content")
+        for n, style in enumerate(self.styles, 1):
+            name = f"style {n}" if len(self.styles) > 1 else "style"
+            check_fit(style, max(1, round(self.size * self.style_scale)), self.settings, name)
+
+    @property
+    def result_size(self) -> tuple[int, int]:
+        """Width and height of the result."""
+        H, W, _ = self.content.shape
+        return images.fitted_size(W, H, self.size)
+
+    def style_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
+        """Widths and heights of the style pictures at the level where the result is width x height."""
+        if self.settings.style_as_content:
+            return [(width, height)] * len(self.styles)
+        scale = self.size * self.style_scale
+        longer = max(1, round(scale * max(width, height) / max(self.result_size)))
+        return [images.fitted_size(W, H, longer) for H, W, _ in (style.shape for style in self.styles)]
 
 
 def as_array(source: Source, name: str) -> Array:
@@ -76,38 +141,35 @@ def as_mask_array(source: Source, name: str) -> Array:
     return np.asarray(images.mask_from_pillow(source))
 
 
+def _masks(sources: Sequence[Source], owner: str) -> tuple[Array, ...]:
+    return tuple(as_mask_array(mask, f"{owner} mask {n}") for n, mask in enumerate(sources, 1))
+
+
 def check_fit(picture: Array, size: int, settings: Settings, name: str) -> None:
-    """Once reduced to `size`: large enough for the layers, but not too large for the optimizer?"""
+    """Raise UserError unless the picture, reduced to `size`, suits the network's layers and the optimizer."""
     H, W, _ = picture.shape
     w, h = images.fitted_size(W, H, size)
     reduced = (w, h) != (W, H) and min(H, W) >= MIN_SIZE
     check_size((h, w), settings.layers, name, f"give a size above {size}" if reduced else "")
-    most = most_pixels(settings)
-    if h * w > most:
-        expected = f"at most {most // 10**6} million pixels with {settings.optimizer}"
+    limit = max_pixels(settings)
+    if h * w > limit:
+        expected = f"at most {limit // 10**6} million pixels with {settings.optimizer}"
         raise UserError(name, f"{w} x {h} pixels", expected, "give a smaller size")
 
 
 def _named(styles: Sequence[Source] | Source) -> list[tuple[Source, str]]:
-    """One picture or a sequence of them, as a list, and what to call each."""
-    several: list[Any] = list(styles) if isinstance(styles, (list, tuple)) else [styles]
+    """One picture or a sequence of them, as a list, with a name for each."""
+    sources: list[Any] = list(styles) if isinstance(styles, (list, tuple)) else [styles]
     # A list of rows is one picture.
-    if any(isinstance(one, (list, tuple, np.ndarray)) and np.ndim(one) == 2 for one in several):
-        several = [styles]
-    return [(one, f"style {n}" if len(several) > 1 else "style") for n, one in enumerate(several, 1)]
+    if any(isinstance(one, (list, tuple, np.ndarray)) and np.ndim(one) == 2 for one in sources):
+        sources = [styles]
+    return [(one, f"style {n}" if len(sources) > 1 else "style") for n, one in enumerate(sources, 1)]
 
 
 def large_enough(size: tuple[int, int], settings: Settings) -> bool:
-    """Whether the layers have something left to look at in a picture of this width and height."""
+    """Whether a picture of this width and height has at least one pixel left in every layer."""
     try:
         check_size(size[::-1], settings.layers, "content")
     except UserError:
         return False
     return True
-
-
-def resized_mask(mask: Array, width: int, height: int) -> Array:
-    """A mask (H, W), from 0 to 1, of another size."""
-    three = np.repeat(np.asarray(mask, np.float32)[:, :, None], 3, axis=2)
-    resized: Array = images.resize(three, width, height)[:, :, 0]
-    return np.clip(resized, 0, 1)

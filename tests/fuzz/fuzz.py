@@ -143,15 +143,16 @@ def weights(folder: Path) -> Iterator[bytes]:
 
 
 def checkpoints(folder: Path) -> Iterator[bytes]:
-    from npstyle.run import checkpoint
+    from npstyle.run import LevelResult, checkpoint
 
     rng = np.random.default_rng(1)
+    level = LevelResult(8, 6, 0.5, [2.0, 0.5], 1, 2, True, "did it")
     states: list[dict[str, Any]] = [
         {},
         {"x": rng.random(30), "t": np.array(3), "pixels": rng.random((4, 5, 3), np.float32)},
     ]
     for state in states:
-        checkpoint.write(folder / "c.npz", checkpoint.Checkpoint({"size": "16", "é": "\n"}, 1, 5, state))
+        checkpoint.write(folder / "c.npz", checkpoint.Checkpoint({"size": "16", "é": "\n"}, (level,), state))
         yield (folder / "c.npz").read_bytes()
 
 

@@ -1,0 +1,107 @@
+"""One level of the pyramid: pictures and masks at its size, and the picture it starts from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from npstyle import images
+from npstyle.images.color import gray, match_color_statistics, match_luma_statistics
+from npstyle.layers import CaffeInput, TorchvisionInput
+from npstyle.objective import Objective
+from npstyle.run.finish import Finish, RestrictedObjective, resized_mask
+from npstyle.run.inputs import Request
+from npstyle.settings import Settings
+from npstyle.vgg import VGG19
+
+Array = NDArray[Any]
+
+# Mean color, RGB from 0 to 255, of the pictures the network was trained on, as its preprocessing has it.
+MEAN_COLORS = {
+    "caffe": np.array(CaffeInput.MEAN_BGR[::-1]),
+    "torchvision": 255 * np.array(TorchvisionInput.MEAN),
+}
+
+
+class Level:
+    """A request at one size: what the network is shown there.
+
+    Attributes
+    ----------
+    content : (height, width, 3) array
+        Gray where only brightness is painted.
+    styles : list of (h, w, 3) arrays
+        In the content's colors where the settings ask for that.
+    content_masks, style_masks : lists of arrays
+    keep : (height, width) array or None
+    finish : Finish
+        Makes the shown picture from the network's.
+    """
+
+    def __init__(self, request: Request, width: int, height: int) -> None:
+        self.request = request
+        self.size = width, height
+        self.gray = request.settings.color == "luminance"
+        sizes = request.style_sizes(width, height)
+        self.content = images.resize(request.content, width, height)
+        self.styles = [images.resize(style, *size) for style, size in zip(request.styles, sizes, strict=True)]
+        if request.settings.color == "match":
+            self.styles = [match_color_statistics(style, self.content) for style in self.styles]
+        if self.gray:
+            self.content = gray(self.content)
+            self.styles = [match_luma_statistics(gray(style), self.content) for style in self.styles]
+        # All masks are parts of the one style picture, or each of its own.
+        mask_sizes = sizes if len(sizes) > 1 else sizes * len(request.style_masks)
+        self.content_masks = [resized_mask(mask, width, height) for mask in request.content_masks]
+        self.style_masks = [
+            resized_mask(mask, *size) for mask, size in zip(request.style_masks, mask_sizes, strict=False)
+        ]
+        self.keep = None if request.keep is None else resized_mask(request.keep, width, height)
+        self.finish = Finish(request, width, height)
+
+    def objective(self, network: VGG19) -> RestrictedObjective:
+        """What the optimizer minimizes at this level."""
+        objective = Objective(
+            network,
+            self.content,
+            self.styles,
+            self.request.settings,
+            self.request.blend,
+            self.content_masks,
+            self.style_masks,
+        )
+        return RestrictedObjective(objective, self.gray, self.keep)
+
+    def start(self, previous: Array | None, preprocessing: str) -> Array:
+        """The picture that the level starts from: the previous level's, or the request's start."""
+        start = self._first_start(preprocessing) if previous is None else images.resize(previous, *self.size)
+        if self.keep is not None:
+            start = self.keep[:, :, None] * self.content + (1 - self.keep[:, :, None]) * start
+        return start
+
+    def _first_start(self, preprocessing: str) -> Array:
+        request = self.request
+        if request.init is not None:
+            start = images.resize(request.init, *self.size).astype(np.float64)
+        else:
+            start = starting_picture(self.content, request.settings, request.seed, preprocessing)
+        return gray(start) if self.gray else start
+
+
+def starting_picture(content: ArrayLike, settings: Settings, seed: int, preprocessing: str) -> Array:
+    """The picture a run starts from, (H, W, 3) float64: see `Settings.init`.
+
+    Normal noise has the mean color that the network's `preprocessing` subtracts.
+    """
+    picture = np.asarray(content, np.float64)
+    if settings.init == "content":
+        return picture.copy()
+    rng = np.random.default_rng(seed)
+    if settings.noise_std:
+        noise = MEAN_COLORS[preprocessing] + settings.noise_std * rng.standard_normal(picture.shape)
+    else:
+        noise = rng.uniform(0, 255, picture.shape)
+    weight = 1.0 if settings.init == "noise" else settings.init_noise
+    return noise if weight == 1 else (1 - weight) * picture + weight * noise

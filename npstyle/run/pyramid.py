@@ -1,0 +1,206 @@
+"""The levels of a run: their sizes, and the loop that starts each with the result of the one before."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npstyle import images
+from npstyle.errors import UserError
+from npstyle.optimize import Minimizer, OptimizeResult
+from npstyle.run.checkpoint import Checkpoint, CheckpointWriter
+from npstyle.run.finish import Finish
+from npstyle.run.inputs import Request, large_enough
+from npstyle.run.level import Level
+from npstyle.run.results import LevelResult, Progress, StyleResult
+from npstyle.vgg import VGG19
+
+Array = NDArray[Any]
+
+# In a checkpoint, the picture of the last finished level, in place of the optimizer's state.
+PREVIOUS = "previous_level"
+
+
+def levels(longer: int, min_size: int) -> list[int]:
+    """Longer sides of the levels: about `min_size`, then each sqrt(2) times the previous one.
+
+    Examples
+    --------
+    >>> levels(512, 128)
+    [128, 181, 256, 362, 512]
+    >>> levels(512, 0)
+    [512]
+    """
+    steps = round(2 * math.log2(longer / min_size)) if 0 < min_size < longer else 0
+    return [round(longer / 2 ** (step / 2)) for step in range(steps, -1, -1)]
+
+
+def level_sizes(request: Request) -> list[tuple[int, int]]:
+    """Widths and heights of the levels, in order; without those too small for a layer to see anything."""
+    H, W, _ = request.content.shape
+    sides = levels(max(request.result_size), request.settings.min_size)
+    *smaller, full = [images.fitted_size(W, H, side) for side in sides]
+
+    def suits(size: tuple[int, int]) -> bool:
+        return all(large_enough(one, request.settings) for one in [size, *request.style_sizes(*size)])
+
+    return [*filter(suits, smaller), full]
+
+
+class _End(NamedTuple):
+    """Why the loop over the levels ended."""
+
+    message: str
+    interrupted: bool = False
+    diverged: bool = False
+
+
+class Pyramid:
+    """The levels of one run, from the smallest to the full size.
+
+    Parameters
+    ----------
+    request : Request
+    network : VGG19
+    callback : callable, optional
+        Called with a `Progress` after each iteration; StopIteration ends the run.
+    writer : CheckpointWriter, optional
+
+    Attributes
+    ----------
+    sizes : list of (int, int)
+        Widths and heights of the levels.
+    results : list of LevelResult
+        Of the levels that have ended.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        network: VGG19,
+        callback: Callable[[Progress], None] | None = None,
+        writer: CheckpointWriter | None = None,
+    ) -> None:
+        self.request = request
+        self.network = network
+        self.callback = callback
+        self.writer = writer
+        self.sizes = level_sizes(request)
+        self.results: list[LevelResult] = []
+
+    def run(self, checkpoint: Checkpoint | None = None) -> StyleResult:
+        """From the first level, or from the checkpoint, to the last one, or to Ctrl-C."""
+        state: Mapping[str, Array] | None = None
+        pixels: Array | None = None
+        if checkpoint is not None:
+            pixels, state = self._restore(checkpoint)
+        end = _End(self.results[-1].message) if self.results else None
+        for size in self.sizes[len(self.results) :]:
+            try:
+                if self.writer and pixels is not None:  # for a run that ends before the next iteration
+                    self.writer.write(self.results, {PREVIOUS: pixels})
+                result = self._minimize(Level(self.request, *size), pixels, state)
+            except (KeyboardInterrupt, MemoryError) as error:
+                if pixels is None or end is None:
+                    raise  # there is no picture yet
+                end = _cut_short(end, error)
+                break
+            pixels, state = result.pixels, None
+            self.results.append(_level_result(size, result))
+            end = _End(result.message, result.interrupted, result.diverged)
+            if result.ended_early:
+                break
+        assert pixels is not None
+        assert end is not None
+        return self._finished(pixels, end)
+
+    def _restore(self, checkpoint: Checkpoint) -> tuple[Array | None, Mapping[str, Array] | None]:
+        """Take over the finished levels; the last one's picture, or the state in the middle of the next."""
+        count = len(checkpoint.levels)
+        if count >= len(self.sizes):
+            raise UserError("resume", f"level {count + 1}", f"1 to {len(self.sizes)}", "begin again")
+        sizes = [(level.width, level.height) for level in checkpoint.levels]
+        if sizes != self.sizes[:count]:
+            raise self._mismatch(f"levels of {sizes} pixels")
+        self.results = list(checkpoint.levels)
+        pixels = checkpoint.state.get(PREVIOUS)
+        if pixels is None:
+            return None, checkpoint.state
+        w, h = self.sizes[count - 1]
+        if count == 0 or pixels.shape != (h, w, 3) or pixels.dtype != np.float32:
+            raise self._mismatch(f"{pixels.dtype} array of shape {pixels.shape} before level {count + 1}")
+        return pixels, None
+
+    def _mismatch(self, found: str) -> UserError:
+        name = f"checkpoint: {self.writer.path}" if self.writer else "checkpoint"
+        return UserError(name, f"something else ({found})", "one of this run", "begin again")
+
+    def _minimize(
+        self, level: Level, previous: Array | None, state: Mapping[str, Array] | None
+    ) -> OptimizeResult:
+        """Run the optimizer at one level, from the previous level's picture or from a state."""
+        settings, writer = self.request.settings, self.writer
+        objective = level.objective(self.network)
+        done = sum(result.nit for result in self.results)
+        number, count = len(self.results) + 1, len(self.sizes)
+
+        def after_iteration(pixels: NDArray[np.float32], loss: float, terms: Mapping[str, float]) -> None:
+            if writer and writer.due and minimizer.resumable:
+                writer.write(self.results, minimizer.state)
+            if self.callback is not None:
+                iteration, total = done + minimizer.nit, count * settings.iterations
+                self.callback(Progress(iteration, total, number, count, loss, terms, pixels, level.finish))
+
+        try:
+            start = level.start(previous, self.network.preprocessing)
+            minimizer = Minimizer(objective, start, settings, after_iteration, state)
+        except UserError:
+            raise
+        except ValueError as error:  # a state that is none of this minimization's
+            raise self._mismatch(str(error)) from error
+        result = minimizer.run()
+        if result.interrupted and writer and minimizer.resumable:
+            writer.write(self.results, minimizer.state)
+        return result
+
+    def _finished(self, pixels: Array, end: _End) -> StyleResult:
+        """The result, enlarged where the run ended at a smaller level."""
+        last, message = self.results[-1], end.message
+        size, full = (last.width, last.height), self.sizes[-1]
+        complete = len(self.results) == len(self.sizes) and last.success
+        if complete and len(self.sizes) > 1:
+            message += f" at the last of {len(self.sizes)} levels"
+        if size != full:
+            pixels = images.resize(pixels, *full)
+            message += f"; the picture is enlarged from {size[0]} x {size[1]} pixels"
+        pixels = np.asarray(Finish(self.request, *full)(pixels), np.float32)
+        return StyleResult(
+            image=images.to_uint8(pixels),
+            pixels=pixels,
+            loss=last.loss,
+            losses=[loss for result in self.results for loss in result.losses],
+            nit=sum(result.nit for result in self.results),
+            nfev=sum(result.nfev for result in self.results),
+            success=complete and not end.interrupted,
+            message=message,
+            interrupted=end.interrupted,
+            diverged=end.diverged,
+            levels=tuple(self.results),
+            checkpoint=self.writer.path if self.writer else None,
+        )
+
+
+def _level_result(size: tuple[int, int], result: OptimizeResult) -> LevelResult:
+    counts = result.nit, result.nfev
+    return LevelResult(*size, result.loss, result.losses, *counts, result.success, result.message)
+
+
+def _cut_short(end: _End, error: BaseException) -> _End:
+    """The end of a run in which the next level could not begin."""
+    if isinstance(error, KeyboardInterrupt):
+        return _End(f"interrupted: {end.message}", interrupted=True)
+    return _End(f"{end.message}, then there was too little memory for the next size")
