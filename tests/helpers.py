@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from npstyle import _kernels
+from npstyle._runtime import threads
 from npstyle.errors import UserError
 from npstyle.weights import read_weights
 
@@ -48,6 +50,12 @@ def reading_error(path: Path, **options: Any) -> str:
     assert line == f"{error.name}: found {error.found}; expected {error.expected}; {error.cure}"
     assert line.splitlines() == [line]
     return line
+
+
+def without_openmp(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the kernels were built without OpenMP, on a machine with so many cores."""
+    monkeypatch.setattr(_kernels, "OPENMP", False)
+    monkeypatch.setattr(threads, "available", lambda: cores)
 
 
 class FailingStream:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -17,7 +19,7 @@ import pytest
 from PIL import Image
 
 import npstyle
-from helpers import run_program
+from helpers import run_program, without_openmp
 from npstyle import preset
 from npstyle.cli import main as cli
 from npstyle.cli import recipe, session
@@ -25,7 +27,16 @@ from npstyle.cli.paint import painting_parser
 from npstyle.presets import PRESETS
 from npstyle.run import memory
 
-FAST = ["--weights", "random", "--iterations", "2", "--style-layers", "conv1_1", "--content-layers", "conv1_2"]
+FAST = [
+    "--weights",
+    "random",
+    "--iterations",
+    "2",
+    "--style-layers",
+    "conv1_1",
+    "--content-layers",
+    "conv1_2",
+]
 
 
 @pytest.fixture
@@ -219,7 +230,11 @@ def test_imagenet_fails_where_auto_warns(folder: Path) -> None:
             2,
             ["--checkpoint: not allowed with argument --no-checkpoint"],
         ),
-        (["photo.png", "painting.png", *FAST, "--no-checkpoint", "--resume"], 1, ["resume", "no checkpoint"]),
+        (
+            ["photo.png", "painting.png", "--no-checkpoint", "--resume"],
+            2,
+            ["--resume: found --no-checkpoint"],
+        ),
         (["photo.png", "painting.png", "--style-scale", "0"], 1, ["style_scale", "above 0"]),
         (["photo.png", "painting.png", "--keep-mask", "tiny.png"], 1, ["keep", "8 x 8", "48 x 32"]),
         (["photo.png", "painting.png", "--content-mask", "photo.png"], 1, ["masks", "pairs"]),
@@ -274,7 +289,18 @@ def wait_for_progress(terminal: int, words: bytes, seconds: float = 60) -> None:
     assert words in seen, seen
 
 
+def interrupt_at(iteration: int, monkeypatch: Any) -> None:
+    """Press Ctrl-C in an iteration of all runs that follow."""
+
+    def update(self: Any, progress: Any) -> None:
+        if progress.iteration == iteration:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(session.ProgressBar, "update", update)
+
+
 def start_in_terminal(folder: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
+    fcntl, pty, termios = map(pytest.importorskip, ("fcntl", "pty", "termios"))
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     process = subprocess.Popen(
@@ -294,12 +320,12 @@ def test_ctrl_c_saves_picture_and_bar_shows_loss(folder: Path) -> None:
         wait_for_progress(terminal, b"/100000 ")
         wait_for_progress(terminal, b"loss ")
         process.send_signal(signal.SIGINT)
-        told, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
     finally:
         process.kill()
         os.close(terminal)
     assert process.returncode == 130
-    assert b"interrupted after" in told
+    assert b"interrupted after" in output
     with Image.open(folder / "photo-painting.png") as image:
         assert image.size == (48, 32)
     assert sorted(path.name for path in folder.iterdir()) == [
@@ -311,48 +337,46 @@ def test_ctrl_c_saves_picture_and_bar_shows_loss(folder: Path) -> None:
 
 def test_quiet_shows_no_bar_on_a_terminal(folder: Path) -> None:
     process, terminal = start_in_terminal(folder, "--quiet")
-    told, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=60)
     os.set_blocking(terminal, False)
     try:
         seen = os.read(terminal, 1000)
     except OSError:  # the other end is closed and nothing was left
         seen = b""
     os.close(terminal)
-    assert (process.returncode, told, seen) == (0, b"", b"")
+    assert (process.returncode, output, seen) == (0, b"", b"")
 
 
-def test_a_request_to_end_is_as_ctrl_c(folder: Path, monkeypatch: Any, capsys: Any) -> None:
-    def terminate(self: Any, progress: Any) -> None:
-        signal.raise_signal(signal.SIGTERM)
-
+def test_resume_is_a_flag(folder: Path, monkeypatch: Any, capsys: Any) -> None:
+    """It takes no value: the word after it is the photograph."""
+    options = painting_parser().parse_args(["--resume", "photo.jpg", "painting.jpg"])
+    assert (options.resume, options.content, options.style) == (
+        True,
+        Path("photo.jpg"),
+        [Path("painting.jpg")],
+    )
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(session.ProgressBar, "update", terminate)
-    assert cli.main(["photo.png", "painting.png", *FAST]) == 143
-    assert "interrupted after 1 iteration in" in capsys.readouterr().out
-    assert (folder / "photo-painting.png").is_file()
+    with monkeypatch.context() as patch:
+        interrupt_at(1, patch)
+        assert cli.main(["photo.png", "painting.png", *FAST]) == 130
+    assert cli.main(["--resume", "photo.png", "painting.png", "--overwrite", *FAST]) == 0
+    assert "did the 2 iterations asked for" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_resumed_run_makes_same_picture(
-    folder: Path, optimizer: str, monkeypatch: Any, capsys: Any
-) -> None:
+def test_resumed_run_makes_same_picture(folder: Path, optimizer: str, monkeypatch: Any, capsys: Any) -> None:
     """Over two sizes, interrupted once in each."""
     monkeypatch.chdir(folder)
     command = ["photo.png", "painting.png", *FAST, "--min-size", "32", "--iterations", "5"]
     command += ["--optimizer", optimizer]
     assert cli.main([*command, "-o", "whole.png"]) == 0
-    step = session.ProgressBar.update
+    update = session.ProgressBar.update
     for at in (3, 8):
-
-        def interrupt(self: Any, progress: Any, at: int = at) -> None:
-            if progress.iteration == at:
-                signal.raise_signal(signal.SIGINT)
-
-        monkeypatch.setattr(session.ProgressBar, "update", interrupt)
+        interrupt_at(at, monkeypatch)
         more = [] if at == 3 else ["--resume", "--overwrite"]
         assert cli.main([*command, "-o", "parts.png", *more]) == 130
         assert "run the same command with --resume --overwrite to continue" in capsys.readouterr().err
-    monkeypatch.setattr(session.ProgressBar, "update", step)
+    monkeypatch.setattr(session.ProgressBar, "update", update)
     assert cli.main([*command, "-o", "parts.png", "--resume", "--overwrite"]) == 0
     whole, parts = (np.asarray(Image.open(folder / name)) for name in ("whole.png", "parts.png"))
     np.testing.assert_array_equal(whole, parts)
@@ -362,11 +386,8 @@ def test_resumed_run_makes_same_picture(
 
 
 def test_the_checkpoint_of_another_run_is_refused(folder: Path, monkeypatch: Any, capsys: Any) -> None:
-    def interrupt(self: Any, progress: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
-
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(session.ProgressBar, "update", interrupt)
+    interrupt_at(1, monkeypatch)
     command = ["photo.png", "painting.png", *FAST, "--overwrite", "--quiet"]
     assert cli.main([*command, "--checkpoint", "kept.npz"]) == 130
     for other, words in (
@@ -434,25 +455,23 @@ def test_memory_error_is_one_line(folder: Path, monkeypatch: Any, capsys: Any) -
     assert "try a smaller --size" in capsys.readouterr().err
 
 
-def test_too_little_memory_is_refused_before_the_run(
-    folder: Path, monkeypatch: Any, capsys: Any
-) -> None:
+def test_too_little_memory_is_refused_before_the_run(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save(folder / "large.png")
-    enough = estimate.run_memory((128, 256), [(32, 48)], preset("default"), "auto", None)
-    monkeypatch.setattr(estimate, "available_memory", lambda: enough)
+    enough = memory.run_memory((128, 256), [(32, 48)], preset("default"), "auto", None)
+    monkeypatch.setattr(memory, "available_memory", lambda *_: enough)
     monkeypatch.chdir(folder)
     command = ["large.png", "painting.png", "-o", "out.png", "--iterations", "0", "--weights", "random"]
     assert cli.main([*command, "--size", "600"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("npstyle: memory: found ")
-    assert "--force to go on" in told
-    assert told.count("\n") == 1
-    advised = told.split("--size ")[1].split(",")[0]
-    assert 256 <= int(advised) < 300  # the estimate is that for whole pixels
+    error = capsys.readouterr().err
+    assert error.startswith("npstyle: memory: found ")
+    assert "--force to run all the same" in error
+    assert error.count("\n") == 1
+    advised = error.split("--size ")[1].split(",")[0]
+    assert 256 <= int(advised) < 300  # the estimate is for whole pixels
     assert not (folder / "out.png").exists()
     assert cli.main([*command, "--size", advised]) == 0
     assert cli.main([*command, "--size", "600", "--force", "--overwrite"]) == 0
-    monkeypatch.setattr(estimate, "available_memory", lambda: None)  # not known
+    monkeypatch.setattr(memory, "available_memory", lambda *_: None)  # not known
     assert cli.main([*command, "--size", "600", "--overwrite"]) == 0
 
 
@@ -505,17 +524,45 @@ def test_reference_kernels_are_announced_as_slow(folder: Path) -> None:
     assert "NPSTYLE_KERNELS=reference" in done.stderr
 
 
-def test_help_needs_nothing_that_is_slow_to_import() -> None:
+@pytest.mark.parametrize(("threads", "cores", "lines"), [(None, 4, 1), (2, 1, 1), (1, 4, 0), (None, 1, 0)])
+def test_one_thread_without_openmp_is_announced(
+    folder: Path, threads: int | None, cores: int, lines: int, monkeypatch: Any, capsys: Any
+) -> None:
+    """Also without --threads, where there is more than one core to use; and with --quiet."""
+    without_openmp(cores, monkeypatch)
+    monkeypatch.chdir(folder)
+    options = ["--quiet", *([] if threads is None else ["--threads", str(threads)])]
+    assert cli.main(["photo.png", "painting.png", *FAST, *options]) == 0
+    messages = capsys.readouterr().err.splitlines()
+    assert len(messages) == lines
+    assert all("built without OpenMP" in line for line in messages)
+
+
+COMMANDS = ["", "info", "presets", "show", "weights", "weights normalize"]
+COMMANDS += ["reconstruct", "texture", "figure", "inspect"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_needs_nothing_that_is_slow_to_import(command: str) -> None:
+    words = [*command.split(), "--help"]
     code = (
         "import sys\nfrom npstyle.cli.main import main\n"
-        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"try:\n    main({words})\nexcept SystemExit:\n    pass\n"
         "print(sorted({'numpy', 'scipy', 'PIL', 'h5py', 'pooch', 'tqdm'} & set(sys.modules)))"
     )
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert told.splitlines()[-1] == "[]"
-    assert "CONTENT" in told
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    usage, *_, slow = done.stdout.splitlines()
+    assert usage.startswith(f"usage: npstyle {command}".rstrip())
+    assert slow == "[]"
+
+
+def test_help_of_the_main_job_has_its_options() -> None:
+    text = painting_parser().format_help()
+    assert "CONTENT" in text
     for option in ("--size", "--iterations", "--style-weight", "--weights", "--init", "--seed", "--threads"):
-        assert option in told
+        assert f" {option} " in text
+    assert "continue where the same command was interrupted" in text
+    assert "  --resume  " in text  # no value
 
 
 def test_version(folder: Path) -> None:
@@ -538,12 +585,9 @@ def test_ctrl_c_while_saving_does_not_lose_the_picture(
         signal.raise_signal(signal.SIGINT)
         return to_uint8(pixels)
 
-    def interrupt(self: Any, progress: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
-
     monkeypatch.chdir(folder)
     if before:
-        monkeypatch.setattr(session.ProgressBar, "update", interrupt)
+        interrupt_at(1, monkeypatch)
         monkeypatch.setattr(images, "to_uint8", impatient_before)
     monkeypatch.setattr(images, "write", impatient)
     handler = signal.getsignal(signal.SIGINT)
@@ -566,18 +610,16 @@ def test_picture_is_in_temporary_folder_if_output_appears_during_run(
     monkeypatch.chdir(folder)
     monkeypatch.setattr("npstyle.run.paint", meanwhile)
     assert cli.main(["photo.png", "painting.png", *FAST]) == 1
-    told = capsys.readouterr().err
-    assert "a file of that name" in told
-    refuge = Path(told.split("the picture is in ")[1].strip())
+    error = capsys.readouterr().err
+    assert "a file of that name" in error
+    refuge = Path(error.split("the picture is in ")[1].strip())
     with Image.open(refuge) as image:
         assert image.size == (48, 32)
     refuge.unlink()
     assert (folder / "photo-painting.png").read_bytes() == b"somebody else's"
 
 
-def test_diverged_run_fails_and_saves_last_good_picture(
-    folder: Path, monkeypatch: Any, capsys: Any
-) -> None:
+def test_diverged_run_fails_and_saves_last_good_picture(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     from npstyle.objective import Objective
 
     evaluate, calls = Objective.__call__, [0]
@@ -666,9 +708,15 @@ def test_ignored_sigint_stays_ignored() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-@pytest.mark.parametrize("error", [MemoryError(), OSError(28, "No space left on device")])
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (MemoryError(), "too little memory to write it; expected more"),
+        (OSError(28, "No space left on device"), "No space left on device on writing; expected"),
+    ],
+)
 def test_lost_picture_is_reported(
-    folder: Path, error: Exception, monkeypatch: Any, capsys: Any
+    folder: Path, error: Exception, found: str, monkeypatch: Any, capsys: Any
 ) -> None:
     def fails(*_: Any, **__: Any) -> None:
         raise error
@@ -676,14 +724,16 @@ def test_lost_picture_is_reported(
     monkeypatch.chdir(folder)
     monkeypatch.setattr(Image.Image, "save", fails)
     assert cli.main(["photo.png", "painting.png", *FAST, "--quiet"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith("npstyle: output: photo-painting.png") or "photo-painting.png: found" in told
-    assert "the picture is lost" in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert re.match(rf"npstyle: output: (\S*/)?photo-painting\.png: found {found}", message)
+    assert "; the picture is lost, as " in message
+    assert message.count("\n") == 1
 
 
 @pytest.mark.parametrize("closing", [">&-", "2>&-", "2> >(exit 0)", "> /dev/full"])
 def test_closed_streams_do_not_cost_the_picture(folder: Path, closing: str) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("no bash to close streams")
     words = f"{sys.executable} -m npstyle photo.png painting.png --iterations 0 {closing}"
     done = subprocess.run(["bash", "-c", words], cwd=folder, capture_output=True, text=True, check=False)
     assert "Traceback" not in done.stderr

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import FailingStream
 from npstyle import images
 from npstyle.cli import weights as weights_command
 from npstyle.errors import UserError
@@ -307,23 +308,11 @@ def test_a_picture_that_is_too_small_is_named(file: Path, pictures: list[Path], 
         )
 
 
-class Closed:
-    """Standard output whose reader has gone, or whose disk is full."""
-
-    def __init__(self, error: OSError) -> None:
-        self.error = error
-
-    def write(self, text: str) -> int:
-        raise self.error
-
-    def flush(self) -> None: ...
-
-
 def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(sys, "stdout", Closed(BrokenPipeError(32, "Broken pipe")))
+    monkeypatch.setattr(sys, "stdout", FailingStream(BrokenPipeError(32, "Broken pipe")))
     assert weights_command.main(["list"]) == 0
     sys.stdout.close()
-    monkeypatch.setattr(sys, "stdout", Closed(OSError(28, "No space left on device")))
+    monkeypatch.setattr(sys, "stdout", FailingStream(OSError(28, "No space left on device")))
     with pytest.raises(UserError, match="standard output: found No space left on device"):
         weights_command.main(["list"])
     sys.stdout.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import re
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,13 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 import soak
-from npstyle import Settings
+from npstyle import Settings, images
 from npstyle.cli import main as cli
 from npstyle.cli import session
-from npstyle.lbfgs import Lbfgsb
+from npstyle.lbfgs import PrivateLbfgsb as Lbfgsb
 from npstyle.objective import Objective
 from npstyle.optimize import Minimizer
-from npstyle.run import checkpoint
+from npstyle.run import checkpoint, memory
 
 Array = NDArray[Any]
 Patch = pytest.MonkeyPatch
@@ -56,11 +57,15 @@ def whole(folder: Path) -> bytes:
     return (folder / "whole.png").read_bytes()
 
 
-def at_iteration(number: int, does: Callable[[], None], monkeypatch: Patch) -> None:
+def at_iteration(number: int, action: Callable[[], object], monkeypatch: Patch, once: bool = False) -> None:
+    """Do something after an iteration of every run that follows, or of the first one only."""
+    done = []
+
     def update(self: Any, progress: Any) -> None:
         UPDATE(self, progress)
-        if progress.iteration == number:
-            does()
+        if progress.iteration == number and not (once and done):
+            done.append(True)
+            action()
 
     monkeypatch.setattr(session.ProgressBar, "update", update)
 
@@ -71,12 +76,22 @@ def resumed(folder: Path, monkeypatch: Patch) -> bytes:
     return (folder / "out.png").read_bytes()
 
 
-def program(*arguments: str, limit: tuple[int, int] | None = None, **environment: str) -> Any:
+def program(*arguments: str, limit: tuple[str, int] | None = None, **environment: str) -> Any:
     """The command line in a process of its own, below one limit of the system."""
+
+    def set_limit() -> None:
+        if limit:
+            import resource
+
+            name, value = limit
+            resource.setrlimit(getattr(resource, name), (value, value))
+
+    if limit:
+        pytest.importorskip("resource")
     return subprocess.run(
         [sys.executable, "-m", "npstyle", *arguments],
         env={**os.environ, **environment},
-        preexec_fn=limit and (lambda: resource.setrlimit(limit[0], (limit[1], limit[1]))),
+        preexec_fn=set_limit if limit else None,
         capture_output=True,
         text=True,
         timeout=100,
@@ -84,8 +99,9 @@ def program(*arguments: str, limit: tuple[int, int] | None = None, **environment
     )
 
 
-def refuge_in(told: str) -> Path:
-    return Path(told.split("the picture is in ")[1].strip())
+def refuge_in(message: str) -> Path:
+    """The file in the folder for temporary files that a message names."""
+    return Path(message.split("the picture is in ")[1].strip())
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
@@ -147,7 +163,9 @@ def test_checkpoint_between_two_levels_must_fit(folder: Path, monkeypatch: Patch
     for scale, shape in ((1, (23, 34, 3)), (2, (23, 35, 3)), (2, (3,))):
         state = {"before": np.zeros(shape, np.float32)}
         checkpoint.write("kept.npz", kept._replace(level=scale, state=state))
-        assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume", "--checkpoint", "kept.npz"]) == 1
+        assert (
+            cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume", "--checkpoint", "kept.npz"]) == 1
+        )
         told = capsys.readouterr().err
         assert told.startswith("npstyle: checkpoint: kept.npz: found something else (float32 array of shape")
         assert told.count("\n") == 1
@@ -177,9 +195,8 @@ def test_the_time_between_checkpoints_is_a_number(folder: Path, given: str, caps
 
 def test_run_continues_without_room_for_checkpoints(folder: Path, whole: bytes) -> None:
     """No file larger than 100 kB: the state is larger, the picture is not."""
-    limit = resource.RLIMIT_FSIZE, 100_000
     where = ["-o", "out.png", "--checkpoint", "kept.npz"]
-    done = program(*COMMAND, *where, limit=limit, NPSTYLE_CHECKPOINT_EVERY="0")
+    done = program(*COMMAND, *where, limit=("RLIMIT_FSIZE", 100_000), NPSTYLE_CHECKPOINT_EVERY="0")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert done.stderr == (
         "npstyle: checkpoint: kept.npz: found File too large on writing; expected room to write; "
@@ -190,22 +207,30 @@ def test_run_continues_without_room_for_checkpoints(folder: Path, whole: bytes) 
 
 
 @pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one page: whether there is room to write shows only with more than that."""
-    disk = tmp_path / "disk"
+def full_disk(folder: Path, monkeypatch: Patch) -> Path:
+    """A folder `disk` that is full, as some file systems say it: not before a file is to reach the disk."""
+    disk = folder / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(disk)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("not permitted to mount a small disk")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    fsync = os.fsync
+
+    def no_space(descriptor: int) -> None:
+        number = os.fstat(descriptor).st_ino
+        if any(path.stat().st_ino == number for path in disk.rglob("*")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    return disk
 
 
-def test_full_disk_leaves_picture_in_temporary_folder(folder: Path, full_disk: Path, whole: bytes) -> None:
-    where = ["-o", "disk/out.png", "--checkpoint", "disk/kept.npz"]
-    done = program(*COMMAND, *where, NPSTYLE_CHECKPOINT_EVERY="0")
-    assert (done.returncode, done.stdout) == (1, "")
-    warned, failed = done.stderr.splitlines()
+def test_full_disk_leaves_picture_in_temporary_folder(
+    folder: Path, whole: bytes, full_disk: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("NPSTYLE_CHECKPOINT_EVERY", "0")
+    assert cli.main([*COMMAND, "-o", "disk/out.png", "--checkpoint", "disk/kept.npz"]) == 1
+    output, errors = capsys.readouterr()
+    assert output == ""
+    warned, failed = errors.splitlines()
     assert "kept.npz: found No space left on device on writing" in warned
     assert warned.endswith("going on without checkpoints")
     assert "out.png: found No space left on device on writing" in failed
@@ -214,25 +239,169 @@ def test_full_disk_leaves_picture_in_temporary_folder(folder: Path, full_disk: P
     assert not list(full_disk.iterdir())
 
 
+STUDY_RUN = ["--weights", "random", "--iterations", "4", "--quiet", "--threads", "1"]
+STUDY = {
+    "reconstruct": ["reconstruct", "painting.png", "--layer", "conv1_1", *STUDY_RUN],
+    "texture": ["texture", "painting.png", "--layers", "conv1_1", *STUDY_RUN],
+    "figure": ["figure", "content", "painting.png", *STUDY_RUN],
+}
+INSPECT = ["inspect", "painting.png", "--weights", "random", "--layer", "conv1_1", "--threads", "1"]
+
+
+@pytest.fixture(params=STUDY)
+def study_command(request: pytest.FixtureRequest) -> list[str]:
+    """A study command that takes iterations, without its output."""
+    return STUDY[request.param]
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [([signal.SIGTERM], 143), ([signal.SIGINT] * 2, 130)],
+    ids=["SIGTERM", "Ctrl-C twice"],
+)
+def test_signals_save_picture_of_study_commands(
+    folder: Path, study_command: list[str], signals: list[signal.Signals], status: int, monkeypatch: Patch
+) -> None:
+    def raise_all() -> None:
+        for one in signals:
+            signal.raise_signal(one)
+
+    at_iteration(2, raise_all, monkeypatch)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert cli.main([*study_command, "-o", "out.png"]) == status
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    with Image.open("out.png") as image:
+        assert min(image.size) >= 40
+
+
+def test_ctrl_c_while_a_study_command_saves_does_not_lose_the_picture(
+    folder: Path, study_command: list[str], monkeypatch: Patch
+) -> None:
+    write = images.write
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        write(*arguments, **options)
+
+    monkeypatch.setattr(images, "write", interrupted)
+    assert cli.main([*study_command, "-o", "out.png"]) == 0
+    assert Path("out.png").is_file()
+
+
+def test_full_disk_leaves_picture_of_study_commands_in_temporary_folder(
+    folder: Path, study_command: list[str], full_disk: Path, capsys: Captured
+) -> None:
+    assert cli.main([*study_command, "-o", "whole.png"]) == 0
+    assert cli.main([*study_command, "-o", "disk/out.png"]) == 1
+    (failed,) = capsys.readouterr().err.splitlines()
+    assert "out.png: found No space left on device on writing" in failed
+    assert refuge_in(failed).read_bytes() == Path("whole.png").read_bytes()
+    refuge_in(failed).unlink()
+    assert not list(full_disk.iterdir())
+
+
+def test_folder_that_vanishes_during_study_commands(
+    folder: Path, study_command: list[str], monkeypatch: Patch, capsys: Captured
+) -> None:
+    (folder / "gone").mkdir()
+    at_iteration(2, (folder / "gone").rmdir, monkeypatch, once=True)
+    assert cli.main([*study_command, "-o", "gone/out.png"]) == 1
+    (failed,) = capsys.readouterr().err.splitlines()
+    assert "out.png: found No such file or directory" in failed
+    with Image.open(refuge_in(failed)) as image:
+        assert min(image.size) >= 40
+    refuge_in(failed).unlink()
+
+
+@pytest.mark.parametrize("command", [*STUDY, "inspect"])
+def test_too_little_memory_for_study_commands_is_refused(
+    folder: Path, command: str, monkeypatch: Patch, capsys: Captured
+) -> None:
+    Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save("large.png")
+    words = [*STUDY.get(command, INSPECT), "-o", "out.png", "--size", "600"]
+    words[words.index("painting.png")] = "large.png"
+    if command == "inspect":
+        words[words.index("out.png")] = "out"
+    else:
+        words[words.index("--iterations") + 1] = "0"
+    free = 300e6 if command == "figure" else 200e6
+    monkeypatch.setattr(memory, "available_memory", lambda *_: free)
+    assert cli.main(words) == 1
+    (failed,) = capsys.readouterr().err.splitlines()
+    assert failed.startswith(f"npstyle: memory: found {free / 1e6:.0f} MB free; expected about ")
+    assert failed.endswith(", or --force to run all the same")
+    size = int(failed.split("try --size ")[1].split(",")[0])
+    assert 32 < size < 600
+    assert not Path("out.png").exists()
+    assert not Path("out").exists()
+    words[words.index("--size") + 1] = str(size + 1)
+    assert cli.main(words) == 1
+    words[words.index("--size") + 1] = str(size)
+    assert cli.main(words) == 0
+    words[words.index("--size") + 1] = "600"
+    assert cli.main([*words, "--overwrite", "--force"]) == 0
+
+
+def test_sigterm_during_inspect_leaves_nothing_behind(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    def terminated(*_: Any, **__: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("npstyle.study.inspect", terminated)
+    assert cli.main([*INSPECT, "-o", "out"]) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "npstyle: interrupted; nothing was written"
+    assert not (folder / "out").exists()
+
+
+def test_signals_while_inspect_saves_do_not_lose_pictures(folder: Path, monkeypatch: Patch) -> None:
+    write = images.write
+
+    def terminated(*arguments: Any, **options: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        write(*arguments, **options)
+
+    monkeypatch.setattr(images, "write", terminated)
+    assert cli.main([*INSPECT, "-o", "out"]) == 0
+    assert len(list((folder / "out").iterdir())) == 4
+
+
+def test_full_disk_leaves_pictures_of_inspect_in_temporary_folder(
+    folder: Path, full_disk: Path, capsys: Captured
+) -> None:
+    assert cli.main([*INSPECT, "-o", "whole"]) == 0
+    capsys.readouterr()
+    assert cli.main([*INSPECT, "-o", "disk/out", "--quiet"]) == 1
+    (failed,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device on writing" in failed
+    refuge = refuge_in(failed)
+    assert {path.name: path.read_bytes() for path in refuge.iterdir()} == {
+        path.name: path.read_bytes() for path in Path("whole").iterdir()
+    }
+    shutil.rmtree(refuge)
+    assert not list(full_disk.iterdir())
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
 def test_a_limit_of_memory_is_found_before_the_run(folder: Path) -> None:
     Image.fromarray(np.zeros((300, 400, 3), np.uint8)).save("large.png")
     command = ["large.png", "painting.png", "--weights", "random", "--threads", "1", "-o", "out.png"]
-    done = program(*command, limit=(resource.RLIMIT_AS, 600_000_000), OPENBLAS_NUM_THREADS="1")
+    done = program(*command, limit=("RLIMIT_AS", 600_000_000), OPENBLAS_NUM_THREADS="1")
     assert done.returncode == 1
     assert done.stderr.startswith("npstyle: memory: found ")
     assert done.stderr.count("\n") == 1
 
 
 def test_only_what_is_left_below_the_limit_is_free(monkeypatch: Patch) -> None:
+    resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    assert cli._within_limit(5e9, 1) == 5e9
-    assert cli._within_limit(None, 1) is None
+    assert session._within_limit(5e9, 1) == 5e9
+    assert session._within_limit(None, 1) is None
     monkeypatch.setattr(resource, "getrlimit", lambda _: (10**14, 10**14))
-    assert cli._within_limit(5e9, 1) == 5e9
-    assert 0.99e14 < (cli._within_limit(None, 1) or 0) < 1e14
+    assert session._within_limit(5e9, 1) == 5e9
+    assert 0.99e14 < (session._within_limit(None, 1) or 0) < 1e14
     monkeypatch.setattr(resource, "getrlimit", lambda _: (10**6, 10**6))
-    assert cli._within_limit(5e9, 1) == 0
+    assert session._within_limit(5e9, 1) == 0
 
 
 def test_clocks_that_jump_change_nothing(folder: Path, whole: bytes, monkeypatch: Patch) -> None:
@@ -326,9 +495,7 @@ def test_a_folder_that_vanishes_during_the_run(
     os.chdir(folder)  # before monkeypatch looks for the folder that it would leave
 
 
-def test_alpha_is_kept_if_photograph_vanishes(
-    folder: Path, monkeypatch: Patch
-) -> None:
+def test_alpha_is_kept_if_photograph_vanishes(folder: Path, monkeypatch: Patch) -> None:
     alpha = np.asarray(Image.open("photo.png"))[..., 3]
     at_iteration(2, (folder / "photo.png").unlink, monkeypatch)
     assert cli.main([*COMMAND, "-o", "out.png", "--alpha"]) == 0

@@ -12,7 +12,15 @@ from pathlib import Path
 
 from npstyle.architecture import CONVOLUTIONS, channels, convolutions_up_to, deepest, log2_stride
 from npstyle.cli.arguments import add_overwrite, add_run, command_parser, integer, layer
-from npstyle.cli.session import Signals, announce, check_memory, load_weights, save_or_refuge, session
+from npstyle.cli.session import (
+    Signals,
+    announce,
+    check_memory,
+    count_of,
+    load_weights,
+    save_or_refuge,
+    session,
+)
 from npstyle.cli.study import add_style_layers, available_layers, check_picture_size, shape_at
 from npstyle.cli.terminal import DONE, print_out
 from npstyle.errors import UserError
@@ -64,7 +72,7 @@ def _inspect(options: argparse.Namespace, signals: Signals) -> int:
     memory = check_memory(options, bytes_at, max(max(picture.shape) for picture in originals))
     pictures = [images.fit(picture, options.size) for picture in originals]
     H, W, _ = pictures[0].shape
-    announce(options, f"{W} x {H} pixels, {len(shown)} layers", memory)
+    announce(options, f"{W} x {H} pixels, {count_of(len(shown), 'layer')}", memory)
     folder = options.output or Path(f"{options.picture.stem}-inspected")
     files = study.names_of_pictures(shown)
     with _output_folder(folder, files, options.overwrite):

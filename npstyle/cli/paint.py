@@ -24,6 +24,7 @@ from npstyle.cli.session import (
     Signals,
     announce,
     check_memory,
+    count_of,
     exit_status,
     load_weights,
     read_init,
@@ -62,6 +63,8 @@ def main(argv: list[str]) -> int:
     """Make a picture from a photograph and a painting, and return the exit status."""
     parser = painting_parser()
     options = parser.parse_args(argv)
+    if options.resume and options.no_checkpoint:
+        parser.error("--resume: found --no-checkpoint, too; expected a checkpoint to continue from")
     try:
         settings = settings_from(options)
     except UserError as error:
@@ -82,8 +85,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
         images.check_alpha(output)
     seconds_between_checkpoints = _checkpoint_every()
     request = _read(options, settings)
-    H, W, _ = request.content.shape
-    W, H = images.fitted_size(W, H, options.size)
+    W, H = request.result_size
     images.check_dimensions(output, W, H)
     alpha = images.read_alpha(options.content) if options.alpha else None  # now, while the file is there
     alpha = None if alpha is None else images.resize(alpha, W, H)
@@ -139,7 +141,12 @@ def _check_memory(options: argparse.Namespace, request: Request) -> str:
     from npstyle.run.memory import run_memory
 
     def bytes_at(size: int) -> float:
-        return run_memory(replace(request, size=size), options.convolution, options.threads)
+        at_size = replace(request, size=size)
+        width, height = at_size.result_size
+        styles = [(h, w) for w, h in at_size.style_sizes(width, height)]
+        masks = bool(request.content_masks)
+        run = request.settings, options.convolution, options.threads, masks
+        return run_memory((height, width), styles, *run)
 
     return check_memory(options, bytes_at, max(request.content.shape[:2]))
 
@@ -148,7 +155,7 @@ def _describe_iterations(settings: Settings, longer: int) -> str:
     from npstyle.run.pyramid import levels
 
     sizes = levels(longer, settings.min_size)
-    text = f"{settings.iterations} iterations"
+    text = count_of(settings.iterations, "iteration")
     return text if len(sizes) == 1 else f"{text} at each of {len(sizes)} levels from {sizes[0]} pixels up"
 
 

@@ -19,6 +19,7 @@ from npstyle.cli.session import (
     Signals,
     announce,
     check_memory,
+    count_of,
     exit_status,
     load_weights,
     read_init,
@@ -83,7 +84,7 @@ def _reconstruct(options: argparse.Namespace, signals: Signals) -> int:
 
     memory = check_memory(options, bytes_at, max(picture.shape))
     H, W = shape_at(picture, options.size)
-    announce(options, f"{W} x {H} pixels, {options.iterations} iterations", memory)
+    announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
     with ProgressBar(options.quiet) as bar:
         result = study.reconstruct(
             picture,
@@ -140,7 +141,7 @@ def _texture(options: argparse.Namespace, signals: Signals) -> int:
         return _run_memory(shape, [shape_at(picture, size)], settings, options.threads)
 
     memory = check_memory(options, bytes_at, max(picture.shape))
-    announce(options, f"{W} x {H} pixels, {options.iterations} iterations", memory)
+    announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
     with ProgressBar(options.quiet) as bar:
         result = study.texture(
             picture,
@@ -215,7 +216,7 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
     sheet_height, sheet_width, _ = study.blank_figure(rows, pictures[0]).shape
     images.check_dimensions(output, sheet_width, sheet_height)
     panels = f"{len(recipes)} panels of {W} x {H} pixels"
-    announce(options, f"{panels}, {options.iterations} iterations each", memory)
+    announce(options, f"{panels}, {count_of(options.iterations, 'iteration')} each", memory)
     filters = study.ready(weights, pictures, names)
     style = pictures[1] if len(pictures) > 1 else None
     run = {"seed": options.seed, "threads": options.threads}
