@@ -457,7 +457,7 @@ def test_memory_error_is_one_line(folder: Path, monkeypatch: Any, capsys: Any) -
 
 def test_too_little_memory_is_refused_before_the_run(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save(folder / "large.png")
-    enough = memory.run_memory((128, 256), [(32, 48)], preset("default"), "auto", None)
+    enough = memory.run_memory_of_sizes((256, 128), [(40, 40)], preset("default"))
     monkeypatch.setattr(memory, "available_memory", lambda *_: enough)
     monkeypatch.chdir(folder)
     command = ["large.png", "painting.png", "-o", "out.png", "--iterations", "0", "--weights", "random"]

@@ -21,7 +21,7 @@ from npstyle.cli.session import (
     save_or_refuge,
     session,
 )
-from npstyle.cli.study import add_style_layers, available_layers, check_picture_size, shape_at
+from npstyle.cli.study import add_style_layers, available_layers, check_picture_size, size_at
 from npstyle.cli.terminal import DONE, print_out
 from npstyle.errors import UserError
 
@@ -67,7 +67,7 @@ def _inspect(options: argparse.Namespace, signals: Signals) -> int:
         check_picture_size(picture, options.size, names, path)
 
     def bytes_at(size: int) -> float:
-        return _memory([shape_at(picture, size) for picture in originals], names, options.threads)
+        return _memory([size_at(picture, size) for picture in originals], names, options.threads)
 
     memory = check_memory(options, bytes_at, max(max(picture.shape) for picture in originals))
     pictures = [images.fit(picture, options.size) for picture in originals]
@@ -121,26 +121,27 @@ def _output_folder(folder: Path, files: Sequence[str], overwrite: bool) -> Itera
                 folder.rmdir()
 
 
-def _memory(shapes: Sequence[tuple[int, int]], names: Sequence[str], threads: int | None) -> float:
+def _memory(sizes: Sequence[tuple[int, int]], names: Sequence[str], threads: int | None) -> float:
     """Bytes that `study.inspect` takes at most, besides what Python and the pictures take already.
 
     Parameters
     ----------
-    shapes
-        Height and width of the picture and, if there is one, of the style picture.
+    sizes
+        Width and height of the picture and, if there is one, of the style picture.
     names
         The layers shown, whose feature maps are all there at once, and the content layer.
     """
     from npstyle._runtime.threads import resolve
-    from npstyle.run.memory import LIBRARIES, MARGIN, evaluation_memory
+    from npstyle.run.memory import LIBRARY_BYTES, SAFETY_FACTOR, evaluation_memory
 
-    def feature_map(name: str) -> float:
-        H, W = (length >> log2_stride(name) for length in shapes[0])
-        return 4.0 * H * W * channels(name)
-
-    evaluations = [evaluation_memory(*shape, names, "auto", resolve(threads)) for shape in shapes]
-    # The energy of the channels is computed from squares in float64, and the white level from a sorted copy.
-    largest = 4 * max(map(feature_map, names))
-    C_in_and_out = [CONVOLUTIONS[name] for name in convolutions_up_to(deepest(names))]
-    weights = sum(4.0 * 9 * C * K for C, K in C_in_and_out)
-    return MARGIN * (LIBRARIES + weights + sum(map(feature_map, names)) + max(largest, *evaluations))
+    W, H = sizes[0]
+    layers = set(names)
+    maps = [4.0 * (H >> log2_stride(name)) * (W >> log2_stride(name)) * channels(name) for name in layers]
+    # The channels' energy is the mean of squares in float64, and the white level comes from a sorted copy.
+    drawing = 4 * max(maps)
+    evaluations = [evaluation_memory(h, w, layers, "auto", resolve(threads)) for w, h in sizes]
+    gradients = 12.0 * H * W * (2 * len(layers) + 1)
+    in_and_out = [CONVOLUTIONS[name] for name in convolutions_up_to(deepest(names))]
+    weights = sum(4.0 * 9 * C * K for C, K in in_and_out)
+    run = sum(maps) + max(drawing, gradients + max(evaluations))
+    return SAFETY_FACTOR * (LIBRARY_BYTES + weights + run)

@@ -141,12 +141,7 @@ def _check_memory(options: argparse.Namespace, request: Request) -> str:
     from npstyle.run.memory import run_memory
 
     def bytes_at(size: int) -> float:
-        at_size = replace(request, size=size)
-        width, height = at_size.result_size
-        styles = [(h, w) for w, h in at_size.style_sizes(width, height)]
-        masks = bool(request.content_masks)
-        run = request.settings, options.convolution, options.threads, masks
-        return run_memory((height, width), styles, *run)
+        return run_memory(replace(request, size=size), options.convolution, options.threads)
 
     return check_memory(options, bytes_at, max(request.content.shape[:2]))
 

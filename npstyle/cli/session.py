@@ -167,7 +167,7 @@ def check_memory(options: argparse.Namespace, bytes_at: Callable[[int], float], 
     from npstyle.run import memory
 
     needed = bytes_at(options.size)
-    free = _within_limit(memory.available_memory(), options.threads)
+    free = memory.available_memory(options.threads)
     if free is not None and needed > free and not options.force:
         size = memory.largest(lambda size: bytes_at(size) <= free, 16, min(options.size, longest))
         cure = f"try --size {size}" if size else "free some"
@@ -178,29 +178,6 @@ def check_memory(options: argparse.Namespace, bytes_at: Callable[[int], float], 
             f"{cure}, or --force to run all the same",
         )
     return f"about {_format_bytes(needed)} of memory"
-
-
-BLAS_BUFFER = 64e6
-
-
-def _within_limit(free: float | None, threads: int | None) -> float | None:
-    """What is free, or what `ulimit -v` leaves if that is less.
-
-    BLAS asks for a buffer and a stack for each thread, again and again without end where it gets none.
-    """
-    try:
-        import resource
-
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except (ImportError, OSError):
-        return free  # another system
-    if limit == resource.RLIM_INFINITY:
-        return free
-    from npstyle._runtime.threads import resolve
-
-    left = max(0.0, limit - pages * resource.getpagesize() - BLAS_BUFFER * (1 + resolve(threads)))
-    return left if free is None else min(free, left)
 
 
 def announce(options: argparse.Namespace, run: str, memory: str) -> None:

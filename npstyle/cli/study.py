@@ -79,11 +79,11 @@ def _reconstruct(options: argparse.Namespace, signals: Signals) -> int:
     settings = study.reconstruction(options.layer, options.iterations, options.tv_weight)
 
     def bytes_at(size: int) -> float:
-        shape = shape_at(picture, size)
-        return _run_memory(shape, [shape], settings, options.threads)
+        content = size_at(picture, size)
+        return _run_memory(content, [content], settings, options.threads)
 
     memory = check_memory(options, bytes_at, max(picture.shape))
-    H, W = shape_at(picture, options.size)
+    W, H = size_at(picture, options.size)
     announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
     with ProgressBar(options.quiet) as bar:
         result = study.reconstruct(
@@ -129,7 +129,7 @@ def _texture(options: argparse.Namespace, signals: Signals) -> int:
     output = _check_output(options, f"{options.picture.stem}-texture.png")
     picture = images.read(options.picture)
     init = read_init(options.init, INIT_KINDS)
-    H, W = _texture_shape(options, picture, options.size)
+    W, H = _texture_size(options, picture, options.size)
     images.check_dimensions(output, W, H)
     weights = load_weights(options, deepest(options.layers or PAPER_STYLE_LAYERS))
     names = available_layers(options.layers, weights)
@@ -137,8 +137,8 @@ def _texture(options: argparse.Namespace, signals: Signals) -> int:
     settings = study.synthesis(names, options.iterations, options.tv_weight)
 
     def bytes_at(size: int) -> float:
-        shape = _texture_shape(options, picture, size)
-        return _run_memory(shape, [shape_at(picture, size)], settings, options.threads)
+        content = _texture_size(options, picture, size)
+        return _run_memory(content, [size_at(picture, size)], settings, options.threads)
 
     memory = check_memory(options, bytes_at, max(picture.shape))
     announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
@@ -161,10 +161,10 @@ def _texture(options: argparse.Namespace, signals: Signals) -> int:
     return _save(output, result, options, bar, signals)
 
 
-def _texture_shape(options: argparse.Namespace, picture: NDArray[Any], size: int) -> tuple[int, int]:
-    """Height and width of the result: those that are asked for, or else the picture's at a size."""
-    H, W = shape_at(picture, size)
-    return options.height or H, options.width or W
+def _texture_size(options: argparse.Namespace, picture: NDArray[Any], size: int) -> tuple[int, int]:
+    """Width and height of the result: those that are asked for, or else the picture's at a size."""
+    W, H = size_at(picture, size)
+    return options.width or W, options.height or H
 
 
 # ------------------------------------------------------------------------------------------------
@@ -207,8 +207,8 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
         check_picture_size(picture, options.size, names, path)
 
     def bytes_at(size: int) -> float:
-        shapes = [shape_at(picture, size) for picture in originals]
-        return max(_run_memory(shapes[0], shapes, settings, options.threads) for settings in recipes)
+        sizes = [size_at(picture, size) for picture in originals]
+        return max(_run_memory(sizes[0], sizes, settings, options.threads) for settings in recipes)
 
     memory = check_memory(options, bytes_at, max(max(picture.shape) for picture in originals))
     pictures = [images.fit(picture, options.size) for picture in originals]
@@ -267,20 +267,19 @@ def _check_output(options: argparse.Namespace, default: str) -> Path:
     return images.check_output(options.output or default, options.overwrite)
 
 
-def shape_at(picture: NDArray[Any], size: int) -> tuple[int, int]:
-    """Height and width of a picture, reduced to a size."""
+def size_at(picture: NDArray[Any], size: int) -> tuple[int, int]:
+    """Width and height of a picture, reduced to a size."""
     from npstyle import images
 
     H, W, _ = picture.shape
-    width, height = images.fitted_size(W, H, size)
-    return height, width
+    return images.fitted_size(W, H, size)
 
 
 def check_picture_size(picture: NDArray[Any], size: int, names: Iterable[str], path: Path) -> None:
     """Refuse a picture that is too small for its deepest layer once it is reduced."""
     from npstyle.vgg import check_size
 
-    check_size(shape_at(picture, size), names, f"picture: {path}")
+    check_size(size_at(picture, size)[::-1], names, f"picture: {path}")
 
 
 def available_layers(names: Sequence[str] | None, weights: Weights) -> tuple[str, ...]:
@@ -300,9 +299,10 @@ def available_layers(names: Sequence[str] | None, weights: Weights) -> tuple[str
 def _run_memory(
     content: tuple[int, int], styles: Sequence[tuple[int, int]], settings: Settings, threads: int | None
 ) -> float:
-    from npstyle.run.memory import run_memory
+    """Bytes that a run takes; sizes are width and height."""
+    from npstyle.run.memory import run_memory_of_sizes
 
-    return run_memory(content, styles, settings, "auto", threads)
+    return run_memory_of_sizes(content, styles, settings, threads=threads)
 
 
 def _save(

@@ -90,9 +90,9 @@ def _list(options: argparse.Namespace) -> int:
             print_out(f"  {state}, {path.stat().st_size / 1e6:.0f} MB, {path}")
     print_out(f"project folder: {_download.project_folder()}")
     print_out(f"cache: {_download.cache_folder()}")
-    path = os.environ.get("NPSTYLE_WEIGHTS")
-    missing = ", no file of that name" if path and not os.path.isfile(os.path.expanduser(path)) else ""
-    print_out(f"NPSTYLE_WEIGHTS: {path or 'not set'}{missing}")
+    named = os.environ.get("NPSTYLE_WEIGHTS")
+    missing = ", no file of that name" if named and not os.path.isfile(os.path.expanduser(named)) else ""
+    print_out(f"NPSTYLE_WEIGHTS: {named or 'not set'}{missing}")
     return DONE
 
 
