@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle.errors import UserError
-from npstyle.lbfgs import MAX_INTEGER, copy_state, lbfgsb
+from npstyle.lbfgs import INTEGER, MAX_INTEGER, copy_state, lbfgsb
 from npstyle.settings import Settings
 
 Single = NDArray[np.float32]
@@ -34,12 +34,15 @@ def max_pixels(settings: Settings) -> int:
 
 
 def bytes_per_pixel(settings: Settings) -> int:
-    """Memory of the optimizer, three channels each.
+    """Memory of the optimizer, for three channels.
 
-    L-BFGS: its workspace `wa`, in float64. (x, g and `iwa` come on top: see `run.memory`.) Adam, in float32:
-    point, gradient, mean and mean square, all twice while a step is made, and the best picture.
+    L-BFGS: its workspace of 2 maxcor + 5 arrays, point and gradient in float64, and 3 arrays of integers.
+    Adam, in float32: point, gradient, mean and mean square, all twice while a step is made, and the best
+    picture.
     """
-    return 8 * 3 * (2 * settings.maxcor + 5) if settings.optimizer == "lbfgs" else 4 * 3 * (2 * 4 + 1)
+    if settings.optimizer == "adam":
+        return 3 * 4 * (2 * 4 + 1)
+    return 3 * (8 * (2 * settings.maxcor + 5 + 2) + np.dtype(INTEGER).itemsize * 3)
 
 
 class Evaluate(Protocol):

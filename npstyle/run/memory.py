@@ -1,14 +1,15 @@
-"""What a run will take of the machine's memory, and what there is.
+"""How much memory a run needs, and how much is available.
 
-The arrays of a run are few and known: the responses of two neighboring layers, the gradients of the
-losses that wait for the backward pass, a bit for each element rectified, room to convolve in, and what
-the optimizer remembers. They are added up here, as `VGG19`, `Objective` and `stylize` hold them.
+The arrays of a run are few and known: the feature maps of two neighboring layers, the gradients of the
+losses that wait for the backward pass, a bit for each element rectified, the convolutions' workspace, and
+what the optimizer stores. They are added up here, as `VGG19`, `Objective` and `stylize` allocate them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -25,54 +26,85 @@ from npstyle.architecture import (
     log2_stride,
 )
 from npstyle.optimize import bytes_per_pixel
+from npstyle.run.inputs import Request
 from npstyle.settings import Settings
-from npstyle.vgg import method_of
+from npstyle.vgg import MIN_SIZE, method_of
 
-Size = tuple[int, int]  # height, width
+Size = tuple[int, int]  # width, height
 
-# Runs over several scales, with colors or masks, were seen to take up to 1.11 of what is added up here.
-MARGIN = 1.12
-LIBRARIES = 100e6  # bytes that the optimizer's libraries, BLAS and the threads take; measured
-BESIDE = 3  # arrays of pixels in double that the run and the losses hold beside the optimizer's own
+# By how much the resident memory of runs grew, relative to the sum below without this factor: 0.65 (Adam) to
+# 0.82 at one level, 1.05 to 1.08 with several levels, colors or masks; 64 to 512 pixels, two threads.
+SAFETY_FACTOR = 1.12
+# What they grew by besides their arrays: 66 MB at 64 pixels, 127 MB at 384 pixels after four levels.
+LIBRARY_BYTES = 100e6
+# Start, best picture and scaled gradient, in float64 (`Minimizer`).
+PIXEL_ARRAYS = 3
+BLAS_BUFFER = 64e6  # bytes a thread, rounded up: OpenBLAS takes 32 MiB, and a stack has 8
 
 
-def run_memory(
-    content: Size,
-    styles: Iterable[Size],
+def run_memory(request: Request, convolution: str = "auto", threads: int | None = None) -> float:
+    """Bytes that a run will need at most, in addition to what Python and its pictures occupy already.
+
+    Parameters
+    ----------
+    request : Request
+    convolution, threads
+        See `VGG19`.
+    """
+    size = request.result_size
+    styles = request.style_sizes(*size)
+    masks = bool(request.content_masks)
+    return run_memory_of_sizes(size, styles, request.settings, convolution, threads, masks)
+
+
+def run_memory_of_sizes(
+    content_size: Size,
+    style_sizes: Iterable[Size],
     settings: Settings,
-    convolution: str,
-    threads: int | None,
+    convolution: str = "auto",
+    threads: int | None = None,
     masks: bool = False,
 ) -> float:
-    """Bytes that a run will take at most, besides what Python and the pictures take already.
+    """`run_memory` of a run with pictures of these sizes, (width, height), at its last level.
 
-    Its last scale takes the most. Arguments as in `stylize`; `masks` if there are any.
+    The last level needs the most. `masks` is whether there are pairs of regions.
     """
-    H, W = content
+    W, H = content_size
     threads, layers = resolve(threads), settings.layers
-    optimizer = H * W * (bytes_per_pixel(settings) + 8 * 3 * BESIDE)
+    optimizer = H * W * (bytes_per_pixel(settings) + 8 * 3 * PIXEL_ARRAYS)
     run = optimizer + evaluation_memory(H, W, layers, convolution, threads)
-    targets = [evaluation_memory(h, w, layers, convolution, threads, backward=False) for h, w in styles]
+    targets = [evaluation_memory(h, w, layers, convolution, threads, backward=False) for w, h in style_sizes]
     weights = 4 * sum(9 * prod(CONVOLUTIONS[name]) for name in convolutions_up_to(deepest(layers)))
-    turned = 2 if convolution == "im2col" else 1  # im2col keeps the kernels that go backward, too
-    masked = 3 * _largest_response(H, W, settings.effective_style_weights) if masks else 0.0
-    return MARGIN * (LIBRARIES + turned * weights + max(run + masked, *targets))
+    copies = 2 if convolution == "im2col" else 1  # im2col also stores the kernels of the backward pass
+    masked = 3 * _largest_feature_map(H, W, settings.effective_style_weights) if masks else 0.0
+    return SAFETY_FACTOR * (LIBRARY_BYTES + copies * weights + max(run + masked, *targets))
 
 
-def _largest_response(H: int, W: int, layers: Iterable[str]) -> float:
-    """Bytes of the largest of some layers' responses; what a mask is applied to is a copy."""
-    return max(4.0 * (H * W >> 2 * log2_stride(name)) * channels(name) for name in layers)
+def largest_size(
+    request: Request, available: float, convolution: str = "auto", threads: int | None = None
+) -> int:
+    """The largest `size` at which the request needs no more than the available bytes; 0 if none does."""
+
+    def fits(size: int) -> bool:
+        return run_memory(replace(request, size=size), convolution, threads) <= available
+
+    return largest(fits, MIN_SIZE, max(request.content.shape[:2]))
+
+
+def _largest_feature_map(H: int, W: int, layers: Iterable[str]) -> float:
+    """Bytes of the largest of some layers' feature maps; a mask is applied to a copy of one."""
+    return max((4.0 * (H * W >> 2 * log2_stride(name)) * channels(name) for name in layers), default=0.0)
 
 
 def evaluation_memory(
     H: int, W: int, layers: Iterable[str], convolution: str, threads: int, backward: bool = True
 ) -> float:
-    """Bytes of one loss and its gradient, or of the responses only, as far as targets need them."""
-    wanted = set(layers)
-    kept: float = 4 * 12 * H * W  # a few arrays of pixels
+    """Bytes of one loss and its gradient, or of the feature maps only, as far as targets need them."""
+    loss_layers = set(layers)
+    stored: float = 4 * 12 * H * W  # a few arrays of pixels
     peak, room, x, C = 0.0, 0, 0, 3
     outputs: list[tuple[str, int]] = []
-    for name in LAYERS[: LAYERS.index(deepest(wanted)) + 1]:
+    for name in LAYERS[: LAYERS.index(deepest(loss_layers)) + 1]:
         h, w = H >> (block_of(name) - 1), W >> (block_of(name) - 1)
         K = CONVOLUTIONS[name][1] if name in CONVOLUTIONS else C
         if method_of(convolution, name, h, w) == "winograd":
@@ -82,21 +114,21 @@ def evaluation_memory(
         else:
             h, w = h // 2, w // 2
         y = 4 * h * w * K
-        waiting = y if backward and name in wanted else 0
-        peak = max(peak, kept + x + y + waiting)
-        kept += waiting + (y / 32 if backward else 0)
+        waiting = y if backward and name in loss_layers else 0
+        peak = max(peak, stored + x + y + waiting)
+        stored += waiting + (y / 32 if backward else 0)
         outputs.append((name, y))
         x, C = y, K
-    # On the way back the gradient with respect to a response is either the one that waited or a new array.
+    # In the backward pass the gradient with respect to a feature map is the one that waited, or a new array.
     for (name, y), (below, x) in zip(reversed(outputs), reversed([("", 0), *outputs[:-1]]), strict=True):
-        new = (0 if name in wanted else y) + (0 if below in wanted else x)
-        peak = max(peak, kept + new if backward else 0)
-        kept -= y if name in wanted else 0
+        new = (0 if name in loss_layers else y) + (0 if below in loss_layers else x)
+        peak = max(peak, stored + new if backward else 0)
+        stored -= y if name in loss_layers else 0
     return peak + room
 
 
 def largest(fits: Callable[[int], bool], least: int, most: int) -> int:
-    """The largest number in least ... most that fits, where all smaller ones fit, too; 0 if none does."""
+    """The largest number from least to most that fits, if all smaller ones fit, too; 0 if none does."""
     if not fits(least):
         return 0
     while least < most:
@@ -105,13 +137,14 @@ def largest(fits: Callable[[int], bool], least: int, most: int) -> int:
     return least
 
 
-def available_memory(system: Path = Path("/")) -> float | None:
-    """Bytes that may still be taken: what Linux says is free, less where a container allows less.
+def available_memory(threads: int | None = None, system: Path = Path("/")) -> float | None:
+    """Bytes that this process may still allocate; None on systems that do not say.
 
-    None where nobody says so: on other systems.
+    The least of what Linux has available, what the limits of containers leave, and what `ulimit -v` leaves
+    for a run with so many threads.
     """
     free = re.search(r"^MemAvailable:\s*(\d+) kB", text(system / "proc/meminfo"), re.MULTILINE)
-    found = [1024.0 * int(free[1])] if free else []
+    limits = [1024.0 * int(free[1])] if free else []
     for group in control_groups("memory", system):
         for limit, used in (
             ("memory.max", "memory.current"),
@@ -121,7 +154,25 @@ def available_memory(system: Path = Path("/")) -> float | None:
                 left = int(text(group / limit)) - int(text(group / used))
             except ValueError:  # "max", or no such file
                 continue
-            # Files read lately count as used, and give way.
+            # The cache of files that were read lately counts as used, but is given up for others.
             files = re.search(r"^(?:total_)?inactive_file (\d+)", text(group / "memory.stat"), re.MULTILINE)
-            found.append(left + (int(files[1]) if files else 0))
-    return max(0.0, min(found)) if found else None
+            limits.append(left + (int(files[1]) if files else 0))
+    limits += _address_space_left(threads, system)
+    return max(0.0, min(limits)) if limits else None
+
+
+def _address_space_left(threads: int | None, system: Path) -> list[float]:
+    """What `ulimit -v` leaves, less what the threads' buffers take; nothing if there is no limit.
+
+    BLAS asks for a buffer and a stack for each thread, again and again without end where it gets none.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return []
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    pages = re.match(r"\d+", text(system / "proc/self/statm"))
+    if limit == resource.RLIM_INFINITY or not pages:
+        return []
+    occupied = int(pages[0]) * resource.getpagesize()
+    return [limit - occupied - BLAS_BUFFER * (1 + resolve(threads))]
