@@ -1,4 +1,4 @@
-"""What several test modules need: random pictures and numbers, the program as a process, streams that fail."""
+"""Shared by several test modules: random pictures and numbers, the program as a process, failing streams."""
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ def reading_error(path: Path, **options: Any) -> str:
 def without_openmp(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the kernels were built without OpenMP, on a machine with so many cores."""
     monkeypatch.setattr(_kernels, "OPENMP", False)
+    monkeypatch.setattr(_kernels, "_warned_without_openmp", False, raising=False)  # once in a process
     monkeypatch.setattr(threads, "available", lambda: cores)
 
 

@@ -1,4 +1,4 @@
-"""The command line as its users meet it: in a process of its own, with good and with bad input."""
+"""The command line of the main job: what it writes and prints, its errors, signals and exit status."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +152,8 @@ def test_presets_are_listed() -> None:
                 arguments[name][-1] = option.replace("--", "--no-")
         else:
             arguments[name := line] = []
-    for name, given in arguments.items():
-        assert settings(*given) == preset(name)
+    for name, words in arguments.items():
+        assert settings(*words) == preset(name)
 
 
 def test_bytes_do_not_depend_on_threads(folder: Path) -> None:
@@ -424,10 +425,10 @@ def test_metadata_depth_and_alpha_of_the_picture(folder: Path) -> None:
         "conv1_1:2",
     ]
     assert run_program(folder, *arguments, "--depth", "16", "--quiet").returncode == 0
-    shown = run_program(folder, "show", "out.png").stdout
-    assert "npstyle clear.png painting.png" in shown
+    description = run_program(folder, "show", "out.png").stdout
+    assert "npstyle clear.png painting.png" in description
     for words in ("--style-layers conv1_1:2", "--seed 0", "--depth 16", "--alpha", "--iterations 2"):
-        assert words in shown
+        assert words in description
     with Image.open(folder / "out.png") as image, Image.open(folder / "clear.png") as clear:
         np.testing.assert_array_equal(np.asarray(image)[..., 3], np.asarray(clear)[..., 3])
     refused = run_program(folder, *arguments[:2], "-o", "out.jpg", *FAST, "--alpha")
@@ -522,6 +523,27 @@ def test_reference_kernels_are_announced_as_slow(folder: Path) -> None:
     done = run_program(folder, "photo.png", "painting.png", *FAST, NPSTYLE_KERNELS="reference")
     assert done.returncode == 0
     assert "NPSTYLE_KERNELS=reference" in done.stderr
+
+
+@pytest.mark.parametrize("action", ["ignore", "error"])
+def test_runtime_warnings_are_lines_whatever_the_filters(
+    folder: Path, action: Any, monkeypatch: Any, capsys: Any
+) -> None:
+    """A fallback is never silent: here that of L-BFGS, for another version of SciPy."""
+    from npstyle import lbfgs
+
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(lbfgs, "_problem", lambda: "another routine")
+    lbfgs.private_routine_works.cache_clear()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter(action)
+            assert cli.main(["photo.png", "painting.png", *FAST, "--quiet"]) == 0
+    finally:
+        lbfgs.private_routine_works.cache_clear()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("npstyle: SciPy ")
+    assert "another routine; L-BFGS runs by scipy.optimize.minimize" in line
 
 
 @pytest.mark.parametrize(("threads", "cores", "lines"), [(None, 4, 1), (2, 1, 1), (1, 4, 0), (None, 1, 0)])

@@ -54,8 +54,8 @@ def test_reconstruct_writes_the_picture_of_the_library(here: Path, filters: Path
 
 
 def test_options_of_reconstruct_reach_the_run(here: Path, filters: Path, capsys: Capture) -> None:
-    given = "photo.png --layer relu2_1 --iterations 2 --size 24 --init painting.png --tv-weight 0.5 -o x.png"
-    assert main_reconstruct(words(f"{given} --quiet", filters)) == 0
+    text = "photo.png --layer relu2_1 --iterations 2 --size 24 --init painting.png --tv-weight 0.5 -o x.png"
+    assert main_reconstruct(words(f"{text} --quiet", filters)) == 0
     expected = study.reconstruct(
         "photo.png", "conv2_1", weights=filters, iterations=2, size=24, init="painting.png", tv_weight=0.5
     )
@@ -89,13 +89,13 @@ def test_figure_writes_all_panels(name: str, here: Path, filters: Path, capsys: 
     out, err = capsys.readouterr()
     rows, notes = study.plan(name, random_weights(0, "conv2_2"), 1)
     H, W, _ = study.blank_figure(rows, images.read("photo.png")).shape
-    made = [panel for row in rows for panel in row if panel.settings]
+    panels = [panel for row in rows for panel in row if panel.settings]
     assert out.startswith(f"photo-{name}.png: {W} x ")
-    assert f" {len(made)} panels made in " in out
-    progress = [f"{n} of {len(made)}: {panel.caption}" for n, panel in enumerate(made, 1)]
+    assert f" {len(panels)} panels made in " in out
+    progress = [f"{n} of {len(panels)}: {panel.caption}" for n, panel in enumerate(panels, 1)]
     lines = err.splitlines()
     memory = lines.pop(len(notes))
-    assert memory.startswith(f"{len(made)} panels of 32 x 24 pixels, 1 iteration each: about ")
+    assert memory.startswith(f"{len(panels)} panels of 32 x 24 pixels, 1 iteration each: about ")
     assert lines == [*(f"npstyle: {note}" for note in notes), *progress]
     picture = images.read(f"photo-{name}.png")
     assert picture.shape[1] == W
@@ -103,8 +103,8 @@ def test_figure_writes_all_panels(name: str, here: Path, filters: Path, capsys: 
 
 
 def test_inspect_writes_a_folder_of_pictures_and_a_table(here: Path, filters: Path, capsys: Capture) -> None:
-    given = words("photo.png painting.png --layer conv1_1,conv2_1 -o seen --channels 4", filters)
-    assert main_inspect(given) == 0
+    arguments = words("photo.png painting.png --layer conv1_1,conv2_1 -o seen --channels 4", filters)
+    assert main_inspect(arguments) == 0
     names = study.names_of_pictures(["conv1_1", "conv2_1"])
     assert sorted(path.name for path in (here / "seen").iterdir()) == sorted(f"{n}.png" for n in names)
     out, err = capsys.readouterr()
@@ -116,8 +116,8 @@ def test_inspect_writes_a_folder_of_pictures_and_a_table(here: Path, filters: Pa
         assert np.array_equal(images.read(f"seen/{name}.png"), expected.pictures[name])
     assert re.fullmatch(r"32 x 24 pixels, 2 layers: about \d+ MB of memory\n", err)
     with pytest.raises(UserError, match=r"output: seen/receptive-fields\.png: found a file of that name"):
-        main_inspect(given)
-    assert main_inspect([*given, "--overwrite", "--at", "painting.png"]) == 0
+        main_inspect(arguments)
+    assert main_inspect([*arguments, "--overwrite", "--at", "painting.png"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [float(row[1]) > 0 for row in rows if row and row[0] == "content/conv2_1"] == [True]
 
@@ -129,9 +129,9 @@ def test_inspect_leaves_out_missing_layers(here: Path, filters: Path, capsys: Ca
 
 
 def test_study_commands_run_with_random_filters(here: Path, capsys: Capture) -> None:
-    given = ["--weights", "random", "--quiet", "--iterations", "1"]
-    assert main_reconstruct(["photo.png", "--layer", "conv1_1", *given]) == 0
-    assert main_figure(["content-layer", "photo.png", "painting.png", *given]) == 0
+    arguments = ["--weights", "random", "--quiet", "--iterations", "1"]
+    assert main_reconstruct(["photo.png", "--layer", "conv1_1", *arguments]) == 0
+    assert main_figure(["content-layer", "photo.png", "painting.png", *arguments]) == 0
     inspected = ["photo.png", "--layer", "conv1_1", "--channels", "1"]
     assert main_inspect([*inspected, "--weights", "random", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
@@ -260,8 +260,8 @@ def test_ctrl_c_saves_picture(
 
 
 def test_overwrite_replaces_output(here: Path, filters: Path) -> None:
-    given = words("photo.png --layer conv1_1 --iterations 0 -o painting.png", filters)
+    arguments = words("photo.png --layer conv1_1 --iterations 0 -o painting.png", filters)
     with pytest.raises(UserError, match="a file of that name"):
-        main_reconstruct(given)
-    assert main_reconstruct([*given, "--overwrite"]) == 0
+        main_reconstruct(arguments)
+    assert main_reconstruct([*arguments, "--overwrite"]) == 0
     assert images.read("painting.png").shape == (24, 32, 3)

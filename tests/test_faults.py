@@ -1,4 +1,4 @@
-"""What comes between a run and its end: kills, signals, full disks, clocks, other runs."""
+"""Faults during a run: kills, signals, full disks, too little memory, clocks, other runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,11 @@ import soak
 from npstyle import Settings, images
 from npstyle.cli import main as cli
 from npstyle.cli import session
-from npstyle.lbfgs import PrivateLbfgsb as Lbfgsb
+from npstyle.lbfgs import lbfgsb
 from npstyle.objective import Objective
 from npstyle.optimize import Minimizer
 from npstyle.run import checkpoint, memory
+from npstyle.run.pyramid import PREVIOUS
 
 Array = NDArray[Any]
 Patch = pytest.MonkeyPatch
@@ -52,14 +52,14 @@ def folder(tmp_path: Path, monkeypatch: Patch) -> Path:
 
 @pytest.fixture
 def whole(folder: Path) -> bytes:
-    """The picture of the run that nothing comes between."""
+    """The picture of an undisturbed run."""
     assert cli.main([*COMMAND, "-o", "whole.png", "--no-checkpoint"]) == 0
     return (folder / "whole.png").read_bytes()
 
 
 def at_iteration(number: int, action: Callable[[], object], monkeypatch: Patch, once: bool = False) -> None:
     """Do something after an iteration of every run that follows, or of the first one only."""
-    done = []
+    done: list[bool] = []
 
     def update(self: Any, progress: Any) -> None:
         UPDATE(self, progress)
@@ -108,9 +108,9 @@ def refuge_in(message: str) -> Path:
 def test_run_killed_at_random_resumes_to_same_picture(tmp_path: Path, optimizer: str) -> None:
     soak.make_pictures(tmp_path)
     expected, seconds = soak.undisturbed(tmp_path, optimizer, 40)
-    told = soak.killed(tmp_path, optimizer, 40, random.Random(1), longest=0.8 * seconds)
-    assert told.kills > 0
-    assert told.picture == expected
+    outcome = soak.killed(tmp_path, optimizer, 40, random.Random(1), longest=0.8 * seconds)
+    assert outcome.kills > 0
+    assert outcome.picture == expected
 
 
 @pytest.mark.parametrize(
@@ -149,26 +149,26 @@ def test_ctrl_c_between_two_levels_resumes_there(
     monkeypatch.setattr(Objective, where, interrupted)
     arguments = [argument for argument in COMMAND if argument != "--quiet"]
     assert cli.main([*arguments, "-o", "out.png"]) == 130
-    told = capsys.readouterr()
-    assert "enlarged from 34 x 23" in told.out
-    assert "run the same command with --resume" in told.err
+    output, errors = capsys.readouterr()
+    assert "enlarged from 34 x 23" in output
+    assert "run the same command with --resume" in errors
     monkeypatch.setattr(Objective, where, original)
     assert resumed(folder, monkeypatch) == whole
 
 
 def test_checkpoint_between_two_levels_must_fit(folder: Path, monkeypatch: Patch, capsys: Captured) -> None:
-    at_iteration(3, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
+    at_iteration(5, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
     assert cli.main([*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]) == 130
-    kept = checkpoint.read("kept.npz")
-    for scale, shape in ((1, (23, 34, 3)), (2, (23, 35, 3)), (2, (3,))):
-        state = {"before": np.zeros(shape, np.float32)}
-        checkpoint.write("kept.npz", kept._replace(level=scale, state=state))
-        assert (
-            cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume", "--checkpoint", "kept.npz"]) == 1
-        )
-        told = capsys.readouterr().err
-        assert told.startswith("npstyle: checkpoint: kept.npz: found something else (float32 array of shape")
-        assert told.count("\n") == 1
+    stored = checkpoint.read("kept.npz")
+    resume = ["--overwrite", "--resume", "--checkpoint", "kept.npz"]
+    for levels, shape in (((), (23, 34, 3)), (stored.levels, (23, 35, 3)), (stored.levels, (3,))):
+        state = {PREVIOUS: np.zeros(shape, np.float32)}
+        checkpoint.write("kept.npz", stored._replace(levels=levels, state=state))
+        assert cli.main([*COMMAND, "-o", "out.png", *resume]) == 1
+        message = capsys.readouterr().err
+        found = "something else (float32 array of shape"
+        assert message.startswith(f"npstyle: checkpoint: kept.npz: found {found}")
+        assert message.count("\n") == 1
 
 
 def test_ctrl_c_while_the_first_targets_are_computed(
@@ -183,14 +183,16 @@ def test_ctrl_c_while_the_first_targets_are_computed(
     assert not (folder / "out.png").exists()
 
 
-@pytest.mark.parametrize("given", ["soon", "-1", "nan"])
-def test_the_time_between_checkpoints_is_a_number(folder: Path, given: str, capsys: Captured) -> None:
+@pytest.mark.parametrize("seconds", ["soon", "-1", "nan"])
+def test_the_time_between_checkpoints_is_a_number(folder: Path, seconds: str, capsys: Captured) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NPSTYLE_CHECKPOINT_EVERY", given)
+        patch.setenv("NPSTYLE_CHECKPOINT_EVERY", seconds)
         assert cli.main([*COMMAND, "-o", "out.png"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(f"npstyle: NPSTYLE_CHECKPOINT_EVERY: found '{given}'; expected a finite number")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(
+        f"npstyle: NPSTYLE_CHECKPOINT_EVERY: found '{seconds}'; expected a finite number"
+    )
+    assert message.count("\n") == 1
 
 
 def test_run_continues_without_room_for_checkpoints(folder: Path, whole: bytes) -> None:
@@ -392,16 +394,19 @@ def test_a_limit_of_memory_is_found_before_the_run(folder: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_only_what_is_left_below_the_limit_is_free(monkeypatch: Patch) -> None:
+def test_only_what_is_left_below_ulimit_is_available(monkeypatch: Patch) -> None:
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    assert session._within_limit(5e9, 1) == 5e9
-    assert session._within_limit(None, 1) is None
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (10**14, 10**14))
-    assert session._within_limit(5e9, 1) == 5e9
-    assert 0.99e14 < (session._within_limit(None, 1) or 0) < 1e14
+    available = memory.available_memory(1) or 0
+    assert available > 0
+    occupied = 5e8 + 2 * memory.BLAS_BUFFER  # more than this process occupies, and its threads' buffers
+    limit = int(occupied + available / 4)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+    left = memory.available_memory(1) or 0
+    assert 0 < left < limit
+    assert (memory.available_memory(3) or 0) == left - 2 * memory.BLAS_BUFFER
     monkeypatch.setattr(resource, "getrlimit", lambda _: (10**6, 10**6))
-    assert session._within_limit(5e9, 1) == 0
+    assert memory.available_memory(1) == 0
 
 
 def test_clocks_that_jump_change_nothing(folder: Path, whole: bytes, monkeypatch: Patch) -> None:
@@ -418,21 +423,21 @@ def test_old_checkpoints_are_removed_but_not_the_resumed_one(
 ) -> None:
     at_iteration(3, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
     assert cli.main([*COMMAND, "-o", "out.png"]) == 130
-    [kept] = (alone / "checkpoints").iterdir()
-    others = [kept.with_name(name) for name in ("old.npz", ".npstyle-12345678.tmp", "other.txt", "new.npz")]
+    [stored] = (alone / "checkpoints").iterdir()
+    others = [stored.with_name(name) for name in ("old.npz", ".npstyle-12345678.tmp", "other.txt", "new.npz")]
     for path in others:
         path.touch()
-    for path in (kept, *others[:3]):
+    for path in (stored, *others[:3]):
         os.utime(path, (0, 0))
     assert resumed(folder, monkeypatch) == whole
     assert all(path.exists() for path in others)
-    assert checkpoint.folder() == kept.parent
+    assert checkpoint.folder() == stored.parent
     assert [path.exists() for path in others] == [False, False, True, True]
 
 
 def start_two(*more: str) -> list[tuple[int, str]]:
-    """The same output at once, of two seeds: exit status and standard error of each."""
-    both = [
+    """Run two seeds with the same output at once; the exit status and standard error of each."""
+    processes = [
         subprocess.Popen(
             [sys.executable, "-m", "npstyle", *COMMAND, "--seed", seed, "-o", "out.png", *more],
             stderr=subprocess.PIPE,
@@ -440,7 +445,11 @@ def start_two(*more: str) -> list[tuple[int, str]]:
         )
         for seed in "12"
     ]
-    return [(process.returncode, told) for process in both for _, told in [process.communicate(timeout=100)]]
+    return [
+        (process.returncode, message)
+        for process in processes
+        for _, message in [process.communicate(timeout=100)]
+    ]
 
 
 def pictures_of_two_seeds() -> list[bytes]:
@@ -456,12 +465,12 @@ def test_one_of_two_runs_with_same_output_writes_it(folder: Path) -> None:
     argmax = [status for status, _ in ended].index(0)
     assert Path("out.png").read_bytes() == pictures[argmax]
     assert ended[argmax][1] == ""
-    told = ended[1 - argmax][1]
-    assert "out.png: found a file of that name" in told
-    assert told.count("\n") == 1
-    if "the picture is in" in told:  # else it was found before the run
-        assert refuge_in(told).read_bytes() == pictures[1 - argmax]
-        refuge_in(told).unlink()
+    message = ended[1 - argmax][1]
+    assert "out.png: found a file of that name" in message
+    assert message.count("\n") == 1
+    if "the picture is in" in message:  # else it was found before the run
+        assert refuge_in(message).read_bytes() == pictures[1 - argmax]
+        refuge_in(message).unlink()
 
 
 def test_of_two_runs_that_overwrite_a_whole_picture_stays(folder: Path) -> None:
@@ -486,8 +495,8 @@ def test_a_folder_that_vanishes_during_the_run(
     assert cli.main([*inputs, *COMMAND[2:], "-o", output, *more]) == 1
     *warned, failed = capsys.readouterr().err.splitlines()
     assert sorted(line.split("; ")[-1] for line in warned) == [
-        "going on without checkpoints",
         "continuing without intermediate pictures",
+        "going on without checkpoints",
     ]
     assert "out.png: found No such file or directory" in failed
     assert refuge_in(failed).read_bytes() == whole
@@ -520,7 +529,7 @@ class Liar:
 
 def test_a_line_search_that_goes_wrong_keeps_the_best_picture() -> None:
     start = np.linspace(1, 255, 6 * 5 * 3).reshape(6, 5, 3)
-    outcome = Minimizer(Liar(5), start, Settings(iterations=100)).outcome()
+    outcome = Minimizer(Liar(5), start, Settings(iterations=100)).run()
     assert "no step lowers the loss any more" in outcome.message
     assert 1 < len(outcome.losses) < 100
     assert outcome.loss == min(outcome.losses)
@@ -555,7 +564,7 @@ def test_processes_may_be_spawned_after_a_run(tmp_path: Path) -> None:
 
 
 def test_threads_of_blas_do_not_change_lbfgs_in_any_bit() -> None:
-    """In double, where it shows at once: OpenBLAS splits dot products of more than 10,000 numbers."""
+    """In float64, where it shows at once: OpenBLAS splits dot products of more than 10,000 elements."""
     rng = np.random.default_rng(0)
     curvature, goal = rng.uniform(0.1, 10, 96 * 96 * 3), rng.uniform(0, 255, 96 * 96 * 3)
 
@@ -566,9 +575,9 @@ def test_threads_of_blas_do_not_change_lbfgs_in_any_bit() -> None:
     points: list[Array] = []
     for threads in (1, 2):
         with threadpool_limits(threads, user_api="blas"):
-            points += [
-                x.copy() for x, _ in islice(Lbfgsb(np.full(goal.size, 128.0), 10).iterations(function), 15)
-            ]
+            minimizer = lbfgsb(np.full(goal.size, 128.0), 10)
+            minimizer.run(function, lambda x, _: points.append(x.copy()), 15)
+    assert len(points) == 30
     np.testing.assert_array_equal(points[:15], points[15:])
 
 

@@ -133,6 +133,8 @@ def warnings_as_lines() -> Iterator[None]:
     with warnings.catch_warnings():
         for category in (ProfileWarning, CheckpointWarning, RandomFiltersWarning):
             warnings.simplefilter("always", category)
+        # What runs in another way than it was meant to, such as L-BFGS with another version of SciPy.
+        warnings.filterwarnings("always", category=RuntimeWarning, module=r"npstyle\.")
         warnings.showwarning = show
         yield
 

@@ -165,7 +165,7 @@ class Pyramid:
         result = minimizer.run()
         if result.interrupted and writer and minimizer.resumable:
             writer.write(self.results, minimizer.state)
-        del minimizer  # it and its callback refer to each other, and to all the memory of this level
+        minimizer.callback = None  # which refers to it, and so kept all the memory of this level
         return result
 
     def _finished(self, pixels: Array, end: _End) -> StyleResult:
