@@ -43,7 +43,7 @@ INTEGER: type[np.int64] | type[np.int32] = np.int64 if getattr(_lbfgsb_py, "HAS_
 MAX_INTEGER = int(np.iinfo(INTEGER).max)
 
 # What the routine writes into task[0], and into task[1] before it needs a value.
-ITERATION, EVALUATE = 1, 3
+ITERATION, EVALUATE, ABNORMAL = 1, 3, 8
 AT_START, IN_LINE_SEARCH = 301, 302
 MAX_LINE_SEARCH_STEPS = 20  # SciPy's own default
 # Places in isave, as the comments of SciPy's C source have them (in Fortran's counting, one more).
@@ -167,8 +167,8 @@ class PrivateLbfgsb:
 
     @property
     def nit(self) -> int:
-        """Iterations so far."""
-        return int(self.state["isave"][ITERATIONS])
+        """Iterations so far; the routine also counts one whose line search failed, its last."""
+        return int(self.state["isave"][ITERATIONS]) - int(self.state["task"][0] == ABNORMAL)
 
     @property
     def nfev(self) -> int:

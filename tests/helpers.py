@@ -23,6 +23,13 @@ def picture(H: int, W: int, seed: int = 0, dtype: Any = np.float64) -> NDArray[A
     return np.random.default_rng(seed).uniform(0, 255, (H, W, 3)).astype(dtype)
 
 
+def structured_picture(H: int, W: int, seed: int = 0) -> NDArray[np.uint8]:
+    """A picture (H, W, 3) of colored squares, with a little noise on them."""
+    rng = np.random.default_rng(seed)
+    squares = rng.uniform(0, 255, (H // 8 + 1, W // 8 + 1, 3)).repeat(8, axis=0).repeat(8, axis=1)[:H, :W]
+    return np.clip(squares + rng.normal(0, 10, (H, W, 3)), 0, 255).astype(np.uint8)
+
+
 def normal(*shape: int, seed: int = 0, dtype: Any = np.float64) -> NDArray[Any]:
     """Standard normal numbers."""
     return np.random.default_rng(seed).standard_normal(shape).astype(dtype)

@@ -18,20 +18,20 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-# Two sizes, and many iterations of little work: what is killed is as often at a checkpoint as at its sums.
+# Two levels, and many short iterations: a kill hits the writing of a checkpoint as often as an evaluation.
 RECIPE = ["--weights", "random", "--style-layers", "conv1_1,conv2_1", "--content-layers", "conv2_1"]
 SIZES = ["--min-size", "68", "--threads", "1", "--quiet"]
 CHECKPOINT, OUTPUT = "kept.npz", "painted.png"
-PATIENCE = 120.0
+TIMEOUT = 120.0  # seconds
 
 
-class Told(NamedTuple):
-    """What became of a run: kills, those before there was a checkpoint, those while one was written."""
+class KilledRun(NamedTuple):
+    """A run that was killed and resumed: its picture, and how often it was killed, and when."""
 
     picture: bytes
     kills: int
-    from_the_start: int
-    half_written: int
+    restarts: int  # before there was a checkpoint
+    half_written: int  # checkpoints
 
 
 def make_pictures(folder: Path) -> None:
@@ -52,63 +52,63 @@ def start(folder: Path, optimizer: str, iterations: int, *more: str) -> subproce
 
 
 def undisturbed(folder: Path, optimizer: str, iterations: int) -> tuple[bytes, float]:
-    """The picture, and the seconds it took."""
+    """The picture of a run that is not killed, and the seconds it took."""
     began = time.monotonic()
     process = start(folder, optimizer, iterations, "-o", OUTPUT, "--no-checkpoint")
-    _, said = process.communicate(timeout=PATIENCE)
+    _, errors = process.communicate(timeout=TIMEOUT)
     if process.returncode:
-        raise RuntimeError(said.decode())
+        raise RuntimeError(errors.decode())
     picture = (folder / OUTPUT).read_bytes()
     (folder / OUTPUT).unlink()
     return picture, time.monotonic() - began
 
 
-def killed(folder: Path, optimizer: str, iterations: int, dice: random.Random, longest: float) -> Told:
-    """Kill a run after up to `longest` seconds, resume it, and so on until it ends by itself."""
-    kills = from_the_start = 0
-    kept, output = folder / CHECKPOINT, folder / OUTPUT
+def killed(folder: Path, optimizer: str, iterations: int, rng: random.Random, longest: float) -> KilledRun:
+    """Kill a run after at most `longest` seconds, resume it, and so on until it ends by itself."""
+    kills = restarts = 0
+    checkpoint, output = folder / CHECKPOINT, folder / OUTPUT
     while True:
-        resume = ["--resume"] if kept.exists() else []
-        from_the_start += kills > 0 and not kept.exists()
+        resume = ["--resume"] if checkpoint.exists() else []
+        restarts += kills > 0 and not checkpoint.exists()
         process = start(folder, optimizer, iterations, "-o", OUTPUT, "--checkpoint", CHECKPOINT, *resume)
         try:
-            _, said = process.communicate(timeout=dice.uniform(0, longest))
+            _, errors = process.communicate(timeout=rng.uniform(0, longest))
         except subprocess.TimeoutExpired:
             process.kill()
-            _, said = process.communicate(timeout=PATIENCE)
+            _, errors = process.communicate(timeout=TIMEOUT)
         kills += process.returncode == -signal.SIGKILL
         if process.returncode not in (0, -signal.SIGKILL):
-            raise RuntimeError(said.decode())
-        if process.returncode == 0 or (output.exists() and not kept.exists()):
+            raise RuntimeError(errors.decode())
+        if process.returncode == 0 or (output.exists() and not checkpoint.exists()):
             break
     halves = list(folder.glob(".npstyle-*.tmp"))
-    told = Told(output.read_bytes(), kills, from_the_start, len(halves))
+    run = KilledRun(output.read_bytes(), kills, restarts, len(halves))
     for path in [*halves, output]:
         path.unlink()
-    return told
+    return run
 
 
 def soak(optimizer: str, kills: int, seed: int, iterations: int = 150) -> bool:
-    """Runs one after the other until so many kills were suffered; tell, and whether all ended alike."""
-    dice, done, runs, alike = random.Random(seed), 0, 0, 0
-    starts = halves = 0
+    """Kill runs until there were so many kills; print the numbers, and return whether all pictures are equal."""
+    rng, done, runs, equal = random.Random(seed), 0, 0, 0
+    restarts = half_written = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_pictures(folder)
         expected, seconds = undisturbed(folder, optimizer, iterations)
         while done < kills:
-            told = killed(folder, optimizer, iterations, dice, longest=0.8 * seconds)
-            done, runs, alike = done + told.kills, runs + 1, alike + (told.picture == expected)
-            starts, halves = starts + told.from_the_start, halves + told.half_written
+            run = killed(folder, optimizer, iterations, rng, longest=0.8 * seconds)
+            done, runs, equal = done + run.kills, runs + 1, equal + (run.picture == expected)
+            restarts, half_written = restarts + run.restarts, half_written + run.half_written
     print(
-        f"{optimizer}: {done} kills in {runs} runs of {seconds:.1f} s; {starts} began again, before a first "
-        f"checkpoint; {halves} left half a file; {alike} of {runs} pictures are the undisturbed run's",
+        f"{optimizer}: {done} kills in {runs} runs of {seconds:.1f} s; {restarts} restarts before a first "
+        f"checkpoint; {half_written} half-written checkpoints; {equal} of {runs} pictures are the undisturbed run's",
         flush=True,
     )
-    return alike == runs
+    return equal == runs
 
 
 if __name__ == "__main__":
-    wanted, first = (int(text) for text in (sys.argv[1:] + ["50", "0"][len(sys.argv) - 1 :]))
-    both = [soak(optimizer, wanted, first) for optimizer in ("lbfgs", "adam")]
-    sys.exit(not all(both))
+    kills, seed = (int(text) for text in (sys.argv[1:] + ["50", "0"][len(sys.argv) - 1 :]))
+    passed = [soak(optimizer, kills, seed) for optimizer in ("lbfgs", "adam")]
+    sys.exit(not all(passed))

@@ -25,11 +25,10 @@ import soak
 from npstyle import Settings, images
 from npstyle.cli import main as cli
 from npstyle.cli import session
-from npstyle.lbfgs import lbfgsb
+from npstyle.lbfgs import PrivateLbfgsb
 from npstyle.objective import Objective
 from npstyle.optimize import Minimizer
 from npstyle.run import checkpoint, memory
-from npstyle.run.pyramid import PREVIOUS
 
 Array = NDArray[Any]
 Patch = pytest.MonkeyPatch
@@ -37,6 +36,7 @@ Captured = pytest.CaptureFixture[str]
 
 FAST = ["--weights", "random", "--style-layers", "conv1_1", "--content-layers", "conv1_2"]
 COMMAND = ["photo.png", "painting.png", *FAST, "--iterations", "4", "--min-size", "34", "--quiet"]
+RESUME = ["--overwrite", "--resume", "--checkpoint", "kept.npz"]
 UPDATE = session.ProgressBar.update
 
 
@@ -156,19 +156,37 @@ def test_ctrl_c_between_two_levels_resumes_there(
     assert resumed(folder, monkeypatch) == whole
 
 
-def test_checkpoint_between_two_levels_must_fit(folder: Path, monkeypatch: Patch, capsys: Captured) -> None:
-    at_iteration(5, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
+def test_picture_stored_between_levels_must_fit(folder: Path, monkeypatch: Patch, capsys: Captured) -> None:
+    at_iteration(6, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
+    assert cli.main([*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]) == 130
+    capsys.readouterr()
+    stored = checkpoint.read("kept.npz")
+    for levels, shape in (((), (23, 34, 3)), (stored.levels, (23, 35, 3)), (stored.levels, (3,))):
+        state = {"previous_level": np.zeros(shape, np.float32)}
+        checkpoint.write("kept.npz", stored._replace(levels=levels, state=state))
+        assert cli.main([*COMMAND, "-o", "out.png", *RESUME]) == 1
+        line = capsys.readouterr().err
+        assert line.startswith("npstyle: checkpoint: kept.npz: found something else (float32 array of shape")
+        assert line.count("\n") == 1
+
+
+def test_levels_of_a_checkpoint_must_be_those_of_the_run(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    at_iteration(6, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
     assert cli.main([*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]) == 130
     stored = checkpoint.read("kept.npz")
-    resume = ["--overwrite", "--resume", "--checkpoint", "kept.npz"]
-    for levels, shape in (((), (23, 34, 3)), (stored.levels, (23, 35, 3)), (stored.levels, (3,))):
-        state = {PREVIOUS: np.zeros(shape, np.float32)}
-        checkpoint.write("kept.npz", stored._replace(levels=levels, state=state))
-        assert cli.main([*COMMAND, "-o", "out.png", *resume]) == 1
-        message = capsys.readouterr().err
-        found = "something else (float32 array of shape"
-        assert message.startswith(f"npstyle: checkpoint: kept.npz: found {found}")
-        assert message.count("\n") == 1
+    [level] = stored.levels
+    for levels, words in (
+        ((level._replace(width=35),), "found something else (levels of [(35, 23)] pixels)"),
+        ((level, level), "found level 3; expected 1 to 2"),
+    ):
+        checkpoint.write("kept.npz", stored._replace(levels=levels))
+        capsys.readouterr()
+        assert cli.main([*COMMAND, "-o", "out.png", *RESUME]) == 1
+        line = capsys.readouterr().err
+        assert words in line
+        assert line.count("\n") == 1
 
 
 def test_ctrl_c_while_the_first_targets_are_computed(
@@ -394,21 +412,6 @@ def test_a_limit_of_memory_is_found_before_the_run(folder: Path) -> None:
     assert done.stderr.count("\n") == 1
 
 
-def test_only_what_is_left_below_ulimit_is_available(monkeypatch: Patch) -> None:
-    resource = pytest.importorskip("resource")
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
-    available = memory.available_memory(1) or 0
-    assert available > 0
-    occupied = 5e8 + 2 * memory.BLAS_BUFFER  # more than this process occupies, and its threads' buffers
-    limit = int(occupied + available / 4)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
-    left = memory.available_memory(1) or 0
-    assert 0 < left < limit
-    assert (memory.available_memory(3) or 0) == left - 2 * memory.BLAS_BUFFER
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (10**6, 10**6))
-    assert memory.available_memory(1) == 0
-
-
 def test_clocks_that_jump_change_nothing(folder: Path, whole: bytes, monkeypatch: Patch) -> None:
     dice, clock = random.Random(0), time.time
     monkeypatch.setattr(time, "time", lambda: clock() + dice.uniform(-1e9, 1e9))
@@ -529,11 +532,11 @@ class Liar:
 
 def test_a_line_search_that_goes_wrong_keeps_the_best_picture() -> None:
     start = np.linspace(1, 255, 6 * 5 * 3).reshape(6, 5, 3)
-    outcome = Minimizer(Liar(5), start, Settings(iterations=100)).run()
-    assert "no step lowers the loss any more" in outcome.message
-    assert 1 < len(outcome.losses) < 100
-    assert outcome.loss == min(outcome.losses)
-    assert Liar(1)(outcome.pixels)[0] == pytest.approx(outcome.loss, rel=1e-6)
+    result = Minimizer(Liar(5), start, Settings(iterations=100)).run()
+    assert "no step lowers the loss any more" in result.message
+    assert 1 < len(result.losses) < 100
+    assert result.loss == min(result.losses)
+    assert Liar(1)(result.pixels)[0] == pytest.approx(result.loss, rel=1e-6)
 
 
 SPAWN = """
@@ -575,9 +578,9 @@ def test_threads_of_blas_do_not_change_lbfgs_in_any_bit() -> None:
     points: list[Array] = []
     for threads in (1, 2):
         with threadpool_limits(threads, user_api="blas"):
-            minimizer = lbfgsb(np.full(goal.size, 128.0), 10)
-            minimizer.run(function, lambda x, _: points.append(x.copy()), 15)
-    assert len(points) == 30
+            PrivateLbfgsb(np.full(goal.size, 128.0), 10).run(
+                function, lambda x, value: points.append(x.copy()), 15
+            )
     np.testing.assert_array_equal(points[:15], points[15:])
 
 

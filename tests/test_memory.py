@@ -1,14 +1,16 @@
-"""What a run is said to take of memory, against what it takes, and what Linux says is there."""
+"""The memory that a run is estimated to need, against what it allocates, and what is available."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from npstyle import VGG19, Objective, Settings, load_weights, preset
-from npstyle.run import memory as estimate
+from npstyle.run import Request, memory
 
 SETTINGS = {
     "paper": preset("paper"),
@@ -20,33 +22,78 @@ SETTINGS = {
 @pytest.mark.parametrize("convolution", ["auto", "im2col"])
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize(("H", "W"), [(256, 256), (200, 333)])
-def test_an_evaluation_takes_what_is_estimated(name: str, convolution: str, H: int, W: int) -> None:
+def test_evaluation_allocates_what_is_estimated(name: str, convolution: str, H: int, W: int) -> None:
     settings = SETTINGS[name]
     rng = np.random.default_rng(0)
     content, style = rng.uniform(0, 255, (2, H, W, 3)).astype(np.float32)
     network = VGG19(load_weights("random", deepest="conv5_1"), convolution=convolution, threads=2)
     Objective(network, content, [style], settings)(style)
-    estimated = estimate.evaluation_memory(H, W, settings.layers, convolution, 2)
-    # Besides what the network lends there are pixels and masks, and im2col's patches.
+    estimated = memory.evaluation_memory(H, W, settings.layers, convolution, 2)
+    # Outside the arena there are pixels and bits of ReLU, and im2col's patches.
     assert 0.6 * estimated < network.arena.nbytes < 1.05 * estimated
 
 
-def test_a_run_takes_more_with_every_pixel_and_every_style() -> None:
+def test_memory_grows_with_pixels_and_styles() -> None:
     settings = preset("paper")
-    small = estimate.run_memory((256, 256), [(64, 64)], settings, "auto", 2)
-    large = estimate.run_memory((512, 512), [(64, 64)], settings, "auto", 2)
-    beside_a_large_style = estimate.run_memory((256, 256), [(64, 64), (2048, 2048)], settings, "auto", 2)
-    assert large > small + (512**2 - 256**2) * 8 * 3 * 25  # what L-BFGS remembers
-    assert beside_a_large_style > 2048**2 * 2 * 64 * 4  # conv1_2 and what it was made from
+    small = memory.run_memory_of_sizes((256, 256), [(64, 64)], settings, "auto", 2)
+    large = memory.run_memory_of_sizes((512, 512), [(64, 64)], settings, "auto", 2)
+    large_style = memory.run_memory_of_sizes((256, 256), [(64, 64), (2048, 2048)], settings, "auto", 2)
+    assert large > small + (512**2 - 256**2) * 8 * 3 * 27  # vectors of L-BFGS
+    assert large_style > 2048**2 * 2 * 64 * 4  # input and output of conv1_2
 
 
-@pytest.mark.parametrize(("most", "found"), [(7, 7), (100, 37), (37, 37), (16, 16)])
-def test_the_largest_that_fits(most: int, found: int) -> None:
-    assert estimate.largest(lambda n: n <= 37, min(16, most), most) == found
+def picture(H: int, W: int) -> NDArray[np.uint8]:
+    return np.zeros((H, W, 3), np.uint8)
 
 
-def test_nothing_fits() -> None:
-    assert estimate.largest(lambda n: False, 16, 100) == 0
+def test_memory_of_a_request_is_that_of_its_sizes() -> None:
+    mask = np.ones((100, 200))
+    request = Request.read(
+        picture(100, 200),
+        picture(300, 150),
+        settings="default",
+        size=120,
+        content_masks=[mask],
+        style_masks=[np.ones((300, 150))],
+    )
+    sizes = (120, 60), [(60, 120)]
+    expected = memory.run_memory_of_sizes(*sizes, preset("default"), "im2col", 1, masks=True)
+    assert memory.run_memory(request, "im2col", 1) == expected
+    assert expected > memory.run_memory_of_sizes(*sizes, preset("default"), "im2col", 1)
+
+
+def test_style_scale_counts_in_memory() -> None:
+    requests = [
+        Request.read(picture(64, 64), picture(900, 900), settings="paper", size=64, style_scale=scale)
+        for scale in (1, 10)
+    ]
+    needed = [memory.run_memory(request) for request in requests]
+    assert needed[1] > needed[0] + 640**2 * 2 * 64 * 4 - 64**2 * 1000
+
+
+def test_memory_without_a_style_loss() -> None:
+    settings = Settings(content_layers=("conv1_1",), style_layers=())
+    assert memory.run_memory(Request.read(picture(64, 64), [], settings=settings)) > 0
+
+
+def test_largest_size_just_fits() -> None:
+    request = Request.read(picture(300, 600), picture(50, 50), settings="paper", size=600)
+    available = memory.run_memory(replace(request, size=256))
+    size = memory.largest_size(request, available)
+    assert 256 <= size < 300
+    assert memory.run_memory(replace(request, size=size)) <= available
+    assert memory.run_memory(replace(request, size=size + 1)) > available
+    assert memory.largest_size(request, 1e6) == 0
+    assert memory.largest_size(request, 1e15) == 600
+
+
+@pytest.mark.parametrize(("highest", "expected"), [(7, 7), (100, 37), (37, 37), (16, 16)])
+def test_largest_number_that_fits(highest: int, expected: int) -> None:
+    assert memory.largest(lambda n: n <= 37, min(16, highest), highest) == expected
+
+
+def test_no_number_fits() -> None:
+    assert memory.largest(lambda n: False, 16, 100) == 0
 
 
 MEMINFO = "MemTotal: 8000 kB\nMemFree: 10 kB\nMemAvailable:    4000 kB\n"
@@ -93,4 +140,27 @@ def test_available_memory(files: dict[str, str], kilobytes: int | None, tmp_path
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    assert estimate.available_memory(tmp_path) == (None if kilobytes is None else 1024 * kilobytes)
+    assert memory.available_memory(system=tmp_path) == (None if kilobytes is None else 1024 * kilobytes)
+
+
+def test_available_memory_is_what_an_address_space_limit_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `ulimit -v` sets one."""
+    resource = pytest.importorskip("resource")
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/meminfo").write_text("MemAvailable: 5000000 kB\n")
+    (tmp_path / "proc/self/statm").write_text("1000 1 1 1 0 1 0\n")
+
+    def available(limit: int, threads: int = 1) -> float | None:
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
+        return memory.available_memory(threads, tmp_path)
+
+    pages = 1000 * resource.getpagesize()
+    assert available(resource.RLIM_INFINITY) == available(10**14) == 5_000_000 * 1024
+    assert available(10**9) == 10**9 - pages - 2 * memory.BLAS_BUFFER
+    assert available(10**9, threads=3) == 10**9 - pages - 4 * memory.BLAS_BUFFER
+    assert available(10**6) == 0
+    (tmp_path / "proc/meminfo").unlink()
+    assert available(10**9) == 10**9 - pages - 2 * memory.BLAS_BUFFER
+    assert available(resource.RLIM_INFINITY) is None

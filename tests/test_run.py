@@ -1,9 +1,10 @@
-"""The run: starts, sizes, what it ends with, how it can be ended, and what it does with bad numbers."""
+"""Runs: requests, starts, levels, results, how a run is stopped and resumed, what is refused."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,21 +17,20 @@ from PIL import Image
 
 import npstyle.images
 import npstyle.images.color
+from helpers import structured_picture as picture
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
-from npstyle.run import levels, prepare, starting_picture
+from npstyle.run import LevelResult, Request, StyleResult, checkpoint, paint
+from npstyle.run.finish import resized_mask
+from npstyle.run.level import starting_picture
+from npstyle.run.pyramid import levels
+from npstyle.weights import Weights
 
 Array = NDArray[Any]
 
-# Not calibrated to the pictures of each run.
-FIXED = dict(load_weights("random", deepest="conv2_2"))
+# Not initialized to the pictures of each run.
+FIXED = Weights(dict(load_weights("random", deepest="conv2_2")), "fixed")
 SHALLOW = Settings(content_layers=("conv2_2",), style_layers=("conv1_1", "conv2_1"))
-
-
-def picture(H: int, W: int, seed: int = 0) -> Array:
-    """Something with structure: noise at two scales."""
-    rng = np.random.default_rng(seed)
-    coarse = rng.uniform(0, 255, (H // 8 + 1, W // 8 + 1, 3)).repeat(8, axis=0).repeat(8, axis=1)[:H, :W]
-    return np.clip(coarse + rng.normal(0, 10, (H, W, 3)), 0, 255).astype(np.uint8)
+PYRAMID = replace(SHALLOW, min_size=32)
 
 
 def run(**changes: Any) -> Any:
@@ -44,93 +44,106 @@ def run(**changes: Any) -> Any:
     return stylize(**{**options, **changes})
 
 
-def test_the_loss_falls_in_every_iteration() -> None:
+def test_loss_falls_in_every_iteration() -> None:
     result = run(iterations=12)
     assert len(result.losses) == 13
     assert all(b < a for a, b in zip(result.losses, result.losses[1:], strict=False))
     assert result.loss == result.losses[-1] < result.losses[0] / 3
     assert result.message == "did the 12 iterations asked for"
+    assert result.success
+    assert result.nit == 12 < result.nfev
     assert not result.interrupted
     assert result.image.dtype == np.uint8
     assert result.image.shape == (32, 48, 3)
 
 
-def test_the_result_moves_from_the_content_towards_the_style() -> None:
+def test_result_moves_towards_style() -> None:
     content, style = picture(32, 48), np.clip(picture(40, 40, 1) // 4 + 180, 0, 255).astype(np.uint8)
     result = run(content=content, styles=[style], iterations=25, settings=replace(SHALLOW, style_weight=1e3))
     before, after = (abs(p.mean() - style.mean()) for p in (content, result.image))
     assert after < before / 2
 
 
-def test_pillow_images_and_preset_names_will_do() -> None:
+def test_pillow_images_and_preset_names_are_accepted() -> None:
     content, style = Image.fromarray(picture(32, 48)), Image.fromarray(picture(40, 40, 1))
     result = run(content=content, styles=style, settings="random", iterations=1)
     expected = run(settings=preset("random"), iterations=1)
     np.testing.assert_array_equal(result.image, expected.image)
 
 
-def test_a_picture_too_large_for_the_optimizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("npstyle.run.inputs.most_pixels", lambda settings: 1000)
+def test_picture_too_large_for_optimizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npstyle.run.inputs.max_pixels", lambda settings: 1000)
     with pytest.raises(UserError, match="content: found 48 x 32 pixels; expected at most"):
         run()
 
 
-def test_the_same_seed_gives_the_same_picture_whatever_the_threads() -> None:
+def test_seed_determines_picture_for_any_number_of_threads() -> None:
     noisy = replace(SHALLOW, init="noise")
     first = run(settings=noisy, seed=3, threads=1)
     np.testing.assert_array_equal(first.image, run(settings=noisy, seed=3, threads=2).image)
     assert (first.image != run(settings=noisy, seed=4, threads=1).image).any()
 
 
-def test_size_is_the_longer_side_and_never_enlarges() -> None:
+def test_size_is_longer_side_and_never_enlarges() -> None:
     assert run(size=24, iterations=1).image.shape == (16, 24, 3)
     assert run(size=4000, iterations=1).image.shape == (32, 48, 3)
 
 
-def test_one_style_needs_no_list() -> None:
+def test_single_style_needs_no_list() -> None:
     style = picture(40, 40, 1)
     np.testing.assert_array_equal(run(styles=style).image, run(styles=[style]).image)
 
 
-def test_without_iterations_the_picture_is_the_start() -> None:
+def test_zero_iterations_return_the_start() -> None:
     result = run(iterations=0)
     np.testing.assert_array_equal(result.image, picture(32, 48))
     assert result.message == "no iterations were asked for: the picture is the start"
     assert len(result.losses) == 1
 
 
-def start(content: Array, kind: str, seed: int = 0, **changes: float) -> Array:
-    return starting_picture(content, Settings(init=kind, **changes), seed)  # type: ignore[arg-type]
+def start(settings: Settings, seed: int = 0) -> Array:
+    return starting_picture(picture(16, 24), settings, seed, "caffe")
 
 
-def test_starts() -> None:
+def test_starting_pictures() -> None:
     content = picture(16, 24)
-    np.testing.assert_array_equal(start(content, "content"), content)
-    noise = start(content, "noise")
+    np.testing.assert_array_equal(start(Settings(init="content")), content)
+    noise = start(Settings(init="noise"))
     assert noise.shape == content.shape
     assert 0 <= noise.min() < 10
     assert 245 < noise.max() <= 255
-    np.testing.assert_array_equal(start(content, "noisy-content"), (content + noise) / 2)
-    np.testing.assert_allclose(
-        start(content, "noisy-content", init_noise=0.25), 0.75 * content + 0.25 * noise
-    )
-    assert (start(content, "noise", 1) != noise).any()
+    np.testing.assert_array_equal(start(Settings(init="noisy-content")), (content + noise) / 2)
+    quarter = start(Settings(init="noisy-content", init_noise=0.25))
+    np.testing.assert_allclose(quarter, 0.75 * content + 0.25 * noise)
+    assert (start(Settings(init="noise"), seed=1) != noise).any()
 
 
-def test_normal_noise_is_around_the_mean_color() -> None:
-    noise = start(picture(64, 64), "noise", noise_std=3.0)
-    np.testing.assert_allclose(noise.mean(axis=(0, 1)), (123.68, 116.779, 103.939), atol=0.3)
-    np.testing.assert_allclose(noise.std(axis=(0, 1)), 3, rtol=0.1)
+@pytest.mark.parametrize(
+    ("preprocessing", "mean"),
+    [("caffe", (123.68, 116.779, 103.939)), ("torchvision", (123.675, 116.28, 103.53))],
+)
+def test_normal_noise_has_mean_color_of_preprocessing(preprocessing: str, mean: tuple[float, ...]) -> None:
+    settings = Settings(init="noise", noise_std=1e-3)
+    noise = starting_picture(picture(64, 64), settings, 0, preprocessing)
+    np.testing.assert_allclose(noise.mean(axis=(0, 1)), mean, atol=1e-3)
+    np.testing.assert_allclose(noise.std(axis=(0, 1)), 1e-3, rtol=0.1)
 
 
-def test_the_start_can_be_a_picture() -> None:
+def test_run_starts_from_mean_color_of_its_weights() -> None:
+    settings = replace(SHALLOW, init="noise", noise_std=1e-6)
+    torchvision = Weights(dict(FIXED), "fixed", preprocessing="torchvision")
+    means = [run(weights=w, settings=settings, iterations=0).pixels[0, 0, 2] for w in (FIXED, torchvision)]
+    np.testing.assert_allclose(means, (103.939, 103.53), atol=1e-3)
+
+
+def test_init_picture_is_resized_to_content() -> None:
     start = picture(64, 96, 5)
     result = run(init=start, iterations=0)
     assert result.image.shape == (32, 48, 3)
     assert (result.image != picture(32, 48)).any()
 
 
-def test_the_callback_sees_each_iteration() -> None:
+def test_callback_receives_each_iteration() -> None:
     seen: list[Progress] = []
     result = run(callback=seen.append)
     assert [progress.iteration for progress in seen] == [1, 2, 3, 4, 5]
@@ -139,18 +152,19 @@ def test_the_callback_sees_each_iteration() -> None:
     np.testing.assert_array_equal(seen[-1].image, result.image)
 
 
-def test_stop_iteration_ends_the_run() -> None:
+def test_stop_iteration_in_callback_ends_run() -> None:
     def enough(progress: Progress) -> None:
         if progress.iteration == 2:
             raise StopIteration
 
     result = run(callback=enough)
-    assert len(result.losses) == 3
+    assert result.nit == len(result.losses) - 1 == 2
     assert result.message == "stopped by the callback after 2 iterations"
     assert not result.interrupted
+    assert not result.success
 
 
-def test_ctrl_c_ends_the_run_with_the_picture_so_far() -> None:
+def test_ctrl_c_returns_picture_so_far() -> None:
     pictures: list[Array] = []
 
     def interrupt(progress: Progress) -> None:
@@ -160,11 +174,12 @@ def test_ctrl_c_ends_the_run_with_the_picture_so_far() -> None:
 
     result = run(callback=interrupt)
     assert result.interrupted
+    assert not result.success
     assert result.message == "interrupted after 3 iterations"
     np.testing.assert_array_equal(result.image, pictures[-1])
 
 
-def test_a_loss_that_is_no_number_ends_the_run_with_the_last_good_picture(
+def test_nan_loss_ends_run_with_last_good_picture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from npstyle.objective import Objective
@@ -180,36 +195,45 @@ def test_a_loss_that_is_no_number_ends_the_run_with_the_last_good_picture(
     monkeypatch.setattr(Objective, "__call__", spoiled)
     result = run(iterations=50)
     assert result.diverged
+    assert not result.success
     assert "not a finite number" in result.message
     assert "last good one" in result.message
     assert np.isfinite(result.loss)
     assert result.loss < result.losses[0]
 
 
-def test_a_start_without_any_loss_is_said_to_be_done() -> None:
+def test_start_without_loss_is_a_success() -> None:
     result = run(settings=Settings(style_layers=(), content_layers=("conv1_1",)))
     assert result.message == "nothing to do: the start has no loss at all"
+    assert result.success
 
 
-def test_without_settings_the_recipe_fits_the_filters() -> None:
-    pictures = [picture(32, 48)]
-    settings, filters = prepare(None, "random", pictures)
-    assert settings == preset("random")
-    assert "conv3_2" in filters
-    trained = {name: filters[name] for name in filters}  # a plain mapping is taken as it is
-    settings, same = prepare(None, trained, pictures)
-    assert settings == preset("default")
-    assert same is trained
+def test_default_settings_depend_on_random_weights() -> None:
+    trained = Weights(dict(load_weights("random")), "not random")
+    for weights, name in (("random", "random"), (load_weights("random"), "random"), (trained, "default")):
+        by_default, by_name = (run(weights=weights, settings=one, iterations=1) for one in (None, name))
+        np.testing.assert_array_equal(by_default.image, by_name.image)
 
 
-def test_random_filters_are_calibrated_to_the_pictures() -> None:
-    raw = load_weights("random", seed=0)
-    _, filters = prepare(None, raw, [picture(32, 48)])
-    assert np.abs(filters["conv1_1"].kernel).max() < np.abs(raw["conv1_1"].kernel).max()
-    assert filters["conv1_1"].bias.any()
+def test_random_weights_are_initialized_to_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks: list[npstyle.VGG19] = []
+
+    class Recorded(npstyle.VGG19):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            networks.append(self)
+
+    monkeypatch.setattr("npstyle.run.VGG19", Recorded)
+    raw = load_weights("random", deepest="conv2_2")
+    run(weights=raw, iterations=0)
+    run(weights=FIXED, iterations=0)
+    initialized, fixed = (network.weights["conv1_1"] for network in networks)
+    assert np.abs(initialized.kernel).max() < np.abs(raw["conv1_1"].kernel).max()
+    assert initialized.bias.any()
+    np.testing.assert_array_equal(fixed.kernel, raw["conv1_1"].kernel)
 
 
-def test_the_fallback_to_random_filters_warns() -> None:
+def test_fallback_to_random_weights_warns() -> None:
     with pytest.warns(RandomFiltersWarning, match="RANDOM FILTERS"):
         run(weights="auto", iterations=1)
     with warnings.catch_warnings():
@@ -258,20 +282,20 @@ def test_the_fallback_to_random_filters_warns() -> None:
         ({"content": "nowhere.png"}, "no such file"),
     ],
 )
-def test_what_is_refused(change: dict[str, Any], words: str) -> None:
+def test_unusable_arguments_are_refused_in_one_line(change: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError) as caught:
         run(**change)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_scales() -> None:
+def test_level_sizes() -> None:
     assert levels(512, 128) == [128, 181, 256, 362, 512]
     assert levels(700, 128) == [124, 175, 247, 350, 495, 700]
     assert levels(100, 128) == levels(100, 0) == [100]
 
 
-def test_each_scale_starts_with_the_result_of_the_one_before() -> None:
+def test_each_level_starts_with_result_of_previous_one() -> None:
     seen: list[Progress] = []
     result = run(
         content=picture(64, 96),
@@ -285,36 +309,232 @@ def test_each_scale_starts_with_the_result_of_the_one_before() -> None:
     assert {(progress.iterations, progress.levels) for progress in seen} == {(12, 3)}
     assert [progress.level for progress in seen[::4]] == [1, 2, 3]
     assert result.image.shape == (64, 96, 3)
-    assert len(result.losses) == 5
     single = run(content=picture(64, 96), styles=[picture(70, 80, 1)], iterations=0)
-    assert result.losses[0] < single.losses[0]
+    assert result.levels[-1].losses[0] < single.losses[0]
+    assert result.message == "did the 4 iterations asked for at the last of 3 levels"
 
 
-def test_a_scale_too_small_for_the_layers_is_left_out() -> None:
+def test_level_too_small_for_layers_is_left_out() -> None:
     seen: list[Progress] = []
     wide = picture(32, 256)
     run(content=wide, settings=replace(SHALLOW, min_size=32), iterations=1, callback=seen.append)
     assert [progress.iterate.shape[:2] for progress in seen] == [(16, 128), (23, 181), (32, 256)]
 
 
-def test_ctrl_c_at_a_small_scale_enlarges_the_picture() -> None:
-    def interrupt(progress: Progress) -> None:
-        raise KeyboardInterrupt
+def test_result_sums_up_its_levels() -> None:
+    result = run(content=picture(64, 96), settings=PYRAMID, iterations=4)
+    assert [level.width for level in result.levels] == [34, 48, 68, 96]
+    assert [level.height for level in result.levels] == [23, 32, 45, 64]
+    assert [level.nit for level in result.levels] == [4, 4, 4, 4]
+    assert all(level.success and len(level.losses) == level.nit + 1 for level in result.levels)
+    assert all(level.nfev > level.nit for level in result.levels)
+    assert all(level.loss == min(level.losses) for level in result.levels)
+    assert {level.message for level in result.levels} == {"did the 4 iterations asked for"}
+    assert result.losses == [loss for level in result.levels for loss in level.losses]
+    assert (result.nit, result.nfev) == (16, sum(level.nfev for level in result.levels))
+    assert result.loss == result.levels[-1].loss
+    assert result.success
 
-    settings = replace(SHALLOW, min_size=32)
-    result = run(content=picture(64, 96), settings=settings, iterations=4, callback=interrupt)
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_nfev_counts_evaluations(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from npstyle.objective import Objective
+
+    calls: list[int] = []
+    evaluate = Objective.__call__
+
+    def counted(self: Objective, pixels: Array) -> tuple[float, Array]:
+        calls.append(1)
+        return evaluate(self, pixels)
+
+    monkeypatch.setattr(Objective, "__call__", counted)
+    result = run(content=picture(64, 96), settings=replace(PYRAMID, optimizer=optimizer), iterations=6)
+    assert result.nfev == len(calls)
+
+
+def test_results_compare_and_hash_by_identity() -> None:
+    seen: list[Progress] = []
+    first, second = (run(iterations=1, callback=seen.append) for _ in range(2))
+    assert (first == first, first == second) == (True, False)
+    assert len({first, second}) == 2
+    assert seen[0] != seen[1]
+    assert len(set(seen)) == 2
+    np.testing.assert_array_equal(first.image, second.image)
+
+
+def test_request_is_read_once_and_painted_twice(tmp_path: Path) -> None:
+    Image.fromarray(picture(32, 48)).save(tmp_path / "content.png")
+    request = Request.read(tmp_path / "content.png", picture(40, 40, 1), settings=SHALLOW, blend=[2])
+    (tmp_path / "content.png").unlink()
+    longer = replace(request, settings=replace(SHALLOW, iterations=2))
+    first, second = (paint(longer, FIXED) for _ in range(2))
+    np.testing.assert_array_equal(first.pixels, second.pixels)
+    assert first.losses == second.losses
+    np.testing.assert_array_equal(first.pixels, run(weights=FIXED, iterations=2).pixels)
+    assert (request.result_size, request.style_sizes(24, 16)) == ((48, 32), [(40, 40)])
+    assert request != longer
+
+
+def test_mask_is_resized_like_a_picture() -> None:
+    mask = np.random.default_rng(0).uniform(0, 1, (40, 30))
+    three = npstyle.images.resize(np.repeat(mask[:, :, None], 3, axis=2).astype(np.float32), 17, 23)
+    np.testing.assert_array_equal(resized_mask(mask, 17, 23), np.clip(three[:, :, 1], 0, 1))
+
+
+def interrupt_at(*iterations: int) -> Callable[[Progress], None]:
+    def callback(progress: Progress) -> None:
+        if progress.iteration in iterations:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+def test_ctrl_c_at_small_level_enlarges_picture() -> None:
+    result = run(content=picture(64, 96), settings=PYRAMID, iterations=4, callback=interrupt_at(1))
     assert result.interrupted
+    assert not result.success
     assert result.image.shape == (64, 96, 3)
     assert result.message == "interrupted after 1 iteration; the picture is enlarged from 34 x 23 pixels"
+    assert [level.success for level in result.levels] == [False]
 
 
-def test_adam_paints_too() -> None:
+def same_numbers(result: StyleResult, expected: StyleResult) -> None:
+    np.testing.assert_array_equal(result.pixels, expected.pixels)
+    assert result.levels == expected.levels
+    for name in ("loss", "losses", "nit", "nfev", "success", "message", "interrupted", "diverged"):
+        assert getattr(result, name) == getattr(expected, name), name
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("iterations", [(1,), (3,), (5, 11), (12,), (2, 7, 8, 15, 16)])
+def test_resumed_run_has_same_result_as_undisturbed_one(
+    optimizer: str, iterations: tuple[int, ...], tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"content": picture(64, 96), "iterations": 4, "weights": FIXED}
+    changes["settings"] = replace(PYRAMID, optimizer=optimizer)
+    expected = run(**changes)
+    result = run(**changes, checkpoint=tmp_path, callback=interrupt_at(iterations[0]))
+    seen: list[int] = []
+    for stop in (*iterations[1:], None):
+        assert result.interrupted
+        assert result.nit == sum(level.nit for level in result.levels)
+
+        def callback(progress: Progress, stop: int | None = stop) -> None:
+            seen.append(progress.iteration)
+            if progress.iteration == stop:
+                raise KeyboardInterrupt
+
+        result = run(**changes, checkpoint=tmp_path, resume=True, callback=callback)
+    assert seen == list(range(iterations[0] + 1, 17))
+    same_numbers(result, expected)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_run_resumed_between_levels_has_same_result(
+    optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from npstyle.objective import Objective
+
+    changes: dict[str, Any] = {"content": picture(64, 96), "iterations": 3, "weights": FIXED}
+    changes["settings"] = replace(PYRAMID, optimizer=optimizer)
+    expected = run(**changes)
+    levels_begun: list[int] = []
+    init = Objective.__init__
+
+    def interrupted(self: Objective, *arguments: Any) -> None:
+        levels_begun.append(1)
+        if len(levels_begun) == 3:
+            raise KeyboardInterrupt
+        init(self, *arguments)
+
+    monkeypatch.setattr(Objective, "__init__", interrupted)
+    first = run(**changes, checkpoint=tmp_path)
+    assert first.message == (
+        "interrupted: did the 3 iterations asked for; the picture is enlarged from 48 x 32 pixels"
+    )
+    assert len(first.levels) == 2
+    assert (first.interrupted, first.success, first.nit) == (True, False, 6)
+    levels_begun[:] = [1, 1]
+    again = run(**changes, checkpoint=tmp_path, resume=True)  # interrupted at the same place
+    same_numbers(again, first)
+    same_numbers(run(**changes, checkpoint=tmp_path, resume=True), expected)
+
+
+def test_checkpoint_of_older_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoint, "FORMAT", 1)
+    checkpoint.write(tmp_path / "old.npz", checkpoint.Checkpoint({}, (), {}))
+    monkeypatch.undo()
+    with pytest.raises(UserError) as caught:
+        run(checkpoint=tmp_path / "old.npz", resume=True)
+    assert str(caught.value) == (
+        f"checkpoint: {tmp_path / 'old.npz'}: found a checkpoint of format 1; expected format 2; "
+        "begin again without it"
+    )
+
+
+def test_checkpoint_stores_levels_exactly(tmp_path: Path) -> None:
+    levels = (
+        LevelResult(8, 6, 0.1, [1 / 3, 0.1], 1, 2, True, "did it"),
+        LevelResult(16, 12, 5e-324, [0.7, 0.3, 5e-324], 2, 5, False, "\n\u00e9"),
+    )
+    checkpoint.write(tmp_path / "x", checkpoint.Checkpoint({"a": "b"}, levels, {"x": np.arange(3.0)}))
+    stored = checkpoint.read(tmp_path / "x")
+    assert (stored.fingerprint, stored.levels) == ({"a": "b"}, levels)
+    np.testing.assert_array_equal(stored.state["x"], np.arange(3.0))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"nit": 2},
+        {"nit": -1},
+        {"nfev": True},
+        {"width": 8.0},
+        {"loss": float("nan")},
+        {"loss": 1},
+        {"success": 1},
+        {"message": None},
+    ],
+)
+def test_checkpoint_with_invalid_level_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    level = LevelResult(8, 6, 0.1, [0.3, 0.1], 1, 2, True, "did it")._replace(**change)
+    checkpoint.write(tmp_path / "x", checkpoint.Checkpoint({}, (level,), {}))
+    with pytest.raises(UserError, match="found something else"):
+        checkpoint.read(tmp_path / "x")
+
+
+def test_checkpoint_of_other_preprocessing_is_refused(tmp_path: Path) -> None:
+    run(weights=FIXED, checkpoint=tmp_path / "x", callback=interrupt_at(2))
+    torchvision = Weights(dict(FIXED), "fixed", preprocessing="torchvision")
+    with pytest.raises(UserError, match="resume: preprocessing: found 'torchvision'; expected 'caffe'"):
+        run(weights=torchvision, checkpoint=tmp_path / "x", resume=True)
+
+
+def test_memory_error_at_later_level_returns_previous_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    from npstyle.objective import Objective
+
+    def evaluate(self: Objective, pixels: Array) -> tuple[float, Array]:
+        if pixels.shape[1] > 60:
+            raise MemoryError
+        return original(self, pixels)
+
+    original = Objective.__call__
+    monkeypatch.setattr(Objective, "__call__", evaluate)
+    result = run(content=picture(64, 96), settings=PYRAMID, iterations=2)
+    assert result.message == (
+        "did the 2 iterations asked for, then there was too little memory for the next size; "
+        "the picture is enlarged from 48 x 32 pixels"
+    )
+    assert (result.success, result.interrupted, len(result.levels)) == (False, False, 2)
+
+
+def test_adam_lowers_loss() -> None:
     result = run(settings=replace(SHALLOW, optimizer="adam"), iterations=15)
     assert result.loss < result.losses[0] / 2
     assert len(result.losses) == 16
 
 
-def test_paths_and_images_and_arrays_are_the_same(tmp_path: Path) -> None:
+def test_paths_images_and_arrays_give_same_result(tmp_path: Path) -> None:
     content, style, mask = picture(32, 48), picture(40, 40, 1), np.zeros((32, 48), np.uint8)
     mask[:, 24:] = 255
     for name, array in (("content", content), ("style", style), ("mask", mask)):
@@ -338,7 +558,7 @@ def test_paths_and_images_and_arrays_are_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 @pytest.mark.parametrize("color", ["style", "luminance"])
-def test_what_is_kept_stays(optimizer: str, color: str) -> None:
+def test_keep_mask_leaves_content_unchanged(optimizer: str, color: str) -> None:
     keep = np.zeros((32, 48))
     keep[:, 24:] = 1
     result = run(keep=keep, settings=replace(SHALLOW, optimizer=optimizer, color=color))
@@ -346,7 +566,7 @@ def test_what_is_kept_stays(optimizer: str, color: str) -> None:
     assert (result.image[:, :24] != picture(32, 48)[:, :24]).any()
 
 
-def test_luminance_alone_keeps_the_colors() -> None:
+def test_luminance_keeps_content_colors() -> None:
     seen: list[Progress] = []
     content = picture(32, 48) // 2 + 64
     result = run(content=content, settings=replace(SHALLOW, color="luminance"), callback=seen.append)
@@ -359,7 +579,7 @@ def test_luminance_alone_keeps_the_colors() -> None:
     np.testing.assert_array_equal(seen[-1].image, result.image)
 
 
-def test_luma_afterwards_keeps_the_colors_and_match_beforehand_the_mean() -> None:
+def test_luma_keeps_content_colors_and_match_their_mean() -> None:
     content, style = picture(32, 48) // 2 + 64, picture(40, 40, 1) // 4
     plain = run(content=content, styles=style)
     luma = run(content=content, styles=style, settings=replace(SHALLOW, color="luma"))
@@ -375,21 +595,21 @@ def test_luma_afterwards_keeps_the_colors_and_match_beforehand_the_mean() -> Non
     assert means[0] < means[1] / 2
 
 
-def test_the_size_of_the_style_beside_the_result() -> None:
+def test_style_scale_and_style_as_content() -> None:
     assert run(style_scale=1.0).loss != run(style_scale=0.5, size=48).loss
     stretched = run(weights=FIXED, settings=replace(SHALLOW, style_as_content=True), iterations=0)
     by_hand = run(weights=FIXED, styles=npstyle.images.resize(picture(40, 40, 1), 48, 32), iterations=0)
     assert stretched.loss == pytest.approx(by_hand.loss, rel=1e-6)
 
 
-def test_how_much_each_style_counts() -> None:
+def test_blend_weights_styles() -> None:
     styles = [picture(40, 40, 1), picture(40, 40, 2)]
     alone = run(weights=FIXED, styles=styles[1])
     np.testing.assert_array_equal(run(weights=FIXED, styles=styles, blend=[0, 3]).image, alone.image)
     assert (run(weights=FIXED, styles=styles).image != alone.image).any()
 
 
-def test_regions_are_painted_by_their_styles() -> None:
+def test_masked_regions_take_their_styles() -> None:
     """The left half by a dark style, the right half by a light one."""
     dark, light = picture(40, 40, 1) // 4, picture(40, 40, 2) // 4 + 190
     left = np.zeros((32, 48))
@@ -407,12 +627,12 @@ def test_regions_are_painted_by_their_styles() -> None:
     assert halves[1] > light.mean() - 40
 
 
-def test_a_result_shows_itself() -> None:
+def test_result_displays_its_picture() -> None:
     shown = Image.open(io.BytesIO(run(iterations=0)._repr_png_()))
     np.testing.assert_array_equal(np.asarray(shown), picture(32, 48))
 
 
-def test_no_module_takes_the_place_of_a_public_name() -> None:
+def test_no_module_shadows_a_public_name() -> None:
     """A module called like a function would replace it as soon as somebody imports it."""
     for name in npstyle.__all__:
         assert find_spec(f"npstyle.{name}") is None

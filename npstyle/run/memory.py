@@ -77,7 +77,7 @@ def run_memory_of_sizes(
     weights = 4 * sum(9 * prod(CONVOLUTIONS[name]) for name in convolutions_up_to(deepest(layers)))
     copies = 2 if convolution == "im2col" else 1  # im2col also stores the kernels of the backward pass
     masked = 3 * _largest_feature_map(H, W, settings.effective_style_weights) if masks else 0.0
-    return SAFETY_FACTOR * (LIBRARY_BYTES + copies * weights + max(run + masked, *targets))
+    return SAFETY_FACTOR * (LIBRARY_BYTES + copies * weights + max([run + masked, *targets]))
 
 
 def largest_size(
