@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from npstyle import _kernels
+from npstyle._runtime import threads
 from npstyle.errors import UserError
 from npstyle.weights import read_weights
 
@@ -74,6 +76,13 @@ def error_line(call: Callable[[], object], name: str) -> str:
 def png_chunk(kind: bytes, data: bytes) -> bytes:
     """A chunk of a PNG file, with its length and checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def without_openmp(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the kernels were built without OpenMP, on a machine with so many cores."""
+    monkeypatch.setattr(_kernels, "OPENMP", False)
+    monkeypatch.setattr(_kernels, "_warned_without_openmp", False, raising=False)  # once in a process
+    monkeypatch.setattr(threads, "available", lambda: cores)
 
 
 class FailingStream:

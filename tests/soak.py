@@ -68,9 +68,9 @@ def killed(folder: Path, optimizer: str, iterations: int, rng: random.Random, lo
     kills = restarts = 0
     checkpoint, output = folder / CHECKPOINT, folder / OUTPUT
     while True:
-        which = "--resume" if checkpoint.exists() else "--checkpoint"
+        resume = ["--resume"] if checkpoint.exists() else []
         restarts += kills > 0 and not checkpoint.exists()
-        process = start(folder, optimizer, iterations, "-o", OUTPUT, which, CHECKPOINT)
+        process = start(folder, optimizer, iterations, "-o", OUTPUT, "--checkpoint", CHECKPOINT, *resume)
         try:
             _, errors = process.communicate(timeout=rng.uniform(0, longest))
         except subprocess.TimeoutExpired:

@@ -240,9 +240,7 @@ def test_verdict_is_one_line() -> None:
     verdict = check.verdict("convolution.patches", SimpleNamespace(patches=broken))
     assert verdict.startswith("wrong: IndexError: ")
     assert f"(test_exercises.py, line {inspect.getsourcelines(broken)[1] + 1})" in verdict
-    assert (
-        check.verdict("convolution.patches", SimpleNamespace()) == "wrong: no function of that name"
-    )
+    assert check.verdict("convolution.patches", SimpleNamespace()) == "wrong: no function of that name"
     assert check.verdict(
         "losses.style_derivative", SimpleNamespace(style_derivative=lambda F, A: -F)
     ).startswith("wrong: backward says")

@@ -1,17 +1,17 @@
-"""What comes between a run and its end: kills, signals, full disks, clocks, other runs."""
+"""Faults during a run: kills, signals, full disks, too little memory, clocks, other runs."""
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,13 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 import soak
-from npstyle import Settings
+from npstyle import Settings, images
 from npstyle.cli import main as cli
+from npstyle.cli import session
 from npstyle.lbfgs import PrivateLbfgsb
 from npstyle.objective import Objective
 from npstyle.optimize import Minimizer
-from npstyle.run import checkpoint
+from npstyle.run import checkpoint, memory
 
 Array = NDArray[Any]
 Patch = pytest.MonkeyPatch
@@ -35,7 +36,8 @@ Captured = pytest.CaptureFixture[str]
 
 FAST = ["--weights", "random", "--style-layers", "conv1_1", "--content-layers", "conv1_2"]
 COMMAND = ["photo.png", "painting.png", *FAST, "--iterations", "4", "--min-size", "34", "--quiet"]
-STEP = cli._Bar.step
+RESUME = ["--overwrite", "--resume", "--checkpoint", "kept.npz"]
+UPDATE = session.ProgressBar.update
 
 
 @pytest.fixture
@@ -50,32 +52,46 @@ def folder(tmp_path: Path, monkeypatch: Patch) -> Path:
 
 @pytest.fixture
 def whole(folder: Path) -> bytes:
-    """The picture of the run that nothing comes between."""
+    """The picture of an undisturbed run."""
     assert cli.main([*COMMAND, "-o", "whole.png", "--no-checkpoint"]) == 0
     return (folder / "whole.png").read_bytes()
 
 
-def at_iteration(number: int, does: Callable[[], None], monkeypatch: Patch) -> None:
-    def step(self: Any, progress: Any) -> None:
-        STEP(self, progress)
-        if progress.iteration == number:
-            does()
+def at_iteration(number: int, action: Callable[[], object], monkeypatch: Patch, once: bool = False) -> None:
+    """Do something after an iteration of every run that follows, or of the first one only."""
+    done: list[bool] = []
 
-    monkeypatch.setattr(cli._Bar, "step", step)
+    def update(self: Any, progress: Any) -> None:
+        UPDATE(self, progress)
+        if progress.iteration == number and not (once and done):
+            done.append(True)
+            action()
+
+    monkeypatch.setattr(session.ProgressBar, "update", update)
 
 
 def resumed(folder: Path, monkeypatch: Patch) -> bytes:
-    monkeypatch.setattr(cli._Bar, "step", STEP)
+    monkeypatch.setattr(session.ProgressBar, "update", UPDATE)
     assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume"]) == 0
     return (folder / "out.png").read_bytes()
 
 
-def program(*arguments: str, limit: tuple[int, int] | None = None, **environment: str) -> Any:
+def program(*arguments: str, limit: tuple[str, int] | None = None, **environment: str) -> Any:
     """The command line in a process of its own, below one limit of the system."""
+
+    def set_limit() -> None:
+        if limit:
+            import resource
+
+            name, value = limit
+            resource.setrlimit(getattr(resource, name), (value, value))
+
+    if limit:
+        pytest.importorskip("resource")
     return subprocess.run(
         [sys.executable, "-m", "npstyle", *arguments],
         env={**os.environ, **environment},
-        preexec_fn=limit and (lambda: resource.setrlimit(limit[0], (limit[1], limit[1]))),
+        preexec_fn=set_limit if limit else None,
         capture_output=True,
         text=True,
         timeout=100,
@@ -83,17 +99,18 @@ def program(*arguments: str, limit: tuple[int, int] | None = None, **environment
     )
 
 
-def refuge_in(told: str) -> Path:
-    return Path(told.split("the picture is in ")[1].strip())
+def refuge_in(message: str) -> Path:
+    """The file in the folder for temporary files that a message names."""
+    return Path(message.split("the picture is in ")[1].strip())
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_killed_at_random_moments_it_goes_on_to_the_same_picture(tmp_path: Path, optimizer: str) -> None:
+def test_run_killed_at_random_resumes_to_same_picture(tmp_path: Path, optimizer: str) -> None:
     soak.make_pictures(tmp_path)
     expected, seconds = soak.undisturbed(tmp_path, optimizer, 40)
-    told = soak.killed(tmp_path, optimizer, 40, random.Random(1), longest=0.8 * seconds)
-    assert told.kills > 0
-    assert told.picture == expected
+    outcome = soak.killed(tmp_path, optimizer, 40, random.Random(1), longest=0.8 * seconds)
+    assert outcome.kills > 0
+    assert outcome.picture == expected
 
 
 @pytest.mark.parametrize(
@@ -102,7 +119,7 @@ def test_killed_at_random_moments_it_goes_on_to_the_same_picture(tmp_path: Path,
     ids=["SIGTERM", "Ctrl-C twice"],
 )
 @pytest.mark.parametrize("iteration", [3, 4, 7])
-def test_ended_from_outside_picture_and_state_are_saved(
+def test_signals_save_picture_and_checkpoint(
     folder: Path, whole: bytes, signals: list[signal.Signals], status: int, iteration: int, monkeypatch: Patch
 ) -> None:
     def raise_all() -> None:
@@ -117,7 +134,7 @@ def test_ended_from_outside_picture_and_state_are_saved(
 
 
 @pytest.mark.parametrize("where", ["__init__", "__call__"], ids=["targets", "first evaluation"])
-def test_ctrl_c_between_two_sizes_goes_on_from_there(
+def test_ctrl_c_between_two_levels_resumes_there(
     folder: Path, whole: bytes, where: str, monkeypatch: Patch, capsys: Captured
 ) -> None:
     original = getattr(Objective, where)
@@ -132,9 +149,9 @@ def test_ctrl_c_between_two_sizes_goes_on_from_there(
     monkeypatch.setattr(Objective, where, interrupted)
     arguments = [argument for argument in COMMAND if argument != "--quiet"]
     assert cli.main([*arguments, "-o", "out.png"]) == 130
-    told = capsys.readouterr()
-    assert "enlarged from 34 x 23" in told.out
-    assert "the same command with --resume" in told.err
+    output, errors = capsys.readouterr()
+    assert "enlarged from 34 x 23" in output
+    assert "run the same command with --resume" in errors
     monkeypatch.setattr(Objective, where, original)
     assert resumed(folder, monkeypatch) == whole
 
@@ -147,7 +164,7 @@ def test_picture_stored_between_levels_must_fit(folder: Path, monkeypatch: Patch
     for levels, shape in (((), (23, 34, 3)), (stored.levels, (23, 35, 3)), (stored.levels, (3,))):
         state = {"previous_level": np.zeros(shape, np.float32)}
         checkpoint.write("kept.npz", stored._replace(levels=levels, state=state))
-        assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume", "kept.npz"]) == 1
+        assert cli.main([*COMMAND, "-o", "out.png", *RESUME]) == 1
         line = capsys.readouterr().err
         assert line.startswith("npstyle: checkpoint: kept.npz: found something else (float32 array of shape")
         assert line.count("\n") == 1
@@ -166,7 +183,7 @@ def test_levels_of_a_checkpoint_must_be_those_of_the_run(
     ):
         checkpoint.write("kept.npz", stored._replace(levels=levels))
         capsys.readouterr()
-        assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume", "kept.npz"]) == 1
+        assert cli.main([*COMMAND, "-o", "out.png", *RESUME]) == 1
         line = capsys.readouterr().err
         assert words in line
         assert line.count("\n") == 1
@@ -184,21 +201,22 @@ def test_ctrl_c_while_the_first_targets_are_computed(
     assert not (folder / "out.png").exists()
 
 
-@pytest.mark.parametrize("given", ["soon", "-1", "nan"])
-def test_the_time_between_checkpoints_is_a_number(folder: Path, given: str, capsys: Captured) -> None:
+@pytest.mark.parametrize("seconds", ["soon", "-1", "nan"])
+def test_the_time_between_checkpoints_is_a_number(folder: Path, seconds: str, capsys: Captured) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("NPSTYLE_CHECKPOINT_EVERY", given)
+        patch.setenv("NPSTYLE_CHECKPOINT_EVERY", seconds)
         assert cli.main([*COMMAND, "-o", "out.png"]) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(f"npstyle: NPSTYLE_CHECKPOINT_EVERY: found '{given}'; expected a finite number")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(
+        f"npstyle: NPSTYLE_CHECKPOINT_EVERY: found '{seconds}'; expected a finite number"
+    )
+    assert message.count("\n") == 1
 
 
-def test_without_room_for_checkpoints_the_run_goes_on(folder: Path, whole: bytes) -> None:
+def test_run_continues_without_room_for_checkpoints(folder: Path, whole: bytes) -> None:
     """No file larger than 100 kB: the state is larger, the picture is not."""
-    limit = resource.RLIMIT_FSIZE, 100_000
     where = ["-o", "out.png", "--checkpoint", "kept.npz"]
-    done = program(*COMMAND, *where, limit=limit, NPSTYLE_CHECKPOINT_EVERY="0")
+    done = program(*COMMAND, *where, limit=("RLIMIT_FSIZE", 100_000), NPSTYLE_CHECKPOINT_EVERY="0")
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert done.stderr == (
         "npstyle: checkpoint: kept.npz: found File too large on writing; expected room to write; "
@@ -209,22 +227,30 @@ def test_without_room_for_checkpoints_the_run_goes_on(folder: Path, whole: bytes
 
 
 @pytest.fixture
-def full_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of one page: whether there is room to write shows only with more than that."""
-    disk = tmp_path / "disk"
+def full_disk(folder: Path, monkeypatch: Patch) -> Path:
+    """A folder `disk` that is full, as some file systems say it: not before a file is to reach the disk."""
+    disk = folder / "disk"
     disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "none", str(disk)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("not permitted to mount a small disk")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+    fsync = os.fsync
+
+    def no_space(descriptor: int) -> None:
+        number = os.fstat(descriptor).st_ino
+        if any(path.stat().st_ino == number for path in disk.rglob("*")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    return disk
 
 
-def test_a_full_disk(folder: Path, full_disk: Path, whole: bytes) -> None:
-    where = ["-o", "disk/out.png", "--checkpoint", "disk/kept.npz"]
-    done = program(*COMMAND, *where, NPSTYLE_CHECKPOINT_EVERY="0")
-    assert (done.returncode, done.stdout) == (1, "")
-    warned, failed = done.stderr.splitlines()
+def test_full_disk_leaves_picture_in_temporary_folder(
+    folder: Path, whole: bytes, full_disk: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("NPSTYLE_CHECKPOINT_EVERY", "0")
+    assert cli.main([*COMMAND, "-o", "disk/out.png", "--checkpoint", "disk/kept.npz"]) == 1
+    output, errors = capsys.readouterr()
+    assert output == ""
+    warned, failed = errors.splitlines()
     assert "kept.npz: found No space left on device on writing" in warned
     assert warned.endswith("going on without checkpoints")
     assert "out.png: found No space left on device on writing" in failed
@@ -233,11 +259,154 @@ def test_a_full_disk(folder: Path, full_disk: Path, whole: bytes) -> None:
     assert not list(full_disk.iterdir())
 
 
+STUDY_RUN = ["--weights", "random", "--iterations", "4", "--quiet", "--threads", "1"]
+STUDY = {
+    "reconstruct": ["reconstruct", "painting.png", "--layer", "conv1_1", *STUDY_RUN],
+    "texture": ["texture", "painting.png", "--layers", "conv1_1", *STUDY_RUN],
+    "figure": ["figure", "content", "painting.png", *STUDY_RUN],
+}
+INSPECT = ["inspect", "painting.png", "--weights", "random", "--layer", "conv1_1", "--threads", "1"]
+
+
+@pytest.fixture(params=STUDY)
+def study_command(request: pytest.FixtureRequest) -> list[str]:
+    """A study command that takes iterations, without its output."""
+    return STUDY[request.param]
+
+
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [([signal.SIGTERM], 143), ([signal.SIGINT] * 2, 130)],
+    ids=["SIGTERM", "Ctrl-C twice"],
+)
+def test_signals_save_picture_of_study_commands(
+    folder: Path, study_command: list[str], signals: list[signal.Signals], status: int, monkeypatch: Patch
+) -> None:
+    def raise_all() -> None:
+        for one in signals:
+            signal.raise_signal(one)
+
+    at_iteration(2, raise_all, monkeypatch)
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    assert cli.main([*study_command, "-o", "out.png"]) == status
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    with Image.open("out.png") as image:
+        assert min(image.size) >= 40
+
+
+def test_ctrl_c_while_a_study_command_saves_does_not_lose_the_picture(
+    folder: Path, study_command: list[str], monkeypatch: Patch
+) -> None:
+    write = images.write
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        write(*arguments, **options)
+
+    monkeypatch.setattr(images, "write", interrupted)
+    assert cli.main([*study_command, "-o", "out.png"]) == 0
+    assert Path("out.png").is_file()
+
+
+def test_full_disk_leaves_picture_of_study_commands_in_temporary_folder(
+    folder: Path, study_command: list[str], full_disk: Path, capsys: Captured
+) -> None:
+    assert cli.main([*study_command, "-o", "whole.png"]) == 0
+    assert cli.main([*study_command, "-o", "disk/out.png"]) == 1
+    (failed,) = capsys.readouterr().err.splitlines()
+    assert "out.png: found No space left on device on writing" in failed
+    assert refuge_in(failed).read_bytes() == Path("whole.png").read_bytes()
+    refuge_in(failed).unlink()
+    assert not list(full_disk.iterdir())
+
+
+def test_folder_that_vanishes_during_study_commands(
+    folder: Path, study_command: list[str], monkeypatch: Patch, capsys: Captured
+) -> None:
+    (folder / "gone").mkdir()
+    at_iteration(2, (folder / "gone").rmdir, monkeypatch, once=True)
+    assert cli.main([*study_command, "-o", "gone/out.png"]) == 1
+    (failed,) = capsys.readouterr().err.splitlines()
+    assert "out.png: found No such file or directory" in failed
+    with Image.open(refuge_in(failed)) as image:
+        assert min(image.size) >= 40
+    refuge_in(failed).unlink()
+
+
+@pytest.mark.parametrize("command", [*STUDY, "inspect"])
+def test_too_little_memory_for_study_commands_is_refused(
+    folder: Path, command: str, monkeypatch: Patch, capsys: Captured
+) -> None:
+    Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save("large.png")
+    words = [*STUDY.get(command, INSPECT), "-o", "out.png", "--size", "600"]
+    words[words.index("painting.png")] = "large.png"
+    if command == "inspect":
+        words[words.index("out.png")] = "out"
+    else:
+        words[words.index("--iterations") + 1] = "0"
+    free = 300e6 if command == "figure" else 200e6
+    monkeypatch.setattr(memory, "available_memory", lambda *_: free)
+    assert cli.main(words) == 1
+    (failed,) = capsys.readouterr().err.splitlines()
+    assert failed.startswith(f"npstyle: memory: found {free / 1e6:.0f} MB free; expected about ")
+    assert failed.endswith(", or --force to run all the same")
+    size = int(failed.split("try --size ")[1].split(",")[0])
+    assert 32 < size < 600
+    assert not Path("out.png").exists()
+    assert not Path("out").exists()
+    words[words.index("--size") + 1] = str(size + 1)
+    assert cli.main(words) == 1
+    words[words.index("--size") + 1] = str(size)
+    assert cli.main(words) == 0
+    words[words.index("--size") + 1] = "600"
+    assert cli.main([*words, "--overwrite", "--force"]) == 0
+
+
+def test_sigterm_during_inspect_leaves_nothing_behind(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    def terminated(*_: Any, **__: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("npstyle.study.inspect", terminated)
+    assert cli.main([*INSPECT, "-o", "out"]) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "npstyle: interrupted; nothing was written"
+    assert not (folder / "out").exists()
+
+
+def test_signals_while_inspect_saves_do_not_lose_pictures(folder: Path, monkeypatch: Patch) -> None:
+    write = images.write
+
+    def terminated(*arguments: Any, **options: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        write(*arguments, **options)
+
+    monkeypatch.setattr(images, "write", terminated)
+    assert cli.main([*INSPECT, "-o", "out"]) == 0
+    assert len(list((folder / "out").iterdir())) == 4
+
+
+def test_full_disk_leaves_pictures_of_inspect_in_temporary_folder(
+    folder: Path, full_disk: Path, capsys: Captured
+) -> None:
+    assert cli.main([*INSPECT, "-o", "whole"]) == 0
+    capsys.readouterr()
+    assert cli.main([*INSPECT, "-o", "disk/out", "--quiet"]) == 1
+    (failed,) = capsys.readouterr().err.splitlines()
+    assert "No space left on device on writing" in failed
+    refuge = refuge_in(failed)
+    assert {path.name: path.read_bytes() for path in refuge.iterdir()} == {
+        path.name: path.read_bytes() for path in Path("whole").iterdir()
+    }
+    shutil.rmtree(refuge)
+    assert not list(full_disk.iterdir())
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc here")
 def test_a_limit_of_memory_is_found_before_the_run(folder: Path) -> None:
     Image.fromarray(np.zeros((300, 400, 3), np.uint8)).save("large.png")
     command = ["large.png", "painting.png", "--weights", "random", "--threads", "1", "-o", "out.png"]
-    done = program(*command, limit=(resource.RLIMIT_AS, 600_000_000), OPENBLAS_NUM_THREADS="1")
+    done = program(*command, limit=("RLIMIT_AS", 600_000_000), OPENBLAS_NUM_THREADS="1")
     assert done.returncode == 1
     assert done.stderr.startswith("npstyle: memory: found ")
     assert done.stderr.count("\n") == 1
@@ -252,26 +421,26 @@ def test_clocks_that_jump_change_nothing(folder: Path, whole: bytes, monkeypatch
     assert resumed(folder, monkeypatch) == whole
 
 
-def test_old_checkpoints_and_halves_of_them_are_removed_but_not_what_is_resumed(
+def test_old_checkpoints_are_removed_but_not_the_resumed_one(
     folder: Path, whole: bytes, alone: Path, monkeypatch: Patch
 ) -> None:
     at_iteration(3, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
     assert cli.main([*COMMAND, "-o", "out.png"]) == 130
-    [kept] = (alone / "checkpoints").iterdir()
-    others = [kept.with_name(name) for name in ("old.npz", ".npstyle-12345678.tmp", "other.txt", "new.npz")]
+    [stored] = (alone / "checkpoints").iterdir()
+    others = [stored.with_name(name) for name in ("old.npz", ".npstyle-12345678.tmp", "other.txt", "new.npz")]
     for path in others:
         path.touch()
-    for path in (kept, *others[:3]):
+    for path in (stored, *others[:3]):
         os.utime(path, (0, 0))
     assert resumed(folder, monkeypatch) == whole
     assert all(path.exists() for path in others)
-    assert checkpoint.folder() == kept.parent
+    assert checkpoint.folder() == stored.parent
     assert [path.exists() for path in others] == [False, False, True, True]
 
 
 def start_two(*more: str) -> list[tuple[int, str]]:
-    """The same output at once, of two seeds: exit status and standard error of each."""
-    both = [
+    """Run two seeds with the same output at once; the exit status and standard error of each."""
+    processes = [
         subprocess.Popen(
             [sys.executable, "-m", "npstyle", *COMMAND, "--seed", seed, "-o", "out.png", *more],
             stderr=subprocess.PIPE,
@@ -279,7 +448,11 @@ def start_two(*more: str) -> list[tuple[int, str]]:
         )
         for seed in "12"
     ]
-    return [(process.returncode, told) for process in both for _, told in [process.communicate(timeout=100)]]
+    return [
+        (process.returncode, message)
+        for process in processes
+        for _, message in [process.communicate(timeout=100)]
+    ]
 
 
 def pictures_of_two_seeds() -> list[bytes]:
@@ -288,19 +461,19 @@ def pictures_of_two_seeds() -> list[bytes]:
     return [Path(f"{seed}.png").read_bytes() for seed in "12"]
 
 
-def test_of_two_runs_with_one_output_one_wins(folder: Path) -> None:
+def test_one_of_two_runs_with_same_output_writes_it(folder: Path) -> None:
     pictures = pictures_of_two_seeds()
     ended = start_two()
     assert sorted(status for status, _ in ended) == [0, 1]
     argmax = [status for status, _ in ended].index(0)
     assert Path("out.png").read_bytes() == pictures[argmax]
     assert ended[argmax][1] == ""
-    told = ended[1 - argmax][1]
-    assert "out.png: found a file of that name" in told
-    assert told.count("\n") == 1
-    if "the picture is in" in told:  # else it was found before the run
-        assert refuge_in(told).read_bytes() == pictures[1 - argmax]
-        refuge_in(told).unlink()
+    message = ended[1 - argmax][1]
+    assert "out.png: found a file of that name" in message
+    assert message.count("\n") == 1
+    if "the picture is in" in message:  # else it was found before the run
+        assert refuge_in(message).read_bytes() == pictures[1 - argmax]
+        refuge_in(message).unlink()
 
 
 def test_of_two_runs_that_overwrite_a_whole_picture_stays(folder: Path) -> None:
@@ -325,8 +498,8 @@ def test_a_folder_that_vanishes_during_the_run(
     assert cli.main([*inputs, *COMMAND[2:], "-o", output, *more]) == 1
     *warned, failed = capsys.readouterr().err.splitlines()
     assert sorted(line.split("; ")[-1] for line in warned) == [
+        "continuing without intermediate pictures",
         "going on without checkpoints",
-        "going on without pictures in between",
     ]
     assert "out.png: found No such file or directory" in failed
     assert refuge_in(failed).read_bytes() == whole
@@ -334,9 +507,7 @@ def test_a_folder_that_vanishes_during_the_run(
     os.chdir(folder)  # before monkeypatch looks for the folder that it would leave
 
 
-def test_a_photograph_that_vanishes_takes_its_transparency_not_along(
-    folder: Path, monkeypatch: Patch
-) -> None:
+def test_alpha_is_kept_if_photograph_vanishes(folder: Path, monkeypatch: Patch) -> None:
     alpha = np.asarray(Image.open("photo.png"))[..., 3]
     at_iteration(2, (folder / "photo.png").unlink, monkeypatch)
     assert cli.main([*COMMAND, "-o", "out.png", "--alpha"]) == 0
@@ -396,7 +567,7 @@ def test_processes_may_be_spawned_after_a_run(tmp_path: Path) -> None:
 
 
 def test_threads_of_blas_do_not_change_lbfgs_in_any_bit() -> None:
-    """In double, where it shows at once: OpenBLAS splits dot products of more than 10,000 numbers."""
+    """In float64, where it shows at once: OpenBLAS splits dot products of more than 10,000 elements."""
     rng = np.random.default_rng(0)
     curvature, goal = rng.uniform(0.1, 10, 96 * 96 * 3), rng.uniform(0, 255, 96 * 96 * 3)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from helpers import error_line
 from npstyle import __version__, images
-from npstyle.cli.arguments import painting_parser
+from npstyle.cli.paint import painting_parser
 from npstyle.images.metadata import as_text, command_line
 from pictures import PICTURE, SMOOTH, png_chunks, write_png_chunks
 

@@ -1,199 +1,135 @@
-"""The options of the main job, and how they change a recipe."""
+"""Argument types, and the options that several commands share."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from npstyle._version import __version__
-from npstyle.architecture import CONVOLUTION_METHODS
+from npstyle.architecture import canonical
 from npstyle.cli.terminal import Parser
-from npstyle.errors import UserError
-from npstyle.presets import PRESETS, preset
-from npstyle.settings import CHOICES, STARTS, Settings
+from npstyle.errors import UserError, check_integer, check_nonnegative
+
+# As npstyle.weights.PREPROCESSINGS, which is slow to import.
+PREPROCESSINGS = ("caffe", "torchvision")
+
+T = TypeVar("T")
+
+# ------------------------------------------------------------------------------------------------
+# Types
+# ------------------------------------------------------------------------------------------------
 
 
-def _whole(least: int) -> Callable[[str], int]:
-    def check_integer(text: str) -> int:
+def checked(convert: Callable[[str], T]) -> Callable[[str], T]:
+    """An argument type from a function whose UserError is wrong usage, in one line."""
+
+    def convert_argument(text: str) -> T:
         try:
-            value = int(text)
+            return convert(text)
+        except UserError as error:
+            message = f"found {error.found}; expected {error.expected}; {error.cure}"
+            raise argparse.ArgumentTypeError(message) from error
+
+    return convert_argument
+
+
+def integer(minimum: int) -> Callable[[str], int]:
+    """The type of an integer from `minimum`."""
+
+    def convert(text: str) -> int:
+        try:
+            value: Any = int(text)
         except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"found {text!r}; expected a whole number from {least}")
-        return value
+            value = text
+        return check_integer("argument", value, minimum)
 
-    return check_integer
+    return checked(convert)
 
 
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"found {text!r}; expected numbers such as 2,1") from None
+@checked
+def nonnegative(text: str) -> float:
+    """The type of a finite number from 0."""
+    return check_nonnegative("argument", text)
 
 
-# Options that change a field of the same name in Settings: its type, and what to call it; None for a choice.
-RECIPE: dict[str, tuple[Any, str | None, str]] = {
-    "iterations": (_whole(0), "N", "steps at each size"),
-    "min-size": (_whole(0), "N", "longer side at which to begin, doubling in two steps; 0 for one size only"),
-    "content-weight": (float, "X", "how much the drawing counts"),
-    "style-weight": (float, "X", "how much the manner counts"),
-    "tv-weight": (float, "X", "how much smoothness counts"),
-    "content-layers": (str, "A,B", "as conv4_2 or conv4_2:2,conv5_2:1 with weights"),
-    "style-layers": (str, "A,B", "likewise"),
-    "content-layer-balance": (
-        float,
-        "X",
-        "the share of conv4_2, the rest of conv5_2, in place of --content-layers",
-    ),
-    "style-layer-exponent": (float, "X", "the n-th style layer counts X^(n-1) times as much"),
-    "normalize-layer-weights": (bool, None, "divide the layers' weights by their sum"),
-    "scaling": (str, None, "in what a layer's distance is measured"),
-    "tv-form": (str, None, "the formula of smoothness"),
-    "mixture": (str, None, "of several styles: one mean target, or the mean of the losses of each"),
-    "style-as-content": (bool, None, "stretch styles to the size of the photograph"),
-    "pooling": (str, None, "of the network"),
-    "padding": (str, None, "beyond the border of the picture"),
-    "init": (str, "START", "content, noise, noisy-content or a picture file"),
-    "init-noise": (float, "X", "fraction of noise in noisy-content"),
-    "noise-std": (float, "X", "deviation of normal noise around the mean color; 0 for uniform noise"),
-    "optimizer": (str, None, "what moves the pixels"),
-    "learning-rate": (float, "X", "of Adam"),
-    "maxcor": (_whole(1), "N", "steps that L-BFGS remembers"),
-    "color": (
-        str,
-        None,
-        "the style's colors; the photograph's by luma afterwards, by a match beforehand, or luminance only",
-    ),
-}
-
-EPILOG = """\
-examples:
-  npstyle photo.jpg painting.jpg                     photo-painting.png, at most 512 pixels wide or high
-  npstyle photo.jpg painting.jpg -o out.jpg --size 800 --iterations 100
-  npstyle photo.jpg painting.jpg --style-weight 1000 more of the style
-  npstyle photo.jpg painting.jpg --preset paper      the formula of the paper, starting from noise
-  npstyle photo.jpg painting.jpg --color match       in the colors of the photograph
-
-other commands, each with --help:
-  presets, info, show, weights        recipes by name; this installation; how a picture was made; filters
-  reconstruct, texture, figure,       what layers and Gram matrices hold, in pictures
-  inspect, gradcheck                  and whether every derivative is right
-"""
+@checked
+def fraction(text: str) -> float:
+    """The type of a number from 0 to 1."""
+    value = check_nonnegative("argument", text)
+    if value > 1:
+        raise UserError("argument", repr(text), "a number from 0 to 1", "give one such as 0.5")
+    return value
 
 
-def painting_parser() -> argparse.ArgumentParser:
-    """Options of the main job."""
-    parser = Parser(
-        prog="npstyle",
-        description="Paint a photograph in the manner of a painting (neural style transfer).",
-        epilog=EPILOG,
+@checked
+def numbers(text: str) -> list[float]:
+    """The type of numbers from 0, separated by commas."""
+    return [check_nonnegative("argument", part) for part in text.split(",")]
+
+
+@checked
+def layer(text: str) -> str:
+    """The type of a layer, by the paper's name."""
+    return canonical(text)
+
+
+@checked
+def layers(text: str) -> tuple[str, ...]:
+    """The type of layers separated by commas, by the paper's names, each once."""
+    names = tuple(dict.fromkeys(canonical(name) for name in text.split(",") if name.strip()))
+    if not names:
+        raise UserError("argument", repr(text), "at least one layer", "give one such as conv1_1")
+    return names
+
+
+# ------------------------------------------------------------------------------------------------
+# Options that several commands share
+# ------------------------------------------------------------------------------------------------
+
+
+def command_parser(name: str, description: str) -> Parser:
+    """The parser of `npstyle NAME`, without options yet."""
+    return Parser(
+        prog=f"npstyle {name}",
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def add_output(parser: argparse.ArgumentParser, default: str) -> None:
+    """Add --output and --overwrite of a command that writes one picture; `default` is said in the help."""
+    text = f"picture to write ({default} in this folder)"
+    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help=text)
+    add_overwrite(parser)
+
+
+def add_overwrite(parser: argparse.ArgumentParser, output: str = "OUT") -> None:
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {output} if it exists")
+
+
+def add_size(parser: argparse.ArgumentParser, default: int) -> None:
+    text = f"longer side of the pictures in pixels; smaller ones are not enlarged ({default})"
+    parser.add_argument("--size", type=integer(16), default=default, metavar="N", help=text)
+
+
+def add_preprocessing(parser: argparse.ArgumentParser) -> None:
+    text = "what the filters of a file were trained on (as the file says)"
+    parser.add_argument("--preprocessing", choices=PREPROCESSINGS, help=text)
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
+
+
+def add_run(parser: argparse.ArgumentParser, size: int) -> None:
+    """Add the options of every command that runs the network: size, filters, threads, memory, --quiet."""
     add = parser.add_argument
-    add("content", metavar="CONTENT", type=Path, help="the photograph")
-    add("style", metavar="STYLE", type=Path, nargs="+", help="the painting; several are mixed")
-    add(
-        "-o", "--output", type=Path, metavar="OUT", help="picture to write (CONTENT-STYLE.png in this folder)"
-    )
-    add("--overwrite", action="store_true", help="replace OUT if it exists")
-    add(
-        "--size",
-        type=_whole(16),
-        default=512,
-        metavar="N",
-        help="longer side in pixels, never enlarging (512)",
-    )
-    add("--preset", choices=list(PRESETS), help="a recipe by name, see npstyle presets; options change it")
-    add("--seed", type=_whole(0), default=0, help="of noise and random filters (0)", metavar="N")
+    add_size(parser, size)
+    add("--seed", type=integer(0), default=0, metavar="N", help="of noise and random filters (0)")
     add("--weights", default="auto", metavar="W", help="auto, imagenet, random or a file (auto)")
-    add("--preprocessing", choices=("caffe", "torchvision"), help="what a weights file was trained on")
-    methods = CONVOLUTION_METHODS
-    add("--convolution", choices=methods, default="auto", help="how convolutions are computed (auto)")
-    add("--threads", type=_whole(1), help="(every core this process may use)", metavar="N")
-    add("--force", action="store_true", help="go on where the memory seems too small")
-    add("--quiet", action="store_true", help="say nothing but warnings and errors")
-    long = parser.add_argument_group("long runs").add_argument
-    long("--save-every", type=_whole(1), metavar="N", help="write a picture after every N iterations")
-    long(
-        "--checkpoint", type=Path, metavar="FILE", help="state of the run, each minute (in the user's cache)"
-    )
-    long("--no-checkpoint", action="store_true", help="write none")
-    long(
-        "--resume", nargs="?", const=True, metavar="FILE", help="go on from FILE, or where this run was ended"
-    )
-    add("--depth", type=int, choices=(8, 16), default=8, help="bits of a channel; 16 for PNG and TIFF (8)")
-    add("--alpha", action="store_true", help="keep the photograph's transparency")
-    add("--version", action="version", version=f"npstyle {__version__}")
-
-    add = parser.add_argument_group("several styles, and regions").add_argument
-    add("--blend", type=_numbers, metavar="X,X", help="how much each style counts (evenly)")
-    add("--style-scale", type=float, default=1.0, metavar="X", help="size of the styles beside --size (1)")
-    for option, meaning in (
-        ("content", "white where the n-th style mask applies; repeat for more regions"),
-        ("style", "white in the part of the style picture that is for that region"),
-    ):
-        add(f"--{option}-mask", action="append", default=[], type=Path, metavar="MASK", help=meaning)
-    add("--keep-mask", type=Path, metavar="MASK", help="white where the photograph is left as it is")
-
-    group = parser.add_argument_group("the recipe, instead of the preset's")
-    for option, (kind, metavar, meaning) in RECIPE.items():
-        field = option.replace("-", "_")
-        text = f"{meaning} ({_presets_have(field)})" if hasattr(Settings, field) else meaning
-        if kind is bool:
-            group.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, help=text)
-        elif metavar is None:
-            group.add_argument(f"--{option}", choices=CHOICES[field], help=text)
-        else:
-            group.add_argument(f"--{option}", type=kind, metavar=metavar, help=text)
-    return parser
-
-
-def _presets_have(field: str) -> str:
-    """What a field is by default."""
-    return _text(getattr(Settings(), field))
-
-
-def _text(value: Any) -> str:
-    """A field of Settings as the command line takes it."""
-    if isinstance(value, tuple):
-        return ",".join(map(_text, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return str(value)
-
-
-def settings_from(options: argparse.Namespace, otherwise: str = "default") -> Settings:
-    """The preset named, or else the one given, with the options of the command line over it."""
-    given = {option.replace("-", "_"): getattr(options, option.replace("-", "_")) for option in RECIPE}
-    changes = {field: value for field, value in given.items() if value is not None}
-    for kind in ("content", "style"):  # layers without weights of their own do not keep the preset's
-        if f"{kind}_layers" in changes:
-            changes[f"{kind}_layer_weights"] = None
-    share = changes.pop("content_layer_balance", None)
-    if share is not None:
-        if not 0 <= share <= 1:
-            raise UserError(
-                "content_layer_balance", f"{share:g}", "a share from 0 to 1", "1 is conv4_2 alone"
-            )
-        changes["content_layers"] = ("conv4_2", "conv5_2")
-        changes["content_layer_weights"] = (share, 1 - share)
-    if changes.get("init") not in (None, *STARTS):
-        del changes["init"]  # a file
-    return replace(preset(options.preset or otherwise), **changes)
-
-
-def shown(settings: Settings, field: str) -> str:
-    """A field as the command line takes it, layers with their weights."""
-    value = getattr(settings, field)
-    weights = getattr(settings, field.replace("layers", "layer_weights"), None) if "layers" in field else None
-    if isinstance(value, tuple) and weights is not None:
-        return ",".join(f"{name}:{_text(weight)}" for name, weight in zip(value, weights, strict=True))
-    return _text(value)
+    add_preprocessing(parser)
+    add("--threads", type=integer(1), metavar="N", help="threads to use (every core available)")
+    add("--force", action="store_true", help="run even if there seems to be too little memory")
+    add_quiet(parser)

@@ -1,4 +1,4 @@
-"""What `npstyle info` prints."""
+"""`npstyle info`: what this installation is made of, and where the next run would get its filters."""
 
 from __future__ import annotations
 
@@ -7,18 +7,28 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import version
 
-from threadpoolctl import threadpool_info
-
-from npstyle import _kernels
-from npstyle._runtime import threads as _threads
 from npstyle._version import __version__
+from npstyle.cli.arguments import command_parser
+from npstyle.cli.terminal import DONE, print_out
 from npstyle.errors import UserError
-from npstyle.weights import find_weights
-from npstyle.weights import registry as _registry
+
+
+def main(argv: list[str]) -> int:
+    """Print the lines, and return the exit status."""
+    command_parser("info", "Versions, kernels, BLAS, threads, weights.").parse_args(argv)
+    for name, value in lines():
+        print_out(f"{name + ':':<12}{value}")
+    return DONE
 
 
 def lines() -> Iterator[tuple[str, str]]:
     """Name and value of each line."""
+    from threadpoolctl import threadpool_info
+
+    from npstyle import _kernels
+    from npstyle._runtime import threads as _threads
+    from npstyle.weights import registry
+
     yield "npstyle", __version__
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     for package in ("numpy", "scipy", "pillow", "h5py"):
@@ -34,11 +44,13 @@ def lines() -> Iterator[tuple[str, str]]:
             kind = f"{pool['internal_api']} {pool.get('version')} for {pool.get('architecture')}"
             yield "BLAS", f"{kind}, {pool['filepath']}"
     yield "weights", _weights()
-    yield "cache", str(_registry.cache_folder())
+    yield "cache", str(registry.cache_folder())
 
 
 def _weights() -> str:
-    """Where the next run would get its filters from, or what is in the way."""
+    """Where the next run would get its filters, or why it would get none."""
+    from npstyle.weights import find_weights
+
     named = os.environ.get("NPSTYLE_WEIGHTS")
     if named:
         missing = "" if os.path.isfile(os.path.expanduser(named)) else ": no file of that name"

@@ -1,23 +1,21 @@
 """`npstyle weights`: list, fetch, convert, verify and normalize files with filters.
 
-Exit status as of `npstyle`: 0 done, 1 failed or found something wrong, 2 wrong usage. What is slow to import
-is imported where it is used.
+Everything slow to import is imported where it is used, so that --help is instant.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npstyle.architecture import CONVOLUTIONS, POOLING_METHODS, convolutions_up_to, deepest
+from npstyle.cli.arguments import add_overwrite, add_preprocessing, add_quiet, add_size, nonnegative
+from npstyle.cli.session import Signals, shows_bars, warn_if_slow, warnings_as_lines
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_err, print_out
-from npstyle.errors import UserError, check_choice, check_integer, check_nonnegative
-from npstyle.weights import download as _download
-from npstyle.weights import registry as _registry
+from npstyle.errors import UserError, check_choice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,86 +32,65 @@ def main(argv: list[str]) -> int:
     """Do what the words after `npstyle weights` say, and return the exit status."""
     options = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.command
-    return command(options)
+    with Signals():  # so that files that are half written are removed after SIGTERM, too
+        return command(options)
 
 
 def _parser() -> argparse.ArgumentParser:
-    from npstyle.initialize import FLOOR
-    from npstyle.weights import PREPROCESSINGS
-
     parser = Parser(prog="npstyle weights", description="Files with VGG19's filters.", allow_abbrev=False)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def command(name: str, does: Callable[[argparse.Namespace], int], text: str) -> Any:
-        made = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
-        made.set_defaults(command=does)
-        return made.add_argument
+    def add_command(name: str, function: Callable[[argparse.Namespace], int], text: str) -> Any:
+        command = commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+        command.set_defaults(command=function)
+        return command
 
-    def of_input(add: Any) -> None:
-        add("--preprocessing", choices=PREPROCESSINGS, help="what the filters were trained on")
-
-    def of_output(add: Any) -> None:
-        add("--overwrite", action="store_true", help="replace OUT if it exists")
-
-    command("list", _list, "The registered files: size, where they are, intact or damaged.")
-    add = command("fetch", _fetch, "Download a registered file and print where it is.")
-    add("name", metavar="NAME", nargs="?", help="one of `npstyle weights list` (the first)")
-    add = command("convert", _convert, "Read a file of any format and write .npz or Keras .h5.")
-    add("source", metavar="IN", type=Path)
-    add("target", metavar="OUT", type=Path)
-    of_input(add)
-    of_output(add)
-    add = command("verify", _verify, "Compare checksums, shapes and numbers; exit with 1 if any is wrong.")
-    add("files", metavar="FILE", type=Path, nargs="*", help="(every registered one, and NPSTYLE_WEIGHTS)")
-    of_input(add)
-    add = command("normalize", _normalize, "Write the paper's normalized network: mean activations of 1.")
-    add("source", metavar="WEIGHTS", help="a file, or auto")
-    add("pictures", metavar="PICTURE", type=Path, nargs="+", help="over which activations are averaged")
-    add("-o", "--output", metavar="OUT", dest="target", type=Path, required=True, help=".npz or .h5")
-    text = f"share of a layer's median below which a mean activation does not count ({FLOOR})"
-    add(
-        "--floor",
-        metavar="X",
-        type=_checked(lambda x: check_nonnegative("floor", x)),
-        default=FLOOR,
-        help=text,
-    )
-    add("--pooling", choices=POOLING_METHODS, default="average", help="(average)")
-    size = _checked(lambda x: check_integer("size", _as_int(x), 16))
-    add("--size", metavar="N", type=size, default=512, help="longer side of pictures, never enlarging (512)")
-    of_input(add)
-    of_output(add)
+    add_command("list", _list, "The registered files: size, where they are, intact or damaged.")
+    command = add_command("fetch", _fetch, "Download a registered file and print where it is.")
+    text = "one of `npstyle weights list` (the first)"
+    command.add_argument("name", metavar="NAME", nargs="?", help=text)
+    add_quiet(command)
+    text = "Read a file of any format and write .npz or Keras .h5."
+    command = add_command("convert", _convert, text)
+    command.add_argument("source", metavar="IN", type=Path)
+    command.add_argument("target", metavar="OUT", type=Path)
+    add_preprocessing(command)
+    add_overwrite(command)
+    text = "Check checksums, shapes and values; exit with 1 if any is wrong."
+    command = add_command("verify", _verify, text)
+    text = "(every registered one, and NPSTYLE_WEIGHTS)"
+    command.add_argument("files", metavar="FILE", type=Path, nargs="*", help=text)
+    add_preprocessing(command)
+    text = "Write the paper's normalized network: mean activations of 1."
+    _add_normalize_options(add_command("normalize", _normalize, text))
     return parser
 
 
-def _checked(convert: Callable[[str], Any]) -> Callable[[str], Any]:
-    """A type for argparse: what a UserError says is wrong usage."""
-
-    def checked(text: str) -> Any:
-        try:
-            return convert(text)
-        except UserError as error:
-            raise argparse.ArgumentTypeError(f"found {error.found}; expected {error.expected}") from error
-
-    return checked
-
-
-def _as_int(text: str) -> int | str:
-    try:
-        return int(text)
-    except ValueError:
-        return text
+def _add_normalize_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("source", metavar="WEIGHTS", help="a file, or auto")
+    add("pictures", metavar="PICTURE", type=Path, nargs="+", help="over which activations are averaged")
+    add("-o", "--output", metavar="OUT", dest="target", type=Path, required=True, help=".npz or .h5")
+    add_overwrite(parser)
+    text = "ignore mean activations below this fraction of their layer's median (0.1)"
+    add("--floor", metavar="X", type=nonnegative, help=text)
+    add("--pooling", choices=POOLING_METHODS, default="average", help="(average)")
+    add_size(parser, default=512)
+    add_preprocessing(parser)
+    add_quiet(parser)
 
 
 def _list(options: argparse.Namespace) -> int:
-    for entry in _registry.registry():
-        about = f"about {entry.megabytes} MB" if entry.megabytes else "of unknown size"
+    from npstyle.weights import registry
+
+    for entry in registry.registry():
         copies = list(_copies(entry))
-        print_out(f"{entry.name}:" + (f" absent, {about}" if not copies else ""))
+        size = f"about {entry.megabytes} MB" if entry.megabytes else "of unknown size"
+        print_out(f"{entry.name}:" + ("" if copies else f" absent, {size}"))
         for path, state in copies:
             print_out(f"  {state}, {path.stat().st_size / 1e6:.0f} MB, {path}")
-    print_out(f"project folder: {_registry.project_folder()}")
-    print_out(f"cache: {_registry.cache_folder()}")
+    print_out(f"project folder: {registry.project_folder()}")
+    print_out(f"cache: {registry.cache_folder()}")
     named = os.environ.get("NPSTYLE_WEIGHTS")
     missing = ", no file of that name" if named and not os.path.isfile(os.path.expanduser(named)) else ""
     print_out(f"NPSTYLE_WEIGHTS: {named or 'not set'}{missing}")
@@ -121,19 +98,23 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _copies(entry: Entry) -> Iterator[tuple[Path, str]]:
-    """Where a registered file lies, and in what state."""
-    for folder in dict.fromkeys([_registry.project_folder(), _registry.cache_folder()]):
+    """The copies of a registered file on this machine, and their state."""
+    from npstyle.weights import registry
+
+    for folder in dict.fromkeys([registry.project_folder(), registry.cache_folder()]):
         path = folder / entry.name
         if os.path.isfile(path):
             try:
-                good = _registry.matches_checksum(path, entry)
-                yield path, "intact" if good else f"damaged ({entry.algorithm} is not the registered one)"
+                intact = registry.matches_checksum(path, entry)
+                yield path, "intact" if intact else f"damaged ({entry.algorithm} is not the registered one)"
             except OSError as error:
                 yield path, f"unreadable ({error.strerror})"
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    entries = {entry.name: entry for entry in _registry.registry()}
+    from npstyle.weights import download, registry
+
+    entries = {entry.name: entry for entry in registry.registry()}
     if not entries:
         raise UserError("registry", "no files", "at least one", "unset NPSTYLE_REGISTRY")
     name = options.name or next(iter(entries))
@@ -142,10 +123,9 @@ def _fetch(options: argparse.Namespace) -> int:
         if state == "intact":
             print_out(str(path))
             return DONE
-    progress = sys.stderr is not None and sys.stderr.isatty()
-    fetched, failures = _download.fetch_any(progress, [entries[name]])
+    fetched, failures = download.fetch_any(shows_bars(options.quiet), [entries[name]])
     if fetched is None:
-        cure = f"fetch it on another machine and put it into {_registry.cache_folder()}"
+        cure = f"fetch it on another machine and put it into {registry.cache_folder()}"
         raise UserError(f"weights: {name}", "; ".join(failures) or "no address", "a download", cure)
     print_out(str(fetched))
     return DONE
@@ -156,51 +136,52 @@ def _convert(options: argparse.Namespace) -> int:
 
     check_target(options.target, options.overwrite)
     weights = read_weights(options.source, preprocessing=options.preprocessing)
-    written = write_weights(options.target, weights, options.overwrite)
-    print_out(f"{written}: {_summary(weights)}, from {weights.source}")
+    target = write_weights(options.target, weights, options.overwrite)
+    print_out(f"{target}: {_summary(weights)}, from {weights.source}")
     return DONE
 
 
 def _verify(options: argparse.Namespace) -> int:
-    files = options.files or _files_here()
+    files = options.files or _present_files()
     if not files:
         cure = "name one, or npstyle weights fetch"
         raise UserError("weights", "no file to verify", "at least one", cure)
-    wrong = 0
+    failures = 0
     for path in files:
         try:
-            print_out(_verified(path, options.preprocessing))
+            print_out(_verify_file(path, options.preprocessing))
         except UserError as error:
-            wrong += 1
+            failures += 1
             print_err(f"npstyle: {error}")
-    return FAILED if wrong else DONE
+    return FAILED if failures else DONE
 
 
-def _files_here() -> list[Path]:
-    """Every registered file that is here, and the one that NPSTYLE_WEIGHTS names."""
-    found = [path for entry in _registry.registry() for path, _ in _copies(entry)]
+def _present_files() -> list[Path]:
+    """Every registered file on this machine, and the one that NPSTYLE_WEIGHTS names."""
+    from npstyle.weights import registry
+
+    paths = [path for entry in registry.registry() for path, _ in _copies(entry)]
     named = os.environ.get("NPSTYLE_WEIGHTS")
-    return list(dict.fromkeys([*found, *([Path(named)] if named else [])]))
+    return list(dict.fromkeys([*paths, *([Path(named)] if named else [])]))
 
 
-def _verified(path: Path, preprocessing: Preprocessing | None) -> str:
-    """What is good about a file; a UserError if anything is not."""
-    from npstyle.weights import read_weights
+def _verify_file(path: Path, preprocessing: Preprocessing | None) -> str:
+    """The line about a file that is good; a UserError if anything is wrong with it."""
+    from npstyle.weights import read_weights, registry
 
     weights = read_weights(path, preprocessing=preprocessing)
     missing = [name for name in convolutions_up_to(deepest(weights)) if name not in weights]
     if missing:
-        raise UserError(
-            f"weights: {path}", f"no {missing[0]}", "all layers up to the deepest", "take a file of VGG19"
-        )
-    known = "not a registered name"
-    for entry in _registry.registry():
+        expected = "all layers up to the deepest"
+        raise UserError(f"weights: {path}", f"no {missing[0]}", expected, "take a file of VGG19")
+    registered = "not a registered name"
+    for entry in registry.registry():
         if entry.name == path.name:
-            if not _registry.matches_checksum(path.expanduser(), entry):
+            if not registry.matches_checksum(path.expanduser(), entry):
                 found = f"another {entry.algorithm} than is registered for that name"
                 raise UserError(f"weights: {path}", found, entry.checksum, "fetch it again")
-            known = f"{entry.algorithm} as registered"
-    return f"{weights.source}: {_summary(weights)}, {known}"
+            registered = f"{entry.algorithm} as registered"
+    return f"{weights.source}: {_summary(weights)}, {registered}"
 
 
 def _summary(weights: Weights) -> str:
@@ -210,36 +191,42 @@ def _summary(weights: Weights) -> str:
 
 def _normalize(options: argparse.Namespace) -> int:
     from npstyle import images
-    from npstyle.initialize import mean_activations, normalize_network
+    from npstyle.initialize import FLOOR, mean_activations, normalize_network
     from npstyle.vgg import check_size
     from npstyle.weights import check_target, load_weights, write_weights
 
     check_target(options.target, options.overwrite)
-    pictures = [images.fit(images.read(path), options.size) for path in options.pictures]
-    source = "imagenet" if options.source == "auto" else options.source
-    weights = load_weights(source, progress=True, preprocessing=options.preprocessing)
+    with warnings_as_lines():
+        pictures = [images.fit(images.read(path), options.size) for path in options.pictures]
+        source = "imagenet" if options.source == "auto" else options.source
+        show_progress = shows_bars(options.quiet)
+        weights = load_weights(source, progress=show_progress, preprocessing=options.preprocessing)
     if weights.random:
-        raise UserError("weights", "random filters", "trained ones", "a run scales random filters itself")
+        cure = "a run initializes random filters itself"
+        raise UserError("weights", "random filters", "trained ones", cure)
     for path, picture in zip(options.pictures, pictures, strict=True):
         check_size(picture.shape, weights, f"picture: {path}")
+    warn_if_slow(threads=None)
     before = mean_activations(weights, pictures, options.pooling)
-    scaled = normalize_network(weights, pictures, options.floor, options.pooling)
-    written = write_weights(options.target, scaled, options.overwrite)
-    for line in _table(before, mean_activations(scaled, pictures, options.pooling)):
-        print_out(line)
-    print_out(f"{written}: {_summary(scaled)}")
+    floor = FLOOR if options.floor is None else options.floor
+    normalized = normalize_network(weights, pictures, floor, options.pooling)
+    target = write_weights(options.target, normalized, options.overwrite)
+    if not options.quiet:
+        for line in _activation_table(before, mean_activations(normalized, pictures, options.pooling)):
+            print_out(line)
+        print_out(f"{target}: {_summary(normalized)}")
     return DONE
 
 
-def _table(
+def _activation_table(
     before: Mapping[str, NDArray[np.float64]], after: Mapping[str, NDArray[np.float64]]
 ) -> Iterator[str]:
-    """Mean activations of each layer's filters: least, median and largest; and how many are not 1 now."""
+    """Each layer's least, median and largest mean activation; and how many are not 1 afterwards."""
     import numpy as np
 
     yield f"{'layer':9}{'mean activation before':>27}{'after':>27}{'not 1':>9}"
     yield " " * 9 + 2 * f"{'least':>9}{'median':>9}{'largest':>9}"
     for name in before:
-        numbers = [f(means[name]) for means in (before, after) for f in (np.min, np.median, np.max)]
+        values = [f(means[name]) for means in (before, after) for f in (np.min, np.median, np.max)]
         other = np.count_nonzero(np.abs(after[name] - 1) > 0.01)
-        yield f"{name:9}" + "".join(f"{value:9.3g}" for value in numbers) + f"{other:9}"
+        yield f"{name:9}" + "".join(f"{value:9.3g}" for value in values) + f"{other:9}"

@@ -34,7 +34,7 @@ OPTIONS = (
         "--mixture",
     ),
     *("--pooling", "--padding", "--init-noise", "--noise-std", "--optimizer", "--learning-rate", "--maxcor"),
-    *("--color", "--preset", "--output", "--checkpoint", "--resume", "--no-such-option"),
+    *("--color", "--preset", "--output", "--checkpoint", "--no-such-option"),
 )
 COMMANDS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("show", "PHOTO"), ("PHOTO", "BAD", "--version")),

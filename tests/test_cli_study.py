@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from helpers import without_openmp
 from npstyle import UserError, images, study
-from npstyle.cli import study as study_command
-from npstyle.cli.study import FIGURES, main_figure, main_inspect, main_reconstruct, main_texture
+from npstyle.cli.inspect import main as main_inspect
+from npstyle.cli.session import ProgressBar
+from npstyle.cli.study import FIGURES, main_figure, main_reconstruct, main_texture
 from npstyle.weights import Weights, random_weights, write_weights
 
 Capture = pytest.CaptureFixture[str]
@@ -20,8 +23,8 @@ Main = Callable[[list[str]], int]
 
 @pytest.fixture(scope="module")
 def filters(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of filters up to conv2_2, as if they were trained: not calibrated."""
-    layers = dict(random_weights(0, "conv2_2"))
+    """A file of filters up to conv2_2, used as they are, like trained ones."""
+    layers = random_weights(0, "conv2_2")
     return write_weights(
         tmp_path_factory.mktemp("filters") / "filters.npz", Weights(layers, "here", preprocessing="caffe")
     )
@@ -41,7 +44,7 @@ def words(text: str, filters: Path) -> list[str]:
     return [*text.split(), "--weights", str(filters), "--threads", "1"]
 
 
-def test_reconstruct_writes_what_the_library_makes(here: Path, filters: Path, capsys: Capture) -> None:
+def test_reconstruct_writes_the_picture_of_the_library(here: Path, filters: Path, capsys: Capture) -> None:
     assert main_reconstruct(words("photo.png --layer conv1_1 --iterations 3 --seed 5", filters)) == 0
     photo = images.read("photo.png")
     expected = study.reconstruct(photo, "conv1_1", weights=filters, iterations=3, seed=5)
@@ -49,12 +52,12 @@ def test_reconstruct_writes_what_the_library_makes(here: Path, filters: Path, ca
     out, err = capsys.readouterr()
     assert out.startswith("photo-conv1_1.png: 32 x 24 pixels, did the 3 iterations asked for in ")
     assert out.rstrip().endswith(f"-> {expected.loss:.4g}")
-    assert err == ""
+    assert re.fullmatch(r"32 x 24 pixels, 3 iterations: about \d+ MB of memory\n", err)
 
 
 def test_options_of_reconstruct_reach_the_run(here: Path, filters: Path, capsys: Capture) -> None:
-    given = "photo.png --layer relu2_1 --iterations 2 --size 24 --init painting.png --tv-weight 0.5 -o x.png"
-    assert main_reconstruct(words(f"{given} --quiet", filters)) == 0
+    text = "photo.png --layer relu2_1 --iterations 2 --size 24 --init painting.png --tv-weight 0.5 -o x.png"
+    assert main_reconstruct(words(f"{text} --quiet", filters)) == 0
     expected = study.reconstruct(
         "photo.png", "conv2_1", weights=filters, iterations=2, size=24, init="painting.png", tv_weight=0.5
     )
@@ -62,43 +65,48 @@ def test_options_of_reconstruct_reach_the_run(here: Path, filters: Path, capsys:
     assert capsys.readouterr() == ("", "")
 
 
-def test_texture_of_any_size(here: Path, filters: Path, capsys: Capture) -> None:
+def test_texture_of_another_size(here: Path, filters: Path, capsys: Capture) -> None:
     assert main_texture(words("painting.png --width 40 --height 17 --iterations 2", filters)) == 0
     out, err = capsys.readouterr()
     assert out.startswith("painting-texture.png: 40 x 17 pixels")
-    assert err == "npstyle: left out: conv3_1, conv4_1, conv5_1, which the weights do not have\n"
+    left_out, memory = err.splitlines()
+    assert left_out == "npstyle: left out: conv3_1, conv4_1, conv5_1, which the weights do not have"
+    assert memory.startswith("40 x 17 pixels, 2 iterations: about ")
     options: dict[str, Any] = {"weights": filters, "iterations": 2, "width": 40, "height": 17}
     expected = study.texture("painting.png", "conv1_1,conv2_1", **options)
     assert np.array_equal(images.read("painting-texture.png"), expected.image)
     assert main_texture(words("painting.png --layers conv1_2 --iterations 1 -o x.png", filters)) == 0
     assert images.read("x.png").shape == (30, 20, 3)
-    assert capsys.readouterr().err == ""
+    assert capsys.readouterr().err.startswith("20 x 30 pixels, 1 iteration: about ")
 
 
-def test_the_figures_of_the_command_are_those_of_the_library() -> None:
+def test_figures_of_the_command_are_those_of_the_library() -> None:
     assert list(FIGURES) == list(study.FIGURES)
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_every_figure_is_made(name: str, here: Path, filters: Path, capsys: Capture) -> None:
+def test_figure_writes_all_panels(name: str, here: Path, filters: Path, capsys: Capture) -> None:
     style = " painting.png" if FIGURES[name][0] else ""
     assert main_figure(words(f"{name} photo.png{style} --iterations 1", filters)) == 0
     out, err = capsys.readouterr()
     rows, notes = study.plan(name, random_weights(0, "conv2_2"), 1)
     H, W, _ = study.blank_figure(rows, images.read("photo.png")).shape
-    made = [panel for row in rows for panel in row if panel.settings]
+    panels = [panel for row in rows for panel in row if panel.settings]
     assert out.startswith(f"photo-{name}.png: {W} x ")
-    assert f" {len(made)} panels made in " in out
-    told = [f"{n} of {len(made)}: {panel.caption}" for n, panel in enumerate(made, 1)]
-    assert err.splitlines() == [*(f"npstyle: {note}" for note in notes), *told]
+    assert f" {len(panels)} panels made in " in out
+    progress = [f"{n} of {len(panels)}: {panel.caption}" for n, panel in enumerate(panels, 1)]
+    lines = err.splitlines()
+    memory = lines.pop(len(notes))
+    assert memory.startswith(f"{len(panels)} panels of 32 x 24 pixels, 1 iteration each: about ")
+    assert lines == [*(f"npstyle: {note}" for note in notes), *progress]
     picture = images.read(f"photo-{name}.png")
     assert picture.shape[1] == W
     assert picture.shape[0] >= H
 
 
-def test_inspect_fills_a_folder(here: Path, filters: Path, capsys: Capture) -> None:
-    given = words("photo.png painting.png --layer conv1_1,conv2_1 -o seen --channels 4", filters)
-    assert main_inspect(given) == 0
+def test_inspect_writes_a_folder_of_pictures_and_a_table(here: Path, filters: Path, capsys: Capture) -> None:
+    arguments = words("photo.png painting.png --layer conv1_1,conv2_1 -o seen --channels 4", filters)
+    assert main_inspect(arguments) == 0
     names = study.picture_names(["conv1_1", "conv2_1"])
     assert sorted(path.name for path in (here / "seen").iterdir()) == sorted(f"{n}.png" for n in names)
     out, err = capsys.readouterr()
@@ -108,46 +116,90 @@ def test_inspect_fills_a_folder(here: Path, filters: Path, capsys: Capture) -> N
     assert out.splitlines()[: len(expected.table)] == expected.table
     for name in names:
         assert np.array_equal(images.read(f"seen/{name}.png"), expected.pictures[name])
-    assert err == ""
+    assert re.fullmatch(r"32 x 24 pixels, 2 layers: about \d+ MB of memory\n", err)
     with pytest.raises(UserError, match=r"output: seen/receptive-fields\.png: found a file of that name"):
-        main_inspect(given)
-    assert main_inspect([*given, "--overwrite", "--at", "painting.png"]) == 0
+        main_inspect(arguments)
+    assert main_inspect([*arguments, "--overwrite", "--at", "painting.png"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert [float(row[1]) > 0 for row in rows if row and row[0] == "content/conv2_1"] == [True]
 
 
-def test_inspect_takes_the_layers_there_are(here: Path, filters: Path, capsys: Capture) -> None:
+def test_inspect_leaves_out_missing_layers(here: Path, filters: Path, capsys: Capture) -> None:
     assert main_inspect(words("photo.png --channels 1", filters)) == 0
     assert (here / "photo-inspected" / "gram-conv2_1.png").is_file()
     assert capsys.readouterr().err.startswith("npstyle: left out: conv3_1, conv4_1, conv5_1")
 
 
-def test_random_filters_do_as_well(here: Path, capsys: Capture) -> None:
-    given = ["--weights", "random", "--quiet", "--iterations", "1"]
-    assert main_reconstruct(["photo.png", "--layer", "conv1_1", *given]) == 0
-    assert main_figure(["content-layer", "photo.png", "painting.png", *given]) == 0
-    assert main_inspect(["photo.png", "--weights", "random", "--layer", "conv1_1", "--channels", "1"]) == 0
-    assert capsys.readouterr().err == ""
+def test_study_commands_run_with_random_filters(here: Path, capsys: Capture) -> None:
+    arguments = ["--weights", "random", "--quiet", "--iterations", "1"]
+    assert main_reconstruct(["photo.png", "--layer", "conv1_1", *arguments]) == 0
+    assert main_figure(["content-layer", "photo.png", "painting.png", *arguments]) == 0
+    inspected = ["photo.png", "--layer", "conv1_1", "--channels", "1"]
+    assert main_inspect([*inspected, "--weights", "random", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+SHORT_RUNS: list[tuple[Main, str]] = [
+    (main_reconstruct, "photo.png --layer conv1_1 --iterations 0 --quiet"),
+    (main_texture, "photo.png --layers conv1_1 --iterations 0 --quiet"),
+    (main_figure, "content photo.png --iterations 0 --quiet"),
+    (main_inspect, "photo.png --layer conv1_1 --channels 1 --quiet"),
+]
+
+
+@pytest.mark.parametrize(("main", "text"), SHORT_RUNS)
+def test_random_filters_warning_is_framed(
+    main: Main, text: str, here: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in commands other than the main job, with --quiet, and once."""
+    assert main(text.split()) == 0
+    lines = capsys.readouterr().err.splitlines()
+    rule = "=" * 78
+    assert (lines[0], lines[-1], lines.count(rule)) == (rule, rule, 2)
+    assert lines[1].startswith("npstyle: WARNING: ")
+    assert "RANDOM FILTERS" in lines[1]
+
+
+@pytest.mark.parametrize(("main", "text"), SHORT_RUNS)
+@pytest.mark.parametrize(("threads", "cores", "lines"), [(None, 4, 1), (2, 1, 1), (1, 4, 0), (None, 1, 0)])
+def test_one_thread_without_openmp_is_announced(
+    main: Main,
+    text: str,
+    threads: int | None,
+    cores: int,
+    lines: int,
+    here: Path,
+    filters: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also without --threads, where there is more than one core to use."""
+    without_openmp(cores, monkeypatch)
+    options = ["--weights", str(filters), *([] if threads is None else ["--threads", str(threads)])]
+    assert main([*text.split(), *options]) == 0
+    messages = [line for line in capsys.readouterr().err.splitlines() if "OpenMP" in line]
+    assert len(messages) == lines
+    assert all("built without OpenMP" in line for line in messages)
 
 
 USAGE: list[tuple[Main, str, str]] = [
     (main_reconstruct, "photo.png", "the following arguments are required: --layer"),
     (main_reconstruct, "photo.png --layer conv7_1", "found 'conv7_1'; expected conv1_1 ... conv5_4"),
-    (main_reconstruct, "photo.png --layer conv1_1 --size 8", "expected an integer from 16"),
-    (main_reconstruct, "photo.png --layer conv1_1 --iterations x", "found 'x'; expected an integer"),
+    (main_reconstruct, "photo.png --layer conv1_1 --size 8", "expected a whole number from 16"),
+    (main_reconstruct, "photo.png --layer conv1_1 --iterations x", "found 'x'; expected a whole number"),
     (main_reconstruct, "photo.png --layer conv1_1 --tv-weight -1", "expected a finite number from 0"),
-    (main_texture, "photo.png --layers ,", "found none; expected at least one"),
-    (main_texture, "photo.png --width 3", "expected an integer from 16"),
+    (main_texture, "photo.png --layers ,", "found ','; expected at least one layer"),
+    (main_texture, "photo.png --width 3", "expected a whole number from 16"),
     (main_figure, "everything photo.png", "invalid choice: 'everything'"),
     (main_figure, "ratio photo.png", "ratio: found no STYLE"),
     (main_figure, "content photo.png painting.png", "content: found STYLE"),
     (main_inspect, "photo.png --layer conv1_9", "did you mean"),
-    (main_inspect, "photo.png --channels 0", "expected an integer from 1"),
+    (main_inspect, "photo.png --channels 0", "expected a whole number from 1"),
 ]
 
 
 @pytest.mark.parametrize(("main", "text", "message"), USAGE)
-def test_wrong_usage(main: Main, text: str, message: str, here: Path, capsys: Capture) -> None:
+def test_wrong_usage_is_one_line(main: Main, text: str, message: str, here: Path, capsys: Capture) -> None:
     with pytest.raises(SystemExit) as caught:
         main(text.split())
     assert caught.value.code == 2
@@ -180,7 +232,7 @@ WRONG: list[tuple[Main, str, str]] = [
 
 
 @pytest.mark.parametrize(("main", "text", "message"), WRONG)
-def test_what_can_not_be_done_is_told(
+def test_errors_leave_no_files(
     main: Main, text: str, message: str, here: Path, filters: Path, capsys: Capture
 ) -> None:
     before = sorted(here.iterdir())
@@ -190,29 +242,28 @@ def test_what_can_not_be_done_is_told(
     assert sorted(here.iterdir()) == before
 
 
-def test_ctrl_c_saves_the_picture_so_far(
+def test_ctrl_c_saves_picture(
     here: Path, filters: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(self: Any, progress: Any) -> None:
         if progress.iteration == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(study_command._Bar, "step", interrupt)
-    monkeypatch.setattr(study_command._Bar, "panel", lambda self, number, panel, at: interrupt(self, at))
+    monkeypatch.setattr(ProgressBar, "update", interrupt)
     assert main_reconstruct(words("photo.png --layer conv1_1", filters)) == 130
     assert "interrupted after 2 iterations" in capsys.readouterr().out
     assert images.read("photo-conv1_1.png").shape == (24, 32, 3)
     assert main_texture(words("photo.png --layers conv1_1", filters)) == 130
     assert images.read("photo-texture.png").shape == (24, 32, 3)
     assert main_figure(words("content photo.png", filters)) == 130
-    assert "interrupted, with the panels so far" in capsys.readouterr().out
+    assert "interrupted, with the panels made so far" in capsys.readouterr().out
     figure = images.read("photo-content.png")
     assert (figure[study.GAP :][:24, study.GAP + 2 * (32 + study.GAP) :] == 255).all()
 
 
-def test_an_output_that_is_there_is_replaced_if_asked(here: Path, filters: Path) -> None:
-    given = words("photo.png --layer conv1_1 --iterations 0 -o painting.png", filters)
+def test_overwrite_replaces_output(here: Path, filters: Path) -> None:
+    arguments = words("photo.png --layer conv1_1 --iterations 0 -o painting.png", filters)
     with pytest.raises(UserError, match="a file of that name"):
-        main_reconstruct(given)
-    assert main_reconstruct([*given, "--overwrite"]) == 0
+        main_reconstruct(arguments)
+    assert main_reconstruct([*arguments, "--overwrite"]) == 0
     assert images.read("painting.png").shape == (24, 32, 3)

@@ -1,9 +1,10 @@
-"""`npstyle weights`, word by word: what it prints, what it writes, how it exits."""
+"""`npstyle weights`: what it prints, what it writes, and its exit status."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +13,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+import npstyle.weights
+from helpers import FailingStream
 from npstyle import images
 from npstyle._typing import Pooling
 from npstyle.cli import weights as weights_command
+from npstyle.cli.main import main
 from npstyle.errors import UserError
-from npstyle.initialize import mean_activations, normalize_network
-from npstyle.weights import ConvWeights, Weights, random_weights, read_weights, write_weights
-from npstyle.weights import download as _download
-from npstyle.weights import registry as _registry
+from npstyle.initialize import FLOOR, mean_activations, normalize_network
+from npstyle.weights import (
+    ConvWeights,
+    Weights,
+    download,
+    random_weights,
+    read_weights,
+    registry,
+    write_weights,
+)
 
 Patch = pytest.MonkeyPatch
 Output = pytest.CaptureFixture[str]
@@ -28,7 +38,7 @@ Run = Callable[..., list[str]]
 
 @pytest.fixture
 def run(capsys: Output) -> Run:
-    """Function that runs `npstyle weights`, holds its exit status against one, and returns its lines."""
+    """Function that runs `npstyle weights`, checks its exit status, and returns the lines it prints."""
 
     def main(*words: Any, status: int = 0) -> list[str]:
         assert weights_command.main([str(word) for word in words]) == status
@@ -76,7 +86,7 @@ SUMMARY = "conv1_1 ... conv2_1 (3 of 16), torchvision"
 
 
 @pytest.mark.parametrize(
-    ("words", "complaint"),
+    ("words", "message"),
     [
         ("", "the following arguments are required: COMMAND; see npstyle weights --help"),
         ("burn", "argument COMMAND: invalid choice: 'burn'"),
@@ -87,14 +97,14 @@ SUMMARY = "conv1_1 ... conv2_1 (3 of 16), torchvision"
         ("normalize a.npz -o b.npz", "the following arguments are required: PICTURE"),
         ("normalize a.npz b.png -o c.npz --floor -1", "--floor: found '-1'; expected a finite number from 0"),
         ("normalize a.npz b.png -o c.npz --floor x", "--floor: found 'x'; expected a finite number from 0"),
-        ("normalize a.npz b.png -o c.npz --size 8", "--size: found 8; expected an integer from 16"),
-        ("normalize a.npz b.png -o c.npz --size x", "--size: found 'x'; expected an integer from 16"),
+        ("normalize a.npz b.png -o c.npz --size 8", "--size: found 8; expected a whole number from 16"),
+        ("normalize a.npz b.png -o c.npz --size x", "--size: found 'x'; expected a whole number from 16"),
         ("normalize a.npz b.png -o c.npz --pooling median", "argument --pooling: invalid choice: 'median'"),
         ("fetch one two", "unrecognized arguments: two"),
         ("list all", "unrecognized arguments: all"),
     ],
 )
-def test_wrong_usage_is_one_line_and_status_2(words: str, complaint: str, capsys: Output) -> None:
+def test_wrong_usage_is_one_line_and_status_2(words: str, message: str, capsys: Output) -> None:
     with pytest.raises(SystemExit) as caught:
         weights_command.main(words.split())
     assert caught.value.code == 2
@@ -102,24 +112,46 @@ def test_wrong_usage_is_one_line_and_status_2(words: str, complaint: str, capsys
     assert output == ""
     (line,) = errors.splitlines()
     assert line.startswith("npstyle: wrong usage: ")
-    assert complaint in line
+    assert message in line
 
 
 @pytest.mark.parametrize("command", ["", "list", "fetch", "convert", "verify", "normalize"])
-def test_help_is_there(command: str, capsys: Output) -> None:
+def test_help_of_each_command(command: str, capsys: Output) -> None:
     with pytest.raises(SystemExit) as caught:
         weights_command.main([*command.split(), "--help"])
     assert caught.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: npstyle weights {command}".strip())
 
 
-def test_list_tells_where_files_are_and_in_what_state(
+def test_help_has_the_default_floor(capsys: Output) -> None:
+    """It stands there as a number, as npstyle.initialize is slow to import."""
+    with pytest.raises(SystemExit):
+        weights_command.main(["normalize", "--help"])
+    assert f"median ({FLOOR})" in " ".join(capsys.readouterr().out.split())
+
+
+def test_normalize_uses_the_default_floor(file: Path, pictures: list[Path], tmp_path: Path) -> None:
+    words = ["normalize", str(file), str(pictures[0]), "--size", "48", "--quiet", "-o"]
+    for name, options in (("default", []), ("explicit", ["--floor", str(FLOOR)])):
+        assert weights_command.main([*words, str(tmp_path / f"{name}.npz"), *options]) == 0
+    assert (tmp_path / "default.npz").read_bytes() == (tmp_path / "explicit.npz").read_bytes()
+
+
+def test_quiet_normalize_prints_nothing(
+    file: Path, pictures: list[Path], tmp_path: Path, capsys: Output
+) -> None:
+    words = ["normalize", str(file), str(pictures[0]), "--size", "48", "--quiet", "-o"]
+    assert weights_command.main([*words, str(tmp_path / "out.npz")]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_list_prints_places_and_states_of_files(
     run: Run, register: Any, alone: Path, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     project = tmp_path / "project"
     for folder in (project, alone):
         folder.mkdir()
-    monkeypatch.setattr(_registry, "project_folder", lambda: project)
+    monkeypatch.setattr(registry, "project_folder", lambda: project)
     good = b"good" * 500_000
     register(("one.h5", good, 80), ("two.h5", b"2", 575), ("three.h5", b"3", None))
     (project / "one.h5").write_bytes(good)
@@ -140,7 +172,7 @@ def test_list_tells_where_files_are_and_in_what_state(
     assert run("list")[-1] == "NPSTYLE_WEIGHTS: gone.h5, no file of that name"
 
 
-def test_fetch_prints_what_is_here_already(run: Run, register: Any, alone: Path) -> None:
+def test_fetch_prints_the_intact_copy(run: Run, register: Any, alone: Path) -> None:
     register(("one.h5", b"1", 1), ("two.h5", b"2", 2))
     alone.mkdir()
     (alone / "one.h5").write_bytes(b"1")
@@ -149,32 +181,74 @@ def test_fetch_prints_what_is_here_already(run: Run, register: Any, alone: Path)
     assert run("fetch", "two.h5") == [str(alone / "two.h5")]
 
 
-def test_fetch_downloads_the_one_that_is_named(
-    run: Run, register: Any, alone: Path, monkeypatch: Patch
-) -> None:
+def test_fetch_downloads_the_named_file(run: Run, register: Any, alone: Path, monkeypatch: Patch) -> None:
     register(("one.h5", b"1", 1), ("two.h5", b"2", 2))
     alone.mkdir()
     (alone / "two.h5").write_bytes(b"damaged")
-    asked: list[Any] = []
+    downloads: list[Any] = []
 
     def fetch_any(progress: bool, entries: list[Any]) -> tuple[Path, list[str]]:
-        asked.append((progress, [entry.name for entry in entries]))
+        downloads.append((progress, [entry.name for entry in entries]))
         return alone / entries[0].name, []
 
-    monkeypatch.setattr(_download, "fetch_any", fetch_any)
+    monkeypatch.setattr(download, "fetch_any", fetch_any)
     assert run("fetch") == [str(alone / "one.h5")]
     assert run("fetch", "two.h5") == [str(alone / "two.h5")]
-    assert asked == [(False, ["one.h5"]), (False, ["two.h5"])]
+    assert downloads == [(False, ["one.h5"]), (False, ["two.h5"])]
 
 
-def test_fetch_that_fails_says_what_was_tried(register: Any, alone: Path, monkeypatch: Patch) -> None:
+@pytest.mark.parametrize("command", ["fetch", "normalize"])
+@pytest.mark.parametrize(
+    ("terminal", "quiet", "bar"),
+    [(True, False, True), (True, True, False), (False, False, False)],
+    ids=["terminal", "terminal, --quiet", "no terminal"],
+)
+def test_downloads_show_a_bar_on_a_terminal_only(
+    command: str,
+    terminal: bool,
+    quiet: bool,
+    bar: bool,
+    register: Any,
+    pictures: list[Path],
+    tmp_path: Path,
+    monkeypatch: Patch,
+) -> None:
+    register(("one.h5", b"1", 1))
+    bars: list[bool] = []
+
+    def fetch_any(progress: bool = False, entries: Any = None) -> tuple[None, list[str]]:
+        bars.append(progress)
+        return None, []
+
+    monkeypatch.setattr(download, "fetch_any", fetch_any)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal, raising=False)
+    words = ["fetch"]
+    if command == "normalize":
+        words = ["normalize", "auto", str(pictures[0]), "-o", str(tmp_path / "out.npz")]
+    with pytest.raises(UserError):
+        weights_command.main([*words, *(["--quiet"] if quiet else [])])
+    assert bars == [bar]
+
+
+def test_sigterm_leaves_no_half_written_file(file: Path, tmp_path: Path, monkeypatch: Patch) -> None:
+    def terminated(path: Path, weights: Weights) -> None:
+        path.write_bytes(b"half")
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setitem(npstyle.weights.WRITERS, ".npz", terminated)
+    (tmp_path / "new").mkdir()
+    assert main(["weights", "convert", str(file), str(tmp_path / "new" / "out.npz")]) == 143
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_failed_fetch_names_the_addresses_tried(register: Any, alone: Path, monkeypatch: Patch) -> None:
     register(("one.h5", b"1", 1))
     cure = f"expected a download; fetch it on another machine and put it into {alone}"
     with pytest.raises(UserError) as caught:
         weights_command.main(["fetch"])
     assert str(caught.value) == f"weights: one.h5: found no address; {cure}"
     failures = ["https://a.example/one.h5 (HTTP 404)", "https://b.example/one.h5 (timed out)"]
-    monkeypatch.setattr(_download, "fetch_any", lambda *_: (None, failures))
+    monkeypatch.setattr(download, "fetch_any", lambda *_: (None, failures))
     with pytest.raises(UserError) as caught:
         weights_command.main(["fetch", "one.h5"])
     assert str(caught.value) == f"weights: one.h5: found {'; '.join(failures)}; {cure}"
@@ -210,7 +284,7 @@ def test_convert_refuses_before_it_reads(file: Path, tmp_path: Path) -> None:
         weights_command.main(["convert", gone, str(tmp_path / "x.npz")])
 
 
-def test_verify_tells_what_is_good(run: Run, file: Path, register: Any) -> None:
+def test_verify_prints_a_line_about_a_good_file(run: Run, file: Path, register: Any) -> None:
     assert run("verify", file) == [f"{file}: {SUMMARY}, not a registered name"]
     register((file.name, file.read_bytes(), 1))
     assert run("verify", file, "--preprocessing", "caffe") == [
@@ -218,38 +292,38 @@ def test_verify_tells_what_is_good(run: Run, file: Path, register: Any) -> None:
     ]
 
 
-def test_verify_goes_through_all_and_tells_each_that_is_wrong(
+def test_verify_checks_all_files_and_fails_if_one_is_wrong(
     file: Path, register: Any, tmp_path: Path, capsys: Output
 ) -> None:
     register(("damaged.npz", b"something else", 1))
     layers = dict(read_weights(file))
-    made: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
     for name in ("damaged", "gap", "nan"):
-        made[name] = tmp_path / f"{name}.npz"
-    write_weights(made["damaged"], Weights(layers, "", preprocessing="caffe"))
+        paths[name] = tmp_path / f"{name}.npz"
+    write_weights(paths["damaged"], Weights(layers, "", preprocessing="caffe"))
     write_weights(
-        made["gap"], Weights({n: layers[n] for n in ("conv1_1", "conv2_1")}, "", preprocessing="caffe")
+        paths["gap"], Weights({n: layers[n] for n in ("conv1_1", "conv2_1")}, "", preprocessing="caffe")
     )
     layers["conv1_2"].kernel[1, 1, 7, 7] = np.nan
-    write_weights(made["nan"], Weights(layers, "", preprocessing="caffe"))
+    write_weights(paths["nan"], Weights(layers, "", preprocessing="caffe"))
     gone = tmp_path / "gone.npz"
-    names = [made["damaged"], gone, file, made["gap"], made["nan"]]
+    names = [paths["damaged"], gone, file, paths["gap"], paths["nan"]]
     assert weights_command.main(["verify", *map(str, names)]) == 1
     output, errors = capsys.readouterr()
     assert output.splitlines() == [f"{file}: {SUMMARY}, not a registered name"]
     lines = errors.splitlines()
     assert lines[0].startswith(
-        f"npstyle: weights: {made['damaged']}: found another sha256 than is registered for that name; "
+        f"npstyle: weights: {paths['damaged']}: found another sha256 than is registered for that name; "
     )
     assert lines[1].startswith(f"npstyle: weights: {gone}: found no such file; expected")
     assert lines[2].startswith(
-        f"npstyle: weights: {made['gap']}: found no conv1_2; expected all layers up to"
+        f"npstyle: weights: {paths['gap']}: found no conv1_2; expected all layers up to"
     )
-    assert lines[3].startswith(f"npstyle: weights: {made['nan']}: found NaN or infinity in conv1_2; expected")
+    assert lines[3].startswith(f"npstyle: weights: {paths['nan']}: found NaN or infinity in conv1_2; ")
     assert len(lines) == 4
 
 
-def test_verify_without_names_takes_what_is_here(
+def test_verify_without_names_checks_the_files_present(
     run: Run, file: Path, register: Any, alone: Path, monkeypatch: Patch
 ) -> None:
     with pytest.raises(UserError, match="no file to verify"):
@@ -265,7 +339,7 @@ def test_verify_without_names_takes_what_is_here(
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
-def test_normalize_writes_what_the_library_makes(
+def test_normalize_writes_the_network_of_the_library(
     pooling: Pooling, run: Run, file: Path, pictures: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5"
@@ -288,9 +362,9 @@ def test_normalize_writes_what_the_library_makes(
     assert lines[5:] == [f"{out}: {SUMMARY}"]
 
 
-def test_normalize_refuses_what_will_not_do(file: Path, pictures: list[Path], tmp_path: Path) -> None:
+def test_normalize_refuses_wrong_input(file: Path, pictures: list[Path], tmp_path: Path) -> None:
     picture, out = str(pictures[0]), str(tmp_path / "out.npz")
-    for words, complaint in (
+    for words, message in (
         ([file, picture, "-o", tmp_path / "x.txt"], "the extension '.txt'"),
         ([file, picture, "-o", file], "a file of that name"),
         ([file, file, "-o", out], "a file that is not a picture"),
@@ -299,35 +373,23 @@ def test_normalize_refuses_what_will_not_do(file: Path, pictures: list[Path], tm
         (["auto", picture, "-o", out], "no ImageNet filters"),
         ([file, picture, "-o", out, "--size", "16"], "found 16 x 11 pixels"),
     ):
-        with pytest.raises(UserError, match=complaint):
+        with pytest.raises(UserError, match=message):
             weights_command.main(["normalize", *map(str, words)])
     assert not Path(out).exists()
 
 
-def test_a_picture_that_is_too_small_is_named(file: Path, pictures: list[Path], tmp_path: Path) -> None:
+def test_normalize_names_too_small_picture(file: Path, pictures: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"^picture: {pictures[1]}: found"):
         weights_command.main(
             ["normalize", str(file), *map(str, pictures), "-o", str(tmp_path / "x.npz"), "--size", "30"]
         )
 
 
-class Closed:
-    """Standard output whose reader has gone, or whose disk is full."""
-
-    def __init__(self, error: OSError) -> None:
-        self.error = error
-
-    def write(self, text: str) -> int:
-        raise self.error
-
-    def flush(self) -> None: ...
-
-
-def test_a_reader_that_has_seen_enough_is_no_error(monkeypatch: Patch) -> None:
-    monkeypatch.setattr(sys, "stdout", Closed(BrokenPipeError(32, "Broken pipe")))
+def test_closed_pipe_is_no_error_but_a_full_disk_is(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(sys, "stdout", FailingStream(BrokenPipeError(32, "Broken pipe")))
     assert weights_command.main(["list"]) == 0
     sys.stdout.close()
-    monkeypatch.setattr(sys, "stdout", Closed(OSError(28, "No space left on device")))
+    monkeypatch.setattr(sys, "stdout", FailingStream(OSError(28, "No space left on device")))
     with pytest.raises(UserError, match="standard output: found No space left on device"):
         weights_command.main(["list"])
     sys.stdout.close()

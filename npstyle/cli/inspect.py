@@ -1,0 +1,147 @@
+"""`npstyle inspect`: feature maps, Gram matrices, receptive fields, and the gradient of each loss.
+
+Everything slow to import is imported where it is used, so that --help is instant.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from npstyle.architecture import CONVOLUTIONS, channels, convolutions_up_to, deepest, log2_stride
+from npstyle.cli.arguments import add_overwrite, add_run, command_parser, integer, layer
+from npstyle.cli.session import (
+    Signals,
+    announce,
+    check_memory,
+    count_of,
+    load_weights,
+    save_or_refuge,
+    session,
+)
+from npstyle.cli.study import add_style_layers, available_layers, check_picture_size, size_at
+from npstyle.cli.terminal import DONE, print_out
+from npstyle.errors import UserError
+
+
+def main(argv: list[str]) -> int:
+    """Show what layers and losses see in a picture, and return the exit status."""
+    options = _parser().parse_args(argv)
+    with session() as signals:
+        return _inspect(options, signals)
+
+
+def _parser() -> argparse.ArgumentParser:
+    text = "Feature maps and Gram matrices of a picture, receptive fields, and the gradient of each loss."
+    parser = command_parser("inspect", text)
+    add = parser.add_argument
+    add("picture", metavar="PICTURE", type=Path)
+    add("style", metavar="STYLE", type=Path, nargs="?", help="the painting, for Gram matrices and style loss")
+    add_style_layers(parser, "--layer")
+    add("--content-layer", metavar="LAYER", type=layer, help="(the deepest of --layer)")
+    text = "where the gradients of the losses are taken, such as a result (PICTURE, whose content loss is 0)"
+    add("--at", metavar="FILE", type=Path, help=text)
+    add("--channels", metavar="N", type=integer(1), default=36, help="channels shown of each layer (36)")
+    text = "folder for the pictures (PICTURE-inspected in this folder)"
+    add("-o", "--output", metavar="FOLDER", type=Path, help=text)
+    add_overwrite(parser, "pictures in FOLDER")
+    add_run(parser, size=256)
+    return parser
+
+
+def _inspect(options: argparse.Namespace, signals: Signals) -> int:
+    from npstyle import images, study
+    from npstyle.vgg import filters_of
+
+    paths = [path for path in (options.picture, options.style) if path is not None]
+    originals = [images.read(path) for path in paths]
+    at = None if options.at is None else images.read(options.at)
+    weights = load_weights(options, "conv5_4")
+    shown = available_layers(options.layers, weights)
+    names = [*shown, options.content_layer or shown[0]]
+    for name in convolutions_up_to(deepest(names)):
+        filters_of(weights, name)  # raises UserError if it is missing
+    for path, picture in zip(paths, originals, strict=True):
+        check_picture_size(picture, options.size, names, path)
+
+    def bytes_at(size: int) -> float:
+        return _memory([size_at(picture, size) for picture in originals], names, options.threads)
+
+    memory = check_memory(options, bytes_at, max(max(picture.shape) for picture in originals))
+    pictures = [images.fit(picture, options.size) for picture in originals]
+    H, W, _ = pictures[0].shape
+    announce(options, f"{W} x {H} pixels, {count_of(len(shown), 'layer')}", memory)
+    folder = options.output or Path(f"{options.picture.stem}-inspected")
+    files = study.picture_names(shown)
+    with _output_folder(folder, files, options.overwrite):
+        inspection = study.inspect(
+            pictures[0],
+            pictures[1] if len(pictures) > 1 else None,
+            shown,
+            study.initialize_once(weights, pictures, names),
+            content_layer=options.content_layer,
+            at=None if at is None else images.resize(at, W, H),
+            channels=options.channels,
+            threads=options.threads,
+        )
+        signals.ignore()
+
+        def write(path: Path, overwrite: bool) -> None:
+            path.mkdir(exist_ok=True)
+            for name in files:
+                images.write(path / f"{name}.png", inspection.pictures[name], overwrite)
+
+        save_or_refuge(folder, write, options.overwrite, extension="")
+    if not options.quiet:
+        print_out("\n".join([*inspection.table, ""]))
+        print_out(f"{folder}: {', '.join(f'{name}.png' for name in files)}")
+    return DONE
+
+
+@contextmanager
+def _output_folder(folder: Path, files: Sequence[str], overwrite: bool) -> Iterator[None]:
+    """Make the folder, check that the pictures can be written there, and remove it if it stays empty."""
+    from npstyle import images
+
+    existed = folder.exists()
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        cure = "choose another, or make the folder that it is to be in"
+        raise UserError(f"output: {folder}", str(error.strerror), "a folder", cure) from error
+    try:
+        for name in files:
+            images.check_output(folder / f"{name}.png", overwrite)
+        yield
+    finally:
+        if not existed:
+            with suppress(OSError):  # it is not empty
+                folder.rmdir()
+
+
+def _memory(sizes: Sequence[tuple[int, int]], names: Sequence[str], threads: int | None) -> float:
+    """Bytes that `study.inspect` takes at most, besides what Python and the pictures take already.
+
+    Parameters
+    ----------
+    sizes
+        Width and height of the picture and, if there is one, of the style picture.
+    names
+        The layers shown, whose feature maps are all there at once, and the content layer.
+    """
+    from npstyle._runtime.threads import resolve
+    from npstyle.run.memory import LIBRARY_BYTES, SAFETY_FACTOR, evaluation_memory
+
+    W, H = sizes[0]
+    layers = set(names)
+    maps = [4.0 * (H >> log2_stride(name)) * (W >> log2_stride(name)) * channels(name) for name in layers]
+    # The channels' energy is the mean of squares in float64, and the white level comes from a sorted copy.
+    drawing = 4 * max(maps)
+    evaluations = [evaluation_memory(h, w, layers, "auto", resolve(threads)) for w, h in sizes]
+    gradients = 12.0 * H * W * (2 * len(layers) + 1)
+    in_and_out = [CONVOLUTIONS[name] for name in convolutions_up_to(deepest(names))]
+    weights = sum(4.0 * 9 * C * K for C, K in in_and_out)
+    run = sum(maps) + max(drawing, gradients + max(evaluations))
+    return SAFETY_FACTOR * (LIBRARY_BYTES + weights + run)

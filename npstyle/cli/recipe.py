@@ -1,0 +1,129 @@
+"""The recipe on the command line: an option for each field of Settings, over a preset."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from npstyle.cli.arguments import fraction, integer, nonnegative
+from npstyle.errors import UserError
+from npstyle.presets import preset
+from npstyle.settings import CHOICES, STARTS, Settings
+
+
+class Option(NamedTuple):
+    """How a field is given: its argparse type, its metavar and what it means. A choice has no metavar."""
+
+    type: Any
+    metavar: str | None
+    help: str
+
+
+# By their names on the command line. All but content-layer-balance change the field of Settings of that name.
+RECIPE: dict[str, Option] = {
+    "iterations": Option(integer(0), "N", "iterations at each pyramid level"),
+    "min-size": Option(
+        integer(0),
+        "N",
+        "longer side of the first pyramid level, which doubles every two levels; 0: one level",
+    ),
+    "content-weight": Option(nonnegative, "X", "weight of the content loss"),
+    "style-weight": Option(nonnegative, "X", "weight of the style loss"),
+    "tv-weight": Option(nonnegative, "X", "weight of the total variation, which makes the picture smoother"),
+    "content-layers": Option(
+        str, "A,B", "layers of the content loss: conv4_2, or with weights conv4_2:2,conv5_2:1"
+    ),
+    "style-layers": Option(str, "A,B", "layers of the style loss, given in the same way"),
+    "content-layer-balance": Option(
+        fraction,
+        "X",
+        "instead of --content-layers: fraction of the content loss on conv4_2; the rest is on conv5_2",
+    ),
+    "style-layer-exponent": Option(nonnegative, "X", "multiply the n-th style layer's weight by X^(n-1)"),
+    "normalize-layer-weights": Option(bool, None, "divide the layers' weights by their sum"),
+    "scaling": Option(str, None, "units in which a layer's distance is measured"),
+    "tv-form": Option(str, None, "formula of the total variation"),
+    "mixture": Option(str, None, "several styles: average their Gram matrices (targets) or their losses"),
+    "style-as-content": Option(bool, None, "stretch the styles to the size of the photograph"),
+    "pooling": Option(str, None, "pooling layers of the network"),
+    "padding": Option(str, None, "what the network sees beyond the border of the picture"),
+    "init": Option(str, "START", "content, noise, noisy-content or a picture file"),
+    "init-noise": Option(fraction, "X", "fraction of noise in noisy-content"),
+    "noise-std": Option(
+        nonnegative, "X", "standard deviation of normal noise around the mean color; 0: uniform noise"
+    ),
+    "optimizer": Option(str, None, "method that minimizes the loss"),
+    "learning-rate": Option(nonnegative, "X", "learning rate of Adam"),
+    "maxcor": Option(integer(1), "N", "pairs of steps and gradients that L-BFGS keeps"),
+    "color": Option(
+        str,
+        None,
+        "the style's colors; the photograph's, by luma after the run or by a match before it; "
+        "or luminance only",
+    ),
+}
+
+
+def field_of(option: str) -> str:
+    """The field of Settings, and the attribute of the parsed options, that belongs to an option."""
+    return option.replace("-", "_")
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each entry of RECIPE; None where it is not given."""
+    group = parser.add_argument_group("the recipe, instead of the preset's")
+    for option, (kind, metavar, text) in RECIPE.items():
+        field = field_of(option)
+        if hasattr(Settings, field):
+            text = f"{text} ({_format(getattr(Settings(), field))})"
+        if kind is bool:
+            group.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, help=text)
+        elif metavar is None:
+            group.add_argument(f"--{option}", choices=CHOICES[field], help=text)
+        else:
+            group.add_argument(f"--{option}", type=kind, metavar=metavar, help=text)
+
+
+def settings_from(options: argparse.Namespace, default_preset: str = "default") -> Settings:
+    """Settings of the preset that --preset names, changed by the options of the recipe.
+
+    Raises
+    ------
+    UserError
+        The options contradict each other, or name a layer that VGG19 does not have.
+    """
+    changes = {field_of(option): getattr(options, field_of(option)) for option in RECIPE}
+    changes = {field: value for field, value in changes.items() if value is not None}
+    for kind in ("content", "style"):
+        if f"{kind}_layers" in changes:  # the preset's weights belong to the preset's layers
+            changes[f"{kind}_layer_weights"] = None
+    balance = changes.pop("content_layer_balance", None)
+    if balance is not None and "content_layers" in changes:
+        found, cure = "--content-layers, too", "conv4_2:X,conv5_2:Y says the same"
+        raise UserError("content_layer_balance", found, "one of the two", cure)
+    if balance is not None:
+        changes["content_layers"] = ("conv4_2", "conv5_2")
+        changes["content_layer_weights"] = (balance, 1 - balance)
+    if changes.get("init") not in (None, *STARTS):
+        del changes["init"]  # a picture file, which the run is given as such
+    return replace(preset(options.preset or default_preset), **changes)
+
+
+def format_field(settings: Settings, field: str) -> str:
+    """A field as the command line takes it; layers with their weights, if they have any."""
+    value = getattr(settings, field)
+    weights = getattr(settings, field.replace("layers", "layer_weights"), None) if "layers" in field else None
+    if isinstance(value, tuple) and weights is not None:
+        return ",".join(f"{name}:{_format(weight)}" for name, weight in zip(value, weights, strict=True))
+    return _format(value)
+
+
+def _format(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_format, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)
