@@ -1,19 +1,20 @@
 """Whole runs whose pictures must not change: every preset, masks, colors, both optimizers, resuming, study.
 
-A refactoring changes no picture. These runs are small, and cover what a run can be asked for. Their pictures are
-kept in runs.npz, with the SHA-256 of the unrounded ones and what those depend on besides npstyle. Write the file
-again, with
+A refactoring changes no picture. These runs are small, and cover what a run can be asked for. runs.npz has
+their pictures and, for each environment, the SHA-256 of the unrounded ones. Write it again only where a
+picture is meant to change, and say in the commit which and why:
 
-    python tests/golden/make_runs.py
-
-only where a picture is meant to change, and say in the commit which and why.
+    python tests/golden/make_runs.py                                              # this environment
+    OPENBLAS_CORETYPE=Zen python tests/golden/make_runs.py --instructions avx2    # and another processor's
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib.metadata import version
@@ -35,8 +36,8 @@ Array = NDArray[Any]
 Outcome = dict[str, Array]  # pictures by name, float32 as the run ended with them or uint8
 
 
-def environment() -> dict[str, str]:
-    """What the last bits of a picture depend on besides npstyle."""
+def environment(instructions: str) -> dict[str, str]:
+    """What the last bits of a picture depend on besides npstyle; `instructions` are those of the kernels."""
     from threadpoolctl import threadpool_info
 
     blas = sorted(
@@ -45,7 +46,7 @@ def environment() -> dict[str, str]:
         if pool["user_api"] == "blas"
     )
     packages = {name: version(name) for name in ("numpy", "scipy", "pillow")}
-    return {**packages, "blas": "; ".join(blas), "instructions": _kernels.instruction_sets()[0]}
+    return {**packages, "blas": "; ".join(blas), "instructions": instructions}
 
 
 def checksum(picture: Array) -> str:
@@ -85,6 +86,7 @@ class Runs:
             yield f"resumed-{optimizer}", lambda optimizer=optimizer: self.resumed(optimizer)  # type: ignore[misc]
         yield "reconstruct", self.reconstruct
         yield "texture", self.texture
+        yield "figure", self.figure
 
     def paint(self, styles: Any = None, **options: Any) -> npstyle.StyleResult:
         arguments = {"weights": self.weights, "size": SIZE, "settings": self.default, **options}
@@ -93,8 +95,10 @@ class Runs:
         )
 
     def presets(self) -> dict[str, dict[str, Any]]:
-        names = "default paper keras anishathalye jcjohnson gatys-pytorch udacity random".split()
-        return {f"preset-{name}": {"settings": npstyle.preset(name), "iterations": 3} for name in names}
+        names = "default paper keras anishathalye jcjohnson gatys-pytorch udacity random"
+        return {
+            f"preset-{name}": {"settings": npstyle.preset(name), "iterations": 3} for name in names.split()
+        }
 
     def options(self) -> dict[str, dict[str, Any]]:
         p, changed = self.pictures, lambda **fields: {"settings": replace(self.default, **fields)}
@@ -148,21 +152,47 @@ class Runs:
         return {"interrupted": first.pixels, "resumed": second.pixels}
 
     def reconstruct(self) -> Outcome:
-        options = {"weights": self.weights, "size": SIZE, "iterations": 4, "tv_weight": 1e-3}
+        options: dict[str, Any] = {"weights": self.weights, "size": SIZE, "iterations": 4, "tv_weight": 1e-3}
         return {"": study.reconstruct(self.pictures.content, "conv3_1", **options).pixels}
 
     def texture(self) -> Outcome:
-        options = {"weights": self.weights, "size": 40, "width": 60, "iterations": 4}
+        options: dict[str, Any] = {"weights": self.weights, "size": 40, "width": 60, "iterations": 4}
         return {"": study.texture(self.pictures.style, "conv1_1,conv2_1", **options).pixels}
+
+    def figure(self) -> Outcome:
+        rows, _ = study.plan("layers", self.weights, iterations=2)
+        return {"": study.draw(rows, self.pictures.content, self.pictures.style, self.weights).image}
+
+
+def all_pictures() -> dict[str, Array]:
+    """Every picture of every run, by name."""
+    return {f"{name} {part}".strip(): picture for name, run in Runs() for part, picture in run().items()}
 
 
 def main() -> None:
-    """Write the golden file, and how much another instruction set changes, as far as this processor has others."""
-    runs = {f"{name} {part}".strip(): picture for name, run in Runs() for part, picture in run().items()}
-    arrays = {name: images.to_uint8(picture) for name, picture in runs.items()}
-    meta = {"environment": environment(), "checksums": {name: checksum(x) for name, x in runs.items()}}
-    np.savez_compressed(GOLDEN, meta=np.array(json.dumps(meta)), **arrays)
-    print(f"{GOLDEN}: {len(runs)} pictures, {GOLDEN.stat().st_size / 1000:.0f} kB")
+    """Write the golden file: pictures, and checksums of this environment, beside those of others if asked."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--instructions", metavar="NAME", help="add an environment with these: avx512, avx2, plain"
+    )
+    options = parser.parse_args()
+    warnings.simplefilter("ignore", npstyle.RandomFiltersWarning)
+    chosen = _kernels.set_isa(options.instructions)
+    runs = all_pictures()
+    entry = {"environment": environment(chosen), "checksums": {name: checksum(x) for name, x in runs.items()}}
+    images_of = {name: images.to_uint8(picture) for name, picture in runs.items()}
+    entries = [entry]
+    if options.instructions:
+        with np.load(GOLDEN) as golden:
+            images_of = {name: golden[name] for name in golden.files if name != "entries"}
+            old = json.loads(str(golden["entries"]))
+        entries = [*(each for each in old if each["environment"] != entry["environment"]), entry]
+    arrays: dict[str, Any] = {"entries": np.array(json.dumps(entries)), **images_of}
+    np.savez_compressed(GOLDEN, **arrays)
+    kilobytes = GOLDEN.stat().st_size / 1000
+    print(f"{GOLDEN.name}: {len(runs)} pictures, {len(entries)} environments, {kilobytes:.0f} kB")
 
 
 if __name__ == "__main__":
