@@ -93,7 +93,8 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     weights = load_weights(options, deepest(settings.layers))
     if weights.random:
         request = replace(request, settings=settings_from(options, default_preset="random"))
-    announce(options, f"{W} x {H} pixels, {_describe_iterations(request.settings, max(W, H))}", memory)
+        memory = _check_memory(options, request)
+    announce(options, f"{W} x {H} pixels, {_describe_iterations(request)}", memory)
     with ProgressBar(options.quiet) as bar:
         result = paint(
             request,
@@ -146,12 +147,14 @@ def _check_memory(options: argparse.Namespace, request: Request) -> str:
     return check_memory(options, bytes_at, max(request.content.shape[:2]))
 
 
-def _describe_iterations(settings: Settings, longer: int) -> str:
-    from npstyle.run.pyramid import levels
+def _describe_iterations(request: Request) -> str:
+    from npstyle.run.pyramid import level_sizes
 
-    sizes = levels(longer, settings.min_size)
-    text = count_of(settings.iterations, "iteration")
-    return text if len(sizes) == 1 else f"{text} at each of {len(sizes)} levels from {sizes[0]} pixels up"
+    sizes = level_sizes(request)
+    text = count_of(request.settings.iterations, "iteration")
+    return (
+        text if len(sizes) == 1 else f"{text} at each of {len(sizes)} levels from {max(sizes[0])} pixels up"
+    )
 
 
 # ------------------------------------------------------------------------------------------------

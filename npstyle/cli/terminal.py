@@ -1,4 +1,4 @@
-"""What all commands share: exit statuses, a parser whose errors are one line, and words to the terminal."""
+"""Exit statuses, a parser whose errors are one line, and printing to streams that may be closed or full."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import argparse
 import os
 import re
 import sys
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from npstyle.errors import UserError
@@ -17,7 +15,7 @@ DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 class Parser(argparse.ArgumentParser):
-    """One line for wrong usage, and exit status 2."""
+    """An argument parser that reports wrong usage in one line, with exit status 2."""
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
@@ -31,23 +29,9 @@ class Parser(argparse.ArgumentParser):
 
 
 def print_err(text: str) -> None:
-    """Print to standard error; that nobody listens there must not end anything."""
+    """Print to standard error; if it is closed, nothing is printed and nothing fails."""
     with suppress(OSError):
         print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def warnings_as_lines(*categories: type[Warning]) -> Iterator[None]:
-    """Warnings of these kinds as text on standard error, whatever filters warnings have."""
-
-    def show(message: Warning | str, *_: object, **__: object) -> None:
-        print_err(f"npstyle: {message}")
-
-    with warnings.catch_warnings():
-        for category in categories:
-            warnings.simplefilter("always", category)
-        warnings.showwarning = show
-        yield
 
 
 def print_out(text: str) -> None:
@@ -56,7 +40,7 @@ def print_out(text: str) -> None:
     Raises
     ------
     UserError
-        There is no room to write to. That a reader has seen enough, `head` for example, is no error.
+        The disk is full. A reader that closes the pipe early, such as `head`, is no error.
     """
     try:
         print(text, flush=True)
