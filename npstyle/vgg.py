@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from npstyle import _kernels
 from npstyle._runtime import threads as _threads
 from npstyle._runtime.arena import Arena
 from npstyle.architecture import (
@@ -123,6 +124,7 @@ class VGG19:
         self.preprocessing = preprocessing_of(weights)
         self.convolution = convolution
         self.threads = _threads.resolve(threads)
+        _kernels.warn_without_openmp(threads)
         self.arena = Arena()
         self._steps: dict[tuple[Any, ...], list[Step]] = {}
 

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing: a file is complete or not there at all."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-TEMPORARY = ".npstyle-*.tmp"  # what a file is called while it is written
+TEMPORARY = ".npstyle-*.tmp"  # name of a file while it is written
 
 
 def temporary_name(path: Path) -> Path:
-    """A name beside a file that nothing else has."""
+    """An unused name in the same folder."""
     return path.with_name(TEMPORARY.replace("*", secrets.token_hex(4)))
 
 
 @contextmanager
-def written_whole(path: Path, place: Callable[[Path, Path], None] = os.replace) -> Iterator[BinaryIO]:
-    """A file to write to, which takes its name only when all is written and on the disk.
+def atomic_write(path: Path, rename: Callable[[Path, Path], None] = os.replace) -> Iterator[BinaryIO]:
+    """A binary file to write to, which gets its name only when everything is written and on the disk.
 
-    Whoever looks at `path` finds the old file or the new one, never half of one. `place` gives the file its
-    name, from the temporary one.
+    At any time `path` is the old file or the new one, never part of one. `rename` is called with the
+    temporary name and the final one. If the block raises, the temporary file is removed.
     """
     path = Path(os.path.realpath(path))  # through a symbolic link, to where it points
     temporary = temporary_name(path)
@@ -31,7 +31,7 @@ def written_whole(path: Path, place: Callable[[Path, Path], None] = os.replace) 
             yield file
             file.flush()
             os.fsync(file.fileno())
-        place(temporary, path)
+        rename(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink()

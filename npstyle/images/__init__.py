@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
-from npstyle._runtime.atomic import temporary_name, written_whole
+from npstyle._runtime.atomic import atomic_write, temporary_name
 from npstyle.errors import UserError
 
 Picture = NDArray[np.uint8]
@@ -557,7 +557,7 @@ def write(
         values = _with_alpha(values, alpha)
     path = Path(os.path.realpath(path))  # through a symbolic link, to where it points
     try:
-        with written_whole(path, os.replace if overwrite else _rename_if_free) as file:
+        with atomic_write(path, os.replace if overwrite else _rename_if_free) as file:
             if depth == 16:
                 WRITERS_OF_16_BITS[form](file, values, text)
             else:

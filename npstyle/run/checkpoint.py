@@ -20,7 +20,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from npstyle._runtime.atomic import TEMPORARY, written_whole
+from npstyle._runtime.atomic import TEMPORARY, atomic_write
 from npstyle._runtime.npy import Member
 from npstyle.errors import UserError
 from npstyle.weights.download import cache_folder
@@ -91,7 +91,7 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     meta = {"npstyle checkpoint": FORMAT, **checkpoint._asdict()}
     del meta["state"]
     try:
-        with written_whole(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+        with atomic_write(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
             archive.writestr(META, json.dumps(meta))
             for name, array in checkpoint.state.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

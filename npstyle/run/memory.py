@@ -29,6 +29,11 @@ from npstyle.settings import Settings
 from npstyle.vgg import method_of
 
 Size = tuple[int, int]  # height, width
+WORKSPACES = {
+    "im2col": _kernels.conv3x3_workspace,
+    "winograd": _kernels.winograd_workspace,
+    "first_layer": _kernels.first_layer_workspace,
+}
 
 # Runs over several scales, with colors or masks, were seen to take up to 1.11 of what is added up here.
 MARGIN = 1.12
@@ -75,12 +80,13 @@ def evaluation_memory(
     for name in LAYERS[: LAYERS.index(deepest(wanted)) + 1]:
         h, w = H >> (block_of(name) - 1), W >> (block_of(name) - 1)
         K = CONVOLUTIONS[name][1] if name in CONVOLUTIONS else C
-        if method_of(convolution, name, h, w) == "winograd":
-            room = max(room, 4 * _kernels.winograd_work(h, w, C, K, 4, threads))
-        elif name in CONVOLUTIONS:
-            room = max(room, 4 * threads * min(512, h * w) * 9 * C)  # strips of patches
+        if name in CONVOLUTIONS:
+            workspace = WORKSPACES[method_of(convolution, name, h, w)]
+            room = max(room, 4 * workspace(h, w, C, K, 4, threads))
         else:
             h, w = h // 2, w // 2
+        if name in wanted:
+            room = max(room, 4 * _kernels.gram_workspace(h * w, K, 4, threads))
         y = 4 * h * w * K
         waiting = y if backward and name in wanted else 0
         peak = max(peak, kept + x + y + waiting)
