@@ -15,7 +15,7 @@ from Cython.Build import cythonize  # type: ignore[import-untyped, unused-ignore
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-KERNELS = ["_convolution", "_winograd", "_first_layer", "_relu", "_pooling", "_gram", "_openmp"]
+KERNELS = ["_convolution", "_winograd", "_first_layer", "_relu", "_pooling", "_gram", "_openmp", "_cpu"]
 HEADERS = [str(path) for path in Path("npstyle/_kernels/simd").glob("*.h")]
 DEBUG = os.environ.get("NPSTYLE_DEBUG", "0") == "1"
 

@@ -35,7 +35,7 @@ def heading() -> None:
     packages = ", ".join(f"{name} {version(name)}" for name in ("numpy", "scipy"))
     print(f"## {date.today()}, {_threads.available()} cores of {processor()}\n")
     python = f"{platform.system()}, Python {platform.python_version()}"
-    print(f"{python}, {packages}; vectors: {_kernels.use(None)}.\n")
+    print(f"{python}, {packages}; vectors: {_kernels.current_isa()}.\n")
 
 
 def whole(sizes: list[int], repeats: int, threads: int | None) -> None:

@@ -73,7 +73,7 @@ class WinogradConvReLU:
 
     def _workspace(self, x: Array, K: int) -> Array:
         H, W, C = x.shape
-        elements = _kernels.winograd_work(H, W, C, K, x.itemsize, self.threads)
+        elements = _kernels.winograd_workspace(H, W, C, K, x.itemsize, self.threads)
         return self.arena.borrow((elements,), x.dtype)
 
 
@@ -91,7 +91,7 @@ class FirstLayerConvReLU:
     threads : int, optional
         All available cores if omitted.
     arena : Arena, optional
-        Where outputs are allocated.
+        Where outputs and workspaces are allocated.
     """
 
     def __init__(
@@ -108,15 +108,24 @@ class FirstLayerConvReLU:
         H, W, _ = x.shape
         y: Array = self.arena.borrow((H, W, self.bias.size), x.dtype)
         mask = np.empty(y.size // 8, np.uint8)
-        _kernels.first_layer(x, self.matrix, self.bias, y, mask, self.threads)
+        workspace = self._workspace(x)
+        _kernels.first_layer(x, self.matrix, self.bias, y, mask, workspace, self.threads)
+        self.arena.release(workspace)
         return y, mask
 
     def backward(self, dy: Array, cache: Bytes, accumulate_into: Array | None = None) -> Array:
         """Gradient dx (H, W, C) by (2) of docs/convolution.md: dP = dy Q' where y > 0, dx = col2im(dP)."""
         H, W, _ = dy.shape
         dx: Array = self.arena.borrow((H, W, self.matrix.shape[0] // 9), dy.dtype)
-        _kernels.first_layer_backward(dy, cache, self.matrix, dx, self.threads)
+        workspace = self._workspace(dx)
+        _kernels.first_layer_backward(dy, cache, self.matrix, dx, workspace, self.threads)
+        self.arena.release(workspace)
         return _accumulate(dx, accumulate_into)
+
+    def _workspace(self, x: Array) -> Array:
+        H, W, C = x.shape
+        elements = _kernels.first_layer_workspace(H, W, C, self.bias.size, x.itemsize, self.threads)
+        return self.arena.borrow((elements,), x.dtype)
 
 
 FUSED: dict[str, Callable[..., Layer]] = {"winograd": WinogradConvReLU, "first_layer": FirstLayerConvReLU}

@@ -117,7 +117,7 @@ def guided_style_loss(
 
 def _workspace(f: Array, threads: int | None, arena: Arena) -> Array:
     M, C = f.shape
-    return arena.borrow((_kernels.gram_work(M, C, f.itemsize, threads),), f.dtype)
+    return arena.borrow((_kernels.gram_workspace(M, C, f.itemsize, threads),), f.dtype)
 
 
 def total_variation(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from npstyle import _kernels
 from npstyle._runtime import threads as _threads
 from npstyle._runtime.arena import Arena
 from npstyle._typing import Array, Convolution, Padding, Pooling, Preprocessing
@@ -122,6 +123,7 @@ class VGG19:
         self.padding = padding
         self.convolution = convolution
         self.threads = _threads.resolve(threads)
+        _kernels.warn_without_openmp(threads)
         self.preprocessing = preprocessing_of(weights, preprocessing)
         self.arena = Arena()
         self._steps: dict[tuple[Any, ...], list[Step]] = {}

@@ -1,4 +1,4 @@
-"""Memory that is lent and given back: used again, never twice at once, never somebody else's."""
+"""The arena: memory is used again once it is released, and never borrowed twice at a time."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from npstyle._runtime.arena import ALIGNMENT, Arena
 
 
-def test_what_is_lent_is_not_lent_again() -> None:
+def test_borrowed_arrays_share_no_memory() -> None:
     arena = Arena()
     first, second = arena.borrow((8, 8), np.float32), arena.borrow((8, 8), np.float32)
     assert not np.shares_memory(first, second)
 
 
-def test_what_is_given_back_is_lent_again() -> None:
+def test_released_memory_is_borrowed_again() -> None:
     arena = Arena()
     first = arena.borrow((8, 8, 4), np.float64)
     arena.release(first)
@@ -29,14 +29,14 @@ def test_what_is_given_back_is_lent_again() -> None:
     assert second.flags.c_contiguous
 
 
-def test_views_give_back_the_whole() -> None:
+def test_releasing_a_view_releases_the_array() -> None:
     arena = Arena()
     first = arena.borrow((8, 8, 4), np.float32)
     arena.release(first.reshape(-1)[10:20])
     assert np.shares_memory(first, arena.borrow((8, 8, 4), np.float32))
 
 
-def test_the_smallest_block_that_fits_is_taken() -> None:
+def test_smallest_part_that_fits_is_taken() -> None:
     arena = Arena()
     large, small = arena.borrow((1000,), np.float32), arena.borrow((10,), np.float32)
     arena.release(large)
@@ -46,7 +46,7 @@ def test_the_smallest_block_that_fits_is_taken() -> None:
     assert np.shares_memory(large, second)
 
 
-def test_arrays_from_elsewhere_are_left_alone() -> None:
+def test_releasing_a_foreign_array_does_nothing() -> None:
     arena = Arena()
     foreign = np.zeros(100)
     arena.release(foreign)
@@ -54,7 +54,7 @@ def test_arrays_from_elsewhere_are_left_alone() -> None:
     assert not np.shares_memory(foreign, arena.borrow((10,), np.float64))
 
 
-def test_blocks_too_small_for_the_next_picture_are_let_go() -> None:
+def test_slabs_too_small_for_next_picture_are_freed() -> None:
     arena = Arena()
     arena.release(arena.borrow((10,), np.float32))
     large = arena.borrow((1000,), np.float32)
@@ -62,7 +62,7 @@ def test_blocks_too_small_for_the_next_picture_are_let_go() -> None:
     assert arena.nbytes == large.nbytes + -large.nbytes % ALIGNMENT
 
 
-def test_what_is_not_asked_for_stays_for_others() -> None:
+def test_rest_of_a_part_stays_free() -> None:
     arena = Arena()
     whole = arena.borrow((4096,), np.uint8)
     arena.release(whole)
@@ -74,7 +74,7 @@ def test_what_is_not_asked_for_stays_for_others() -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 2, 1)])
-def test_free_neighbors_are_one_part_again(order: tuple[int, ...]) -> None:
+def test_free_neighbors_are_joined(order: tuple[int, ...]) -> None:
     arena = Arena()
     whole = arena.borrow((3072,), np.uint8)
     arena.release(whole)
@@ -85,7 +85,7 @@ def test_free_neighbors_are_one_part_again(order: tuple[int, ...]) -> None:
     assert arena.nbytes == 3072
 
 
-def test_what_is_forgotten_comes_back_when_its_last_view_is_gone() -> None:
+def test_array_is_released_with_its_last_view() -> None:
     arena = Arena()
     view = arena.borrow((8, 128), np.float32)[2:]
     gc.collect()
@@ -97,23 +97,23 @@ def test_what_is_forgotten_comes_back_when_its_last_view_is_gone() -> None:
     assert arena.borrow((8, 128), np.float32).ctypes.data == address
 
 
-def test_lent_parts_never_overlap_in_a_long_life() -> None:
+def test_borrowed_arrays_never_overlap() -> None:
     arena, rng = Arena(), np.random.default_rng(0)
-    lent: list[tuple[int, NDArray[Any]]] = []
+    borrowed: list[tuple[int, NDArray[Any]]] = []
     for number in range(2000):
-        if lent and rng.random() < 0.5:
-            filled, array = lent.pop(rng.integers(len(lent)))
+        if borrowed and rng.random() < 0.5:
+            filled, array = borrowed.pop(rng.integers(len(borrowed)))
             assert (array == filled).all()
             if rng.random() < 0.8:
                 arena.release(array)
         else:
             array = arena.borrow((int(rng.integers(1, 3000)),), np.int64)
             array[...] = number
-            lent.append((number, array))
-    assert all((array == filled).all() for filled, array in lent)
+            borrowed.append((number, array))
+    assert all((array == filled).all() for filled, array in borrowed)
 
 
-def test_what_is_given_back_twice_is_lent_once() -> None:
+def test_array_released_twice_is_borrowed_once() -> None:
     arena = Arena()
     first = arena.borrow((8, 8), np.float32)
     arena.release(first)

@@ -1,4 +1,4 @@
-"""How many threads, and what the libraries below are told about theirs."""
+"""The number of threads, and limits and settings for BLAS and OpenMP."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def blas_threads() -> set[int]:
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
-def test_by_default_every_core_this_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_is_every_available_core(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _threads.resolve(None) == _threads.available() >= 1
     monkeypatch.setattr(_threads, "cpu_limits", lambda _: frozenset())
     monkeypatch.setattr(os, "process_cpu_count", lambda: 7, raising=False)
@@ -36,7 +36,7 @@ def test_by_default_every_core_this_process_may_use(monkeypatch: pytest.MonkeyPa
 
 
 def control_groups(system: Path, own: str, files: dict[str, str]) -> Path:
-    """Lay out what Linux shows: /proc/self/cgroup, and files below /sys/fs/cgroup."""
+    """Files as Linux has them: /proc/self/cgroup, and others below /sys/fs/cgroup."""
     texts = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
     for name, text in {"proc/self/cgroup": own, **texts}.items():
         (system / name).parent.mkdir(parents=True, exist_ok=True)
@@ -113,7 +113,7 @@ def test_no_control_groups(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("cores", "available"), [(8, 3), (2, 2)])
-def test_the_tightest_limit_counts(
+def test_lowest_limit_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, available: int
 ) -> None:
     monkeypatch.setattr(os, "process_cpu_count", lambda: cores, raising=False)
@@ -121,23 +121,23 @@ def test_the_tightest_limit_counts(
     assert _threads.available(control_groups(tmp_path, "0::/a/b\n", files)) == available
 
 
-def test_more_threads_than_anyone_has_are_cut_off() -> None:
+def test_number_of_threads_is_limited() -> None:
     assert _threads.resolve(3) == 3
-    assert _threads.resolve(3_000_000_000) == _threads.MOST
+    assert _threads.resolve(3_000_000_000) == _threads.MAX_THREADS
 
 
-def test_not_even_a_larger_machine_gets_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_is_limited_on_large_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_threads, "available", lambda: 384)
-    assert _threads.resolve(None) == _threads.MOST
+    assert _threads.resolve(None) == _threads.MAX_THREADS
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", float("nan")])
-def test_what_is_no_number_of_threads(threads: Any) -> None:
+def test_invalid_number_of_threads(threads: Any) -> None:
     with pytest.raises(UserError, match=r"threads: found .*; expected an integer from 1"):
         _threads.resolve(threads)
 
 
-def test_blas_has_one_thread_inside_and_its_own_number_after() -> None:
+def test_blas_has_one_thread_inside_and_its_own_number_afterwards() -> None:
     assert _kernels.IMPLEMENTATION == "compiled"  # BLAS is loaded
     before = blas_threads()
     with _threads.one_blas_thread():
@@ -147,7 +147,7 @@ def test_blas_has_one_thread_inside_and_its_own_number_after() -> None:
     assert blas_threads() == before
 
 
-def test_the_limit_holds_until_the_last_of_several_threads_is_through() -> None:
+def test_blas_limit_lasts_until_last_thread_leaves() -> None:
     before, inside, leave = blas_threads(), threading.Event(), threading.Event()
 
     def other() -> None:
@@ -167,7 +167,7 @@ def test_the_limit_holds_until_the_last_of_several_threads_is_through() -> None:
     assert blas_threads() == before
 
 
-def test_any_thread_can_set_the_limit_after_another_has() -> None:
+def test_any_thread_can_limit_blas_after_another() -> None:
     with _threads.one_blas_thread():
         pass
     seen: list[set[int]] = []
@@ -182,14 +182,14 @@ def test_any_thread_can_set_the_limit_after_another_has() -> None:
     assert seen == [{1}]
 
 
-def test_the_limit_is_taken_back_after_an_exception() -> None:
+def test_blas_limit_ends_with_an_exception() -> None:
     before = blas_threads()
     with pytest.raises(KeyboardInterrupt), _threads.one_blas_thread():
         raise KeyboardInterrupt
     assert blas_threads() == before
 
 
-def test_openmp_is_told_to_sleep_and_the_environment_is_left_as_it_was() -> None:
+def test_openmp_waiting_policy_is_set_only_during_import() -> None:
     code = (
         "import os, sys\n"
         "class Spy:\n"
@@ -202,16 +202,16 @@ def test_openmp_is_told_to_sleep_and_the_environment_is_left_as_it_was() -> None
     )
     names = "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"
     environment = {name: value for name, value in os.environ.items() if name not in names}
-    for own, seen in (
-        ({}, ["passive", _threads.SPINS, "None", "None"]),
+    for own, expected in (
+        ({}, ["passive", _threads.SPIN_COUNT, "None", "None"]),
         ({"OMP_WAIT_POLICY": "active"}, ["active", "None"] * 2),
         ({"GOMP_SPINCOUNT": "7"}, ["None", "7"] * 2),
     ):
-        told = subprocess.run(
+        printed = subprocess.run(
             [sys.executable, "-c", code],
             env={**environment, **own},
             capture_output=True,
             text=True,
             check=True,
         )
-        assert told.stdout.split() == seen
+        assert printed.stdout.split() == expected

@@ -1,162 +1,153 @@
-"""The kernels: everything that takes time, below one line.
+"""The kernels: everything that takes time, behind one interface.
 
-Each function checks its arguments and hands them to the compiled kernel or to its twin in
+Each function checks its arguments and calls the compiled kernel or its reference implementation in
 `npstyle._kernels.reference`. Which of the two is decided once, at import:
-``NPSTYLE_KERNELS=compiled`` (default) or ``reference``. There is no silent fallback; without the
+``NPSTYLE_KERNELS=compiled`` (default) or ``reference``. There is no silent fallback: without the
 compiled modules the import fails and says how to build them.
 
-Conventions: arrays are C-contiguous, all of one dtype, float32 or float64; the caller allocates the
-outputs; dimensions are H (height), W (width), C (channels in), K (channels out), M = H W.
+Conventions, for all functions: arrays are C-contiguous and of one dtype, float32 or float64, unless said
+otherwise. Dimensions are H (height), W (width), C (channels in), K (channels out), M = H W. The caller
+allocates outputs and workspace; ``..._workspace`` is how many elements a kernel needs, of the dtype of its
+input, uninitialized. `threads` is every available core if left out; results do not depend on it. Arrays that
+do not fit raise UserError.
 """
 
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from types import SimpleNamespace
-from typing import Any
+import warnings
 
 import numpy as np
-from numpy.typing import NDArray
 
-from npstyle._kernels import reference
-from npstyle._runtime.threads import one_blas_thread, openmp_that_sleeps, resolve
+from npstyle._kernels._checks import CHANNELS, check_arrays, check_channels
+from npstyle._kernels._loading import load
+from npstyle._runtime.threads import available, one_blas_thread, resolve
+from npstyle._typing import AnyArray, Array, Bytes, Double
 from npstyle.errors import UserError
 
-Array = NDArray[np.floating]
-Bytes = NDArray[np.uint8]
-
-PANEL = 32  # channels come in multiples of this, for the widest vectors there are
-COMPILED = ("_convolution", "_winograd", "_first_layer", "_relu", "_pooling", "_gram", "_openmp")
-NAMES = (
-    "conv3x3",
-    "winograd_work",
-    "winograd",
-    "winograd_backward",
-    "first_layer",
-    "first_layer_backward",
-    "relu",
-    "relu_backward",
-    "average_pool",
-    "average_pool_backward",
-    "max_pool",
-    "max_pool_backward",
-    "gram_work",
-    "gram",
-    "gram_backward",
-)
-
-
-def _load(which: str) -> tuple[Any, bool]:
-    """Functions of the kernels asked for, and whether they use OpenMP."""
-    if which == "reference":
-        return reference, False
-    if which != "compiled":
-        raise UserError(
-            "NPSTYLE_KERNELS", repr(which), "'compiled' or 'reference'", "unset it for the compiled kernels"
-        )
-    try:
-        with openmp_that_sleeps():
-            modules = {name: import_module(f"npstyle._kernels.{name}") for name in COMPILED}
-    except ImportError as error:
-        raise ImportError(
-            f"npstyle's kernels: found no compiled modules ({error}); expected them beside "
-            f"{__file__}; build them with `pip install -e .`, or set NPSTYLE_KERNELS=reference to "
-            "run on plain NumPy, many times slower"
-        ) from error
-    functions = {
-        name: getattr(module, name) for module in modules.values() for name in NAMES if hasattr(module, name)
-    }
-    functions["use"] = [modules[name].use for name in ("_winograd", "_first_layer", "_gram")]
-    return SimpleNamespace(**functions), modules["_openmp"].has_openmp()
-
-
 IMPLEMENTATION = os.environ.get("NPSTYLE_KERNELS", "compiled")
-_kernels, OPENMP = _load(IMPLEMENTATION)
-
-
-def use(instructions: str | None) -> str:
-    """Take an instruction set by name, the best with None, in all kernels that have several; which it is.
-
-    The best is taken at import. The results differ in rounding.
-    """
-    try:
-        names = [choose(instructions) for choose in getattr(_kernels, "use", [])]
-    except ValueError:
-        here = ", ".join(instruction_sets())
-        raise UserError(
-            "instructions",
-            repr(instructions),
-            f"one of {here}",
-            "take one of them; there are no such instructions here",
-        ) from None
-    return names[0] if names else "NumPy's"
+_kernels, _cpu, OPENMP = load(IMPLEMENTATION)
 
 
 def instruction_sets() -> list[str]:
-    """Those that this processor and this build have, the best first, by trial; the best is taken then."""
-    found = []
-    for name in ("avx512", "avx2", "plain"):
-        try:
-            for choose in getattr(_kernels, "use", []):
-                choose(name)
-            found.append(name)
-        except ValueError:
-            continue
-    use(None)
-    return found
+    """Instruction sets that this processor and this build have, the best first; none for plain NumPy."""
+    return list(_cpu.instruction_sets()) if _cpu else []
 
 
-def _check(kernel: str, like: Array, **arrays: tuple[NDArray[Any], tuple[int, ...]]) -> None:
-    """Hold each array against its shape, and against the dtype of `like` where it holds numbers."""
-    if like.dtype not in (np.float32, np.float64):
-        raise UserError(kernel, f"{like.dtype} input", "float32 or float64", "convert it with astype")
-    if min(like.shape, default=0) < 1:
-        raise UserError(kernel, f"an input of shape {like.shape}", "no empty dimension", "give it data")
-    for name, (array, shape) in arrays.items():
-        if array.shape != shape:
-            raise UserError(
-                f"{kernel}: {name}", f"shape {array.shape}", f"{shape}", "check the layer's sizes"
-            )
-        dtype = {"mask": np.uint8, "argmax": np.uint8, "g": np.float64, "dg": np.float64}.get(
-            name, like.dtype
+def current_isa() -> str:
+    """Name of the instruction set that kernels use."""
+    return str(_cpu.current_isa()) if _cpu else "NumPy's"
+
+
+def set_isa(name: str | None) -> None:
+    """Choose the instruction set of all kernels, for tests and benchmarks; the best is chosen at import.
+
+    It is global, so no kernel may be running and workspaces have to be allocated afterwards. Results differ
+    in rounding between instruction sets.
+
+    Parameters
+    ----------
+    name : str or None
+        One of `instruction_sets`; None for the best.
+
+    Raises
+    ------
+    UserError
+        It is not available. The choice stays as it was.
+    """
+    if name is not None and name not in instruction_sets():
+        names = ", ".join(instruction_sets()) or "none, as NumPy computes"
+        raise UserError(
+            "instructions", repr(name), f"one of {names}", "choose an instruction set this processor has"
         )
-        if array.dtype != dtype:
-            raise UserError(f"{kernel}: {name}", f"{array.dtype}", f"{dtype}", "convert it with astype")
-        if not array.flags.c_contiguous:
-            raise UserError(
-                f"{kernel}: {name}", "an array with gaps", "C order", "use numpy.ascontiguousarray"
-            )
+    if _cpu:
+        _cpu.set_isa(name)
+
+
+class OpenMPWarning(RuntimeWarning):
+    """Kernels run on one thread where several were meant."""
+
+
+_warned_without_openmp = False
+
+
+def warn_without_openmp(threads: int | None) -> None:
+    """Warn, once in a process, that compiled kernels have no OpenMP where more than one thread was meant.
+
+    Parameters
+    ----------
+    threads : int or None
+        As the caller asked for them; None means every available core.
+    """
+    global _warned_without_openmp
+    if OPENMP or IMPLEMENTATION == "reference" or _warned_without_openmp or resolve(threads) == 1:
+        return
+    _warned_without_openmp = True
+    warnings.warn(
+        f"threads: found kernels built without OpenMP, which run on one of {available()} cores; expected a "
+        "build with OpenMP; build npstyle with a compiler that has it (NPSTYLE_OPENMP=1 pip install ...), or "
+        "choose threads=1",
+        OpenMPWarning,
+        stacklevel=3,
+    )
+
+
+def conv3x3_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
+    """Elements of `itemsize` bytes that `conv3x3` itself allocates, for x (H, W, C) and y (H, W, K)."""
+    return int(_kernels.conv3x3_workspace(H, W, C, K, itemsize, resolve(threads)))
 
 
 def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int | None = None) -> None:
-    """3x3 convolution with zero padding: x (H, W, C), w (9C, K), b (K,) to y (H, W, K)."""
+    """3x3 convolution, stride 1, zero padding, as one matrix product.
+
+    y[h, w, k] = b[k] + sum over i, j, c of x[h + i - 1, w + j - 1, c] kernel[i, j, c, k]
+
+    which is y = P Q + b with the patches of x in the rows of P and Q = w: docs/convolution.md.
+
+    Parameters
+    ----------
+    x : (H, W, C) array
+    w : (9C, K) array
+        The kernel (3, 3, C, K) as a matrix.
+    b : (K,) array
+    y : (H, W, K) array
+        Output.
+    """
     H, W, C = x.shape
     K = w.shape[1]
-    _check("conv3x3", x, x=(x, (H, W, C)), w=(w, (9 * C, K)), b=(b, (K,)), y=(y, (H, W, K)))
+    check_arrays("conv3x3", x, x=(x, (H, W, C)), w=(w, (9 * C, K)), b=(b, (K,)), y=(y, (H, W, K)))
     with one_blas_thread():
         _kernels.conv3x3(x, w, b, y, resolve(threads))
 
 
-def winograd_work(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
-    """How many numbers of `itemsize` bytes the two functions below work in, from (H, W, C) to (H, W, K)."""
-    number: int = _kernels.winograd_work(H, W, C, K, itemsize, resolve(threads))
-    return number
+def winograd_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
+    """Elements of workspace for `winograd` from x (H, W, C) to y (H, W, K), or `winograd_backward` so."""
+    return int(_kernels.winograd_workspace(H, W, C, K, itemsize, resolve(threads)))
 
 
 def winograd(
-    x: Array, w: Array, b: Array, y: Array, mask: Bytes, work: Array, threads: int | None = None
+    x: Array, w: Array, b: Array, y: Array, mask: Bytes, workspace: Array, threads: int | None = None
 ) -> None:
-    """y = max(conv3x3(x), 0) and a bit per element, as `relu`; C and K are multiples of 32.
+    """3x3 convolution and ReLU, y = max(x * w + b, 0), by Winograd's minimal filtering: docs/winograd.md.
 
-    x (H, W, C), w (9C, K), b (K,), y (H, W, K), mask (H W K / 8,), work (winograd_work(...),).
+    Parameters
+    ----------
+    x : (H, W, C) array
+        C is a multiple of 32, and so is K.
+    w : (9C, K) array
+    b : (K,) array
+    y : (H, W, K) array
+        Output.
+    mask : (H W K / 8,) array of uint8
+        Output, one bit per element as in `relu`.
+    workspace : array
+        winograd_workspace(H, W, C, K, ...) elements.
     """
-    threads = resolve(threads)  # once: what is available may change, and `work` was made for so many
+    threads = resolve(threads)  # once: what is available may change, and the workspace is for so many
     H, W, C = x.shape
     K = w.shape[1]
-    _check_channels("winograd", C, K)
-    numbers = winograd_work(H, W, C, K, x.itemsize, threads)
-    _check(
+    check_channels("winograd", C, K)
+    check_arrays(
         "winograd",
         x,
         x=(x, (H, W, C)),
@@ -164,41 +155,79 @@ def winograd(
         b=(b, (K,)),
         y=(y, (H, W, K)),
         mask=(mask, (H * W * K // 8,)),
-        work=(work, (numbers,)),
+        workspace=(workspace, (winograd_workspace(H, W, C, K, x.itemsize, threads),)),
     )
-    _kernels.winograd(x, w, b, y, mask, work, threads)
+    _kernels.winograd(x, w, b, y, mask, workspace, threads)
 
 
 def winograd_backward(
-    dy: Array, mask: Bytes, w: Array, dx: Array, add: bool, work: Array, threads: int | None = None
+    dy: Array,
+    mask: Bytes,
+    w: Array,
+    dx: Array,
+    accumulate: bool,
+    workspace: Array,
+    threads: int | None = None,
 ) -> None:
-    """dx = derivative of `winograd`, or dx += with `add`: dy (H, W, K), w (9C, K), dx (H, W, C)."""
+    """Gradient of `winograd` with respect to x: dy where y > 0, convolved with the rotated kernel.
+
+    Parameters
+    ----------
+    dy : (H, W, K) array
+    mask : (H W K / 8,) array of uint8
+        From `winograd`.
+    w : (9C, K) array
+    dx : (H, W, C) array
+        Output.
+    accumulate : bool
+        Add to what dx holds.
+    workspace : array
+        winograd_workspace(H, W, K, C, ...) elements: dy is the input here.
+    """
     threads = resolve(threads)
     H, W, K = dy.shape
     C = dx.shape[2]
-    _check_channels("winograd_backward", C, K)
-    numbers = winograd_work(H, W, K, C, dy.itemsize, threads)
-    _check(
+    check_channels("winograd_backward", C, K)
+    check_arrays(
         "winograd_backward",
         dy,
         dy=(dy, (H, W, K)),
         mask=(mask, (H * W * K // 8,)),
         w=(w, (9 * C, K)),
         dx=(dx, (H, W, C)),
-        work=(work, (numbers,)),
+        workspace=(workspace, (winograd_workspace(H, W, K, C, dy.itemsize, threads),)),
     )
-    _kernels.winograd_backward(dy, mask, w, dx, add, work, threads)
+    _kernels.winograd_backward(dy, mask, w, dx, accumulate, workspace, threads)
 
 
-def first_layer(x: Array, w: Array, b: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:
-    """y = max(conv3x3(x), 0) and a bit per element, as `relu`, for few channels C; K is a multiple of 32.
+def first_layer_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
+    """Elements of workspace for `first_layer` and `first_layer_backward`, x (H, W, C) and y (H, W, K)."""
+    return int(_kernels.first_layer_workspace(H, W, C, K, itemsize, resolve(threads)))
 
-    x (H, W, C), w (9C, K), b (K,), y (H, W, K), mask (H W K / 8,).
+
+def first_layer(
+    x: Array, w: Array, b: Array, y: Array, mask: Bytes, workspace: Array, threads: int | None = None
+) -> None:
+    """3x3 convolution and ReLU, y = max(x * w + b, 0), for few channels C.
+
+    Parameters
+    ----------
+    x : (H, W, C) array
+    w : (9C, K) array
+        K is a multiple of 32.
+    b : (K,) array
+    y : (H, W, K) array
+        Output.
+    mask : (H W K / 8,) array of uint8
+        Output, one bit per element as in `relu`.
+    workspace : array
+        first_layer_workspace(...) elements.
     """
+    threads = resolve(threads)
     H, W, C = x.shape
     K = w.shape[1]
-    _check_channels("first_layer", 0, K)
-    _check(
+    check_channels("first_layer", 0, K)
+    check_arrays(
         "first_layer",
         x,
         x=(x, (H, W, C)),
@@ -206,111 +235,157 @@ def first_layer(x: Array, w: Array, b: Array, y: Array, mask: Bytes, threads: in
         b=(b, (K,)),
         y=(y, (H, W, K)),
         mask=(mask, (H * W * K // 8,)),
+        workspace=(workspace, (first_layer_workspace(H, W, C, K, x.itemsize, threads),)),
     )
-    _kernels.first_layer(x, w, b, y, mask, resolve(threads))
+    _kernels.first_layer(x, w, b, y, mask, workspace, threads)
 
 
-def first_layer_backward(dy: Array, mask: Bytes, w: Array, dx: Array, threads: int | None = None) -> None:
-    """dx = derivative of `first_layer`: dy (H, W, K), mask (H W K / 8,), w (9C, K) to dx (H, W, C)."""
+def first_layer_backward(
+    dy: Array, mask: Bytes, w: Array, dx: Array, workspace: Array, threads: int | None = None
+) -> None:
+    """Gradient of `first_layer` with respect to x: dx = col2im(dP), dP = dy Q' where y > 0.
+
+    Parameters
+    ----------
+    dy : (H, W, K) array
+    mask : (H W K / 8,) array of uint8
+        From `first_layer`.
+    w : (9C, K) array
+    dx : (H, W, C) array
+        Output.
+    workspace : array
+        first_layer_workspace(...) elements.
+    """
+    threads = resolve(threads)
     H, W, K = dy.shape
     C = dx.shape[2]
-    _check_channels("first_layer_backward", 0, K)
-    _check(
+    check_channels("first_layer_backward", 0, K)
+    check_arrays(
         "first_layer_backward",
         dy,
         dy=(dy, (H, W, K)),
         mask=(mask, (H * W * K // 8,)),
         w=(w, (9 * C, K)),
         dx=(dx, (H, W, C)),
+        workspace=(workspace, (first_layer_workspace(H, W, C, K, dy.itemsize, threads),)),
     )
-    _kernels.first_layer_backward(dy, mask, w, dx, resolve(threads))
-
-
-def _check_channels(kernel: str, C: int, K: int) -> None:
-    if C % PANEL or K % PANEL:
-        raise UserError(kernel, f"{C} to {K} channels", f"multiples of {PANEL}", "use conv3x3")
+    _kernels.first_layer_backward(dy, mask, w, dx, workspace, threads)
 
 
 def relu(x: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:
-    """y = max(x, 0) and a bit per element, x > 0; y may be x. x, y any shape of N, mask (ceil(N / 8),)."""
-    _check("relu", x, x=(x, x.shape), y=(y, x.shape), mask=(mask, ((x.size + 7) // 8,)))
+    """y = max(x, 0), and a bit per element; a NaN stays a NaN.
+
+    Parameters
+    ----------
+    x, y : arrays of one shape, N elements
+        y is the output; it may be x.
+    mask : (ceil(N / 8),) array of uint8
+        Output: bit j of byte i is x > 0 of element 8i + j in C order.
+    """
+    check_arrays("relu", x, x=(x, x.shape), y=(y, x.shape), mask=(mask, ((x.size + 7) // 8,)))
     _kernels.relu(x.reshape(-1), y.reshape(-1), mask, resolve(threads))
 
 
 def relu_backward(dy: Array, mask: Bytes, dx: Array, threads: int | None = None) -> None:
-    """dx = dy where the bit is set, else 0; dx may be dy. dy, dx any shape of N, mask (ceil(N / 8),)."""
-    _check("relu_backward", dy, dy=(dy, dy.shape), mask=(mask, ((dy.size + 7) // 8,)), dx=(dx, dy.shape))
+    """dx = dy where the bit of `mask` is set, else 0; dx, the output, may be dy. Shapes as in `relu`."""
+    check_arrays(
+        "relu_backward", dy, dy=(dy, dy.shape), mask=(mask, ((dy.size + 7) // 8,)), dx=(dx, dy.shape)
+    )
     _kernels.relu_backward(dy.reshape(-1), mask, dx.reshape(-1), resolve(threads))
 
 
 def average_pool(x: Array, y: Array, threads: int | None = None) -> None:
-    """Mean of each 2x2 cell: x (H, W, C) to y (H // 2, W // 2, C)."""
+    """y[h, w] = mean of the 2x2 cell x[2h : 2h + 2, 2w : 2w + 2]; x (H, W, C), y (H // 2, W // 2, C)."""
     H, W, C = x.shape
-    _check("average_pool", y, x=(x, (H, W, C)), y=(y, (H // 2, W // 2, C)))
+    check_arrays("average_pool", y, x=(x, (H, W, C)), y=(y, (H // 2, W // 2, C)))
     _kernels.average_pool(x, y, resolve(threads))
 
 
 def average_pool_backward(dy: Array, dx: Array, threads: int | None = None) -> None:
-    """A quarter of dy in each pixel of its cell: dy (H // 2, W // 2, C) to dx (H, W, C)."""
+    """dx = dy / 4 in each pixel of a cell, 0 in an odd last row or column; shapes as in `average_pool`."""
     H, W, C = dx.shape
-    _check("average_pool_backward", dy, dy=(dy, (H // 2, W // 2, C)), dx=(dx, (H, W, C)))
+    check_arrays("average_pool_backward", dy, dy=(dy, (H // 2, W // 2, C)), dx=(dx, (H, W, C)))
     _kernels.average_pool_backward(dy, dx, resolve(threads))
 
 
 def max_pool(x: Array, y: Array, argmax: Bytes, threads: int | None = None) -> None:
-    """Largest of each 2x2 cell and which it was: x (H, W, C) to y, winner (H // 2, W // 2, C)."""
+    """Maximum of each 2x2 cell, as in `average_pool`, and its place; a NaN is the maximum of its cell.
+
+    Parameters
+    ----------
+    x : (H, W, C) array
+    y : (H // 2, W // 2, C) array
+        Output.
+    argmax : (H // 2, W // 2, C) array of uint8
+        Output: 2i + j, where y[h, w] is x[2h + i, 2w + j], the first of equals.
+    """
     H, W, C = x.shape
-    small = (H // 2, W // 2, C)
-    _check("max_pool", y, x=(x, (H, W, C)), y=(y, small), argmax=(argmax, small))
+    cells = (H // 2, W // 2, C)
+    check_arrays("max_pool", y, x=(x, (H, W, C)), y=(y, cells), argmax=(argmax, cells))
     _kernels.max_pool(x, y, argmax, resolve(threads))
 
 
 def max_pool_backward(dy: Array, argmax: Bytes, dx: Array, threads: int | None = None) -> None:
-    """dy at the winner of each cell: dy, winner (H // 2, W // 2, C) to dx (H, W, C)."""
+    """dx = dy at the argmax of each cell, 0 elsewhere; dx (H, W, C), dy and argmax (H // 2, W // 2, C)."""
     H, W, C = dx.shape
-    small = (H // 2, W // 2, C)
-    _check("max_pool_backward", dy, dy=(dy, small), argmax=(argmax, small), dx=(dx, (H, W, C)))
+    cells = (H // 2, W // 2, C)
+    check_arrays("max_pool_backward", dy, dy=(dy, cells), argmax=(argmax, cells), dx=(dx, (H, W, C)))
     _kernels.max_pool_backward(dy, argmax, dx, resolve(threads))
 
 
-def gram_work(M: int, C: int, itemsize: int, threads: int | None = None) -> int:
-    """How many numbers of `itemsize` bytes the two functions below work in, for f (M, C)."""
-    number: int = _kernels.gram_work(M, C + -C % PANEL, itemsize, resolve(threads))
-    return number
+def gram_workspace(M: int, C: int, itemsize: int, threads: int | None = None) -> int:
+    """Elements of workspace for `gram` and `gram_backward`, f (M, C)."""
+    return int(_kernels.gram_workspace(M, C + -C % CHANNELS, itemsize, resolve(threads)))
 
 
-def gram(f: Array, g: NDArray[np.float64], work: Array, threads: int | None = None) -> None:
-    """g = f'f, over blocks in the dtype of f, added up in double: f (M, C) to g (C, C).
+def gram(f: Array, g: Double, workspace: Array, threads: int | None = None) -> None:
+    """Gram matrix g = f'f: blocks of rows in the dtype of f, accumulated in float64 (docs/numerics.md).
 
-    work (gram_work(...),).
+    Parameters
+    ----------
+    f : (M, C) array
+    g : (C, C) array of float64
+        Output.
+    workspace : array
+        gram_workspace(...) elements.
     """
     threads = resolve(threads)  # once, as in `winograd`
     M, C = f.shape
-    _check("gram", f, f=(f, (M, C)), g=(g, (C, C)), work=(work, (gram_work(M, C, f.itemsize, threads),)))
-    if C % PANEL:
-        padded = np.empty((C + -C % PANEL,) * 2)
-        _kernels.gram(_padded(f, 0), padded, work, threads)
+    size = gram_workspace(M, C, f.itemsize, threads)
+    check_arrays("gram", f, f=(f, (M, C)), g=(g, (C, C)), workspace=(workspace, (size,)))
+    if C % CHANNELS:
+        padded = np.empty((C + -C % CHANNELS,) * 2)
+        _kernels.gram(_padded(f, 0), padded, workspace, threads)
         g[...] = padded[:C, :C]
     else:
-        _kernels.gram(f, g, work, threads)
+        _kernels.gram(f, g, workspace, threads)
 
 
-def gram_backward(
-    f: Array, dg: NDArray[np.float64], df: Array, work: Array, threads: int | None = None
-) -> None:
-    """df = f (dg + dg'): f (M, C), dg (C, C) to df (M, C), work (gram_work(...),)."""
+def gram_backward(f: Array, dg: Double, df: Array, workspace: Array, threads: int | None = None) -> None:
+    """Gradient of a loss with respect to f from dg, that with respect to g: df = f (dg + dg').
+
+    Parameters
+    ----------
+    f : (M, C) array
+    dg : (C, C) array of float64
+    df : (M, C) array
+        Output.
+    workspace : array
+        gram_workspace(...) elements.
+    """
     threads = resolve(threads)
     M, C = f.shape
-    numbers = gram_work(M, C, f.itemsize, threads)
-    _check("gram_backward", f, f=(f, (M, C)), dg=(dg, (C, C)), df=(df, (M, C)), work=(work, (numbers,)))
-    if C % PANEL:
-        padded = np.empty((M, C + -C % PANEL), f.dtype)
-        _kernels.gram_backward(_padded(f, 0), _padded(dg, -C % PANEL), padded, work, threads)
+    size = gram_workspace(M, C, f.itemsize, threads)
+    arrays = {"f": (f, (M, C)), "dg": (dg, (C, C)), "df": (df, (M, C)), "workspace": (workspace, (size,))}
+    check_arrays("gram_backward", f, **arrays)
+    if C % CHANNELS:
+        padded = np.empty((M, C + -C % CHANNELS), f.dtype)
+        _kernels.gram_backward(_padded(f, 0), _padded(dg, -C % CHANNELS), padded, workspace, threads)
         df[...] = padded[:, :C]
     else:
-        _kernels.gram_backward(f, dg, df, work, threads)
+        _kernels.gram_backward(f, dg, df, workspace, threads)
 
 
-def _padded(a: NDArray[Any], rows: int) -> NDArray[Any]:
-    """A copy with zeros for further channels, and further rows, up to what the kernels multiply at a time."""
-    return np.pad(a, ((0, rows), (0, -a.shape[1] % PANEL)))
+def _padded(a: AnyArray, rows: int) -> AnyArray:
+    """A copy with so many further rows, and columns up to a multiple of CHANNELS, of zeros."""
+    return np.pad(a, ((0, rows), (0, -a.shape[1] % CHANNELS)))

@@ -1,16 +1,16 @@
-"""Matrix products on C-ordered arrays, through the BLAS that SciPy brings.
+"""Matrix products of C-ordered arrays by the BLAS that SciPy comes with.
 
-BLAS thinks in columns: an (M, N) array in C order is to it an (N, M) matrix, so each product is asked
-for with its factors exchanged, (A B)' = B' A'. Only this file knows.
+BLAS stores matrices by columns: it sees an (M, N) array in C order as an (N, M) matrix. So its product is
+called with the factors exchanged, (A B)' = B' A'.
 """
 from cython cimport floating
 from scipy.linalg.cython_blas cimport dgemm, sgemm
 
 
-cdef inline void matmul(
+cdef inline void gemm(
     int M, int N, int K, const floating* a, const floating* b, floating beta, floating* c, int row
 ) noexcept nogil:
-    """c (M, N) = a (M, K) b (K, N) + beta c; b and c are columns of matrices with rows of `row` numbers."""
+    """c (M, N) = a (M, K) b (K, N) + beta c; rows of b and c begin `row` elements apart."""
     cdef floating one = 1
     if floating is float:
         sgemm("N", "N", &N, &M, &K, &one, <float*>b, &row, <float*>a, &K, &beta, c, &row)

@@ -1,71 +1,76 @@
 """3x3 convolution of a picture of few channels, conv1_1, with the ReLU that follows it.
 
-The steps are in first_layer_steps.h, for one row of the picture or some.
+The steps are in first_layer_steps.h, for one or several rows of the picture.
 """
-import numpy as np
-
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport uint8_t
 
-from npstyle._runtime.arena import aligned
+from npstyle._kernels._cpu cimport isa
 from npstyle._kernels._openmp cimport npstyle_thread
 
 cdef extern from "first_layer.h" nogil:
     ctypedef struct first_layer_shape:
         Py_ssize_t H, W, C, K
     ctypedef struct first_layer_steps:
-        const char* name
         Py_ssize_t panel
         void (*forward)(
-            const void* x, first_layer_shape s, const void* w, const void* b, Py_ssize_t row, void* room, void* y,
-            uint8_t* mask,
+            const void* x, first_layer_shape s, const void* w, const void* b, Py_ssize_t row,
+            void* workspace, void* y, uint8_t* mask,
         ) noexcept nogil
         void (*backward)(
             const void* dy, const uint8_t* mask, first_layer_shape s, const void* w, Py_ssize_t first,
-            Py_ssize_t last, void* room, void* dx,
+            Py_ssize_t last, void* workspace, void* dx,
         ) noexcept nogil
-    const first_layer_steps* first_layer_find(const char* name, int bytes)
-
-cdef const first_layer_steps* steps_float
-cdef const first_layer_steps* steps_double
-
-
-def use(name=None):
-    """Choose an instruction set, "avx512", "avx2" or "plain"; None takes the best. Returns its name."""
-    global steps_float, steps_double
-    cdef bytes text = b"" if name is None else name.encode()
-    cdef const char* wanted = NULL
-    if name is not None:
-        wanted = text
-    if first_layer_find(wanted, 4) == NULL:
-        raise ValueError(f"this processor, or this build, has no {name}")
-    steps_float = first_layer_find(wanted, 4)
-    steps_double = first_layer_find(wanted, 8)
-    return steps_float.name.decode()
-
-
-use()
+    const first_layer_steps* first_layer_table[1][2]
 
 cdef enum:
-    TALL = 8  # rows that one job makes on the way back: it multiplies two more than it has
+    # Rows of the picture that one job computes in the backward pass. It multiplies two more than that.
+    ROWS_PER_JOB = 8
 
 
-def _panels(matrix, panel):
-    """(rows, columns) as (columns / panel, rows, panel), rounded up with zeros."""
-    rows, columns = matrix.shape
-    count = -(-columns // panel)
-    packed = aligned((count, rows, panel), matrix.dtype)
-    packed[...] = 0
-    for first in range(0, columns, panel):
-        part = matrix[:, first:first + panel]
-        packed[first // panel, :, :part.shape[1]] = part
-    return packed
+cdef struct Sizes:
+    # Elements of workspace: a multiple of 16 each, so that all begin at a cache line if the first does.
+    Py_ssize_t packed        # the filters in panels, forward
+    Py_ssize_t forward       # of each thread
+    Py_ssize_t transposed    # the transposed filters in panels, backward
+    Py_ssize_t backward      # of each thread
+    Py_ssize_t columns       # of the transposed filters with their padding
 
 
-def _room(threads, numbers, like):
-    """So many numbers for each thread, from a cache line on."""
-    return aligned((threads, numbers + -numbers % 16), np.asarray(like).dtype)
+cdef Py_ssize_t rounded(Py_ssize_t elements, Py_ssize_t multiple) noexcept nogil:
+    return (elements + multiple - 1) // multiple * multiple
+
+
+cdef Sizes sizes(Py_ssize_t panel, first_layer_shape s) noexcept nogil:
+    cdef Sizes z
+    z.columns = rounded(9 * s.C, panel)
+    z.packed = rounded(9 * s.C * s.K, 16)
+    z.forward = rounded(s.W * (9 * s.C + s.K) + 16, 16)
+    z.transposed = rounded(s.K * z.columns, 16)
+    z.backward = rounded(s.W * (s.K + z.columns) + ROWS_PER_JOB * (s.W + 2) * s.C, 16)
+    return z
+
+
+cdef void pack(
+    const floating* w, Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t row_stride, Py_ssize_t column_stride,
+    Py_ssize_t panel, floating* packed,
+) noexcept nogil:
+    """Matrix w (rows, columns) as (columns / panel, rows, panel), with zeros in columns beyond the last."""
+    cdef Py_ssize_t p, row, column
+    for p in range((columns + panel - 1) // panel):
+        for row in range(rows):
+            for column in range(p * panel, (p + 1) * panel):
+                packed[0] = w[row * row_stride + column * column_stride] if column < columns else 0
+                packed += 1
+
+
+def first_layer_workspace(
+    Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t K, int itemsize, int threads
+):
+    """Elements of workspace that the functions below need: x (H, W, C), y (H, W, K)."""
+    cdef Sizes z = sizes(first_layer_table[isa][itemsize == 8].panel, first_layer_shape(H, W, C, K))
+    return max(z.packed + threads * z.forward, z.transposed + threads * z.backward)
 
 
 def first_layer(
@@ -74,17 +79,19 @@ def first_layer(
     const floating[::1] b,        # IN (K,)
     floating[:, :, ::1] y,        # OUT (H, W, K)
     uint8_t[::1] mask,            # OUT (H W K / 8,)
+    floating[::1] workspace,      # first_layer_workspace(...) elements
     int threads,
 ):
-    cdef const first_layer_steps* steps = steps_float if floating is float else steps_double
+    cdef const first_layer_steps* steps = first_layer_table[isa][floating is double]
     cdef first_layer_shape s = first_layer_shape(x.shape[0], x.shape[1], x.shape[2], w.shape[1])
-    cdef const floating[:, :, ::1] panels = _panels(np.asarray(w), steps.panel)
+    cdef Sizes z = sizes(steps.panel, s)
+    cdef floating* panels = &workspace[0]
+    cdef floating* work = panels + z.packed
     cdef Py_ssize_t row
-    threads = min(threads, s.H)
-    cdef floating[:, ::1] room = _room(threads, s.W * (9 * s.C + s.K) + 16, w)
-    for row in prange(s.H, nogil=True, num_threads=threads, schedule="dynamic"):
+    pack(&w[0, 0], 9 * s.C, s.K, s.K, 1, steps.panel, panels)
+    for row in prange(s.H, nogil=True, num_threads=min(threads, s.H), schedule="dynamic"):
         steps.forward(
-            &x[0, 0, 0], s, &panels[0, 0, 0], &b[0], row, &room[npstyle_thread(), 0], &y[0, 0, 0], &mask[0]
+            &x[0, 0, 0], s, panels, &b[0], row, work + npstyle_thread() * z.forward, &y[0, 0, 0], &mask[0]
         )
 
 
@@ -93,17 +100,18 @@ def first_layer_backward(
     const uint8_t[::1] mask,       # IN (H W K / 8,)
     const floating[:, ::1] w,      # IN (9C, K)
     floating[:, :, ::1] dx,        # OUT (H, W, C)
+    floating[::1] workspace,       # first_layer_workspace(...) elements
     int threads,
 ):
-    cdef const first_layer_steps* steps = steps_float if floating is float else steps_double
+    cdef const first_layer_steps* steps = first_layer_table[isa][floating is double]
     cdef first_layer_shape s = first_layer_shape(dx.shape[0], dx.shape[1], dx.shape[2], w.shape[1])
-    cdef const floating[:, :, ::1] panels = _panels(np.asarray(w).T, steps.panel)
-    cdef Py_ssize_t columns = panels.shape[0] * steps.panel
-    cdef Py_ssize_t jobs = (s.H + TALL - 1) // TALL, job
-    threads = min(threads, jobs)
-    cdef floating[:, ::1] room = _room(threads, s.W * (s.K + columns) + TALL * (s.W + 2) * s.C, w)
-    for job in prange(jobs, nogil=True, num_threads=threads, schedule="dynamic"):
+    cdef Sizes z = sizes(steps.panel, s)
+    cdef floating* panels = &workspace[0]
+    cdef floating* work = panels + z.transposed
+    cdef Py_ssize_t jobs = (s.H + ROWS_PER_JOB - 1) // ROWS_PER_JOB, job
+    pack(&w[0, 0], s.K, 9 * s.C, 1, s.K, steps.panel, panels)
+    for job in prange(jobs, nogil=True, num_threads=min(threads, jobs), schedule="dynamic"):
         steps.backward(
-            &dy[0, 0, 0], &mask[0], s, &panels[0, 0, 0], job * TALL, min(job * TALL + TALL, s.H),
-            &room[npstyle_thread(), 0], &dx[0, 0, 0],
+            &dy[0, 0, 0], &mask[0], s, panels, job * ROWS_PER_JOB, min((job + 1) * ROWS_PER_JOB, s.H),
+            work + npstyle_thread() * z.backward, &dx[0, 0, 0],
         )

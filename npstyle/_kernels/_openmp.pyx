@@ -1,7 +1,7 @@
-"""Tell Python whether the kernels were built with OpenMP."""
+"""Whether the kernels were built with OpenMP."""
 from npstyle._kernels._openmp cimport NPSTYLE_OPENMP
 
 
 def has_openmp():
-    """True where the kernels run on several threads."""
+    """True where kernels can run on several threads."""
     return bool(NPSTYLE_OPENMP)

@@ -1,4 +1,4 @@
-"""2x2 pooling with stride 2; an odd last row or column is left out (and gets no gradient)."""
+"""2x2 pooling with stride 2; an odd last row or column is ignored, and its gradient is zero."""
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport uint8_t
@@ -49,9 +49,9 @@ def average_pool_backward(
                 memset(&dx[h, W - 1, 0], 0, C * sizeof(floating))
 
 
-cdef inline bint beats(floating challenger, floating champion) noexcept nogil:
-    """Whether it is larger. The first NaN beats all and is not beaten, so that it is seen."""
-    return not challenger <= champion and champion == champion
+cdef inline bint greater_or_nan(floating a, floating b) noexcept nogil:
+    """a > b, where a NaN is greater than all numbers and two NaNs are equal: the maximum is the first NaN."""
+    return not a <= b and b == b
 
 
 def max_pool(
@@ -65,7 +65,7 @@ def max_pool(
     cdef const floating* upper
     cdef const floating* lower
     cdef floating largest
-    cdef uint8_t where
+    cdef uint8_t position
     threads = min(threads, y.shape[0])
     for h in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
         for w in range(W):
@@ -73,18 +73,18 @@ def max_pool(
             lower = &x[2 * h + 1, 2 * w, 0]
             for c in range(C):
                 largest = upper[c]
-                where = 0
-                if beats(upper[C + c], largest):
+                position = 0
+                if greater_or_nan(upper[C + c], largest):
                     largest = upper[C + c]
-                    where = 1
-                if beats(lower[c], largest):
+                    position = 1
+                if greater_or_nan(lower[c], largest):
                     largest = lower[c]
-                    where = 2
-                if beats(lower[C + c], largest):
+                    position = 2
+                if greater_or_nan(lower[C + c], largest):
                     largest = lower[C + c]
-                    where = 3
+                    position = 3
                 y[h, w, c] = largest
-                argmax[h, w, c] = where
+                argmax[h, w, c] = position
 
 
 def max_pool_backward(
@@ -97,9 +97,9 @@ def max_pool_backward(
     cdef Py_ssize_t H = dx.shape[0], W = dx.shape[1], C = dx.shape[2]
     cdef Py_ssize_t rows = dy.shape[0], columns = dy.shape[1]
     cdef const floating* d
-    cdef const uint8_t* won
+    cdef const uint8_t* cell_argmax
     cdef floating* out
-    cdef uint8_t here
+    cdef uint8_t position
     threads = min(threads, H)
     for h in prange(H, nogil=True, num_threads=threads, schedule="static"):
         if h // 2 == rows:
@@ -107,10 +107,10 @@ def max_pool_backward(
         else:
             for w in range(2 * columns):
                 d = &dy[h // 2, w // 2, 0]
-                won = &argmax[h // 2, w // 2, 0]
+                cell_argmax = &argmax[h // 2, w // 2, 0]
                 out = &dx[h, w, 0]
-                here = 2 * (h % 2) + w % 2
+                position = 2 * (h % 2) + w % 2
                 for c in range(C):
-                    out[c] = d[c] if won[c] == here else 0
+                    out[c] = d[c] if cell_argmax[c] == position else 0
             if W > 2 * columns:
                 memset(&dx[h, W - 1, 0], 0, C * sizeof(floating))

@@ -1,1 +1,1 @@
-"""What the arithmetic stands on and a reader can skip: memory, threads, files written whole."""
+"""What the arithmetic is built on, and a reader can skip: memory, threads, files."""

@@ -1,8 +1,8 @@
-"""Memory for responses and gradients, used again in every evaluation.
+"""An arena: memory for feature maps and gradients that is used again in every evaluation.
 
-A fresh array of tens of megabytes comes from the system as pages that are cleared one by one when they
-are first touched, which costs more than pooling the array does. So the network keeps a few slabs of
-memory, and hands out parts of them again and again.
+The system provides a new array of tens of megabytes as pages that it clears one by one when they are first
+touched, which takes longer than pooling does. So a network keeps a few slabs of memory and hands out parts of
+them again and again.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ class Part:
 
 
 class Arena:
-    """Parts of slabs that are borrowed as arrays and given back.
+    """Parts of slabs that are borrowed as arrays and released again.
 
-    An array that is never given back comes back by itself with the last reference to it or to a view of
-    it. Giving back an array while it is still being read is the caller's mistake, as with any allocator.
+    An array that was not released comes back when the last reference to it, or to a view of it, is gone.
+    Releasing an array that is still used is the caller's mistake, as with any allocator. Threads may share an
+    arena.
 
     Examples
     --------
@@ -53,10 +54,10 @@ class Arena:
 
     def __init__(self) -> None:
         self._free: list[Part] = []
-        # Lent parts by the id of the array that all views of the part refer to.
+        # Borrowed parts by the id of the array that all views of the part refer to.
         self._borrowed: dict[int, tuple[weakref.ref[Slab], Part]] = {}
-        # Ids of such arrays that are gone: noted by the garbage collector, which may come at any moment.
-        self._gone: deque[int] = deque()
+        # Ids of such arrays that were collected as garbage, which may happen at any moment.
+        self._collected: deque[int] = deque()
         self._lock = threading.Lock()
 
     def borrow(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
@@ -81,30 +82,31 @@ class Arena:
             # From a memoryview, so that views of the array refer to it and not past it to the slab.
             owner = np.frombuffer(part.slab.data, np.uint8, length, part.start)
             key = id(owner)
-            self._collect()  # before an array that is gone, and had the same id, is forgotten
-            self._borrowed[key] = weakref.ref(owner, lambda _: self._gone.append(key)), part
+            self._collect()  # an array collected just now may have had the same id
+            self._borrowed[key] = weakref.ref(owner, lambda _: self._collected.append(key)), part
         return owner.view(dtype).reshape(shape)
 
     def release(self, array: NDArray[Any]) -> None:
-        """Take an array back; arrays from elsewhere, or that were given back before, are left alone."""
+        """Take an array back; does nothing for arrays from elsewhere or released before."""
         with self._lock:
             self._collect()
-            borrowed = self._borrowed.get(id(array.base))  # an id is of one object as long as that lives
+            borrowed = self._borrowed.get(id(array.base))  # an id is unique while its object lives
             if borrowed is not None:
                 del self._borrowed[id(array.base)]
                 self._release(borrowed[1])
 
     @property
     def nbytes(self) -> int:
-        """Bytes held, borrowed or free."""
+        """Size of all parts, borrowed and free."""
         with self._lock:
             return sum(part.size for part in [*self._free, *(part for _, part in self._borrowed.values())])
 
     def _collect(self) -> None:
-        """Take back what nobody refers to any more."""
-        while self._gone:
-            borrowed = self._borrowed.get(key := self._gone.popleft())
-            if borrowed is not None and borrowed[0]() is None:  # given back, or its id was given away again
+        """Release arrays that nobody refers to any more."""
+        while self._collected:
+            borrowed = self._borrowed.get(key := self._collected.popleft())
+            # Otherwise it was released before, or its id now belongs to a new array.
+            if borrowed is not None and borrowed[0]() is None:
                 del self._borrowed[key]
                 self._release(borrowed[1])
 
@@ -117,12 +119,12 @@ class Arena:
         self._free.append(part)
 
     def _drop_free_slabs(self) -> None:
-        """Forget slabs that are free from end to end: they are too small, made for smaller pictures."""
+        """Free slabs of which nothing is borrowed: they are too small, from a smaller picture."""
         self._free = [free for free in self._free if free.size < free.slab.size]
 
 
 def aligned(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Uninitialized array of its own that begins at a cache line."""
+    """A new uninitialized array that begins at a cache line."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT

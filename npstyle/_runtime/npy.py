@@ -1,4 +1,4 @@
-"""Arrays in a zip archive (.npz), of which none takes memory before its header is held against its size."""
+"""Arrays in a zip archive (.npz): no memory is allocated before the header agrees with the file's size."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-# Bytes in which a header has to end; NumPy takes less than 200 for an array of numbers.
-LONGEST_HEADER = 1 << 14
+MAX_HEADER_BYTES = 1 << 14  # NumPy's are shorter than 200 for an array of numbers
 
 
 class Member:
-    """Shape and type of an array in an archive; `numpy.asarray` reads it, and nothing else does.
+    """Shape and dtype of an array in an archive; only `numpy.asarray` reads its elements.
 
     Parameters
     ----------
     archive : ZipFile
         It has to stay open.
     info : ZipInfo
-        The member, stored or deflated as NumPy does: other methods may ask for memory of their own.
+        The member, stored or deflated as NumPy does: other methods may allocate memory of their own.
     """
 
     def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
@@ -32,7 +31,7 @@ class Member:
             raise ValueError(f"{info.filename!a} is compressed by method {info.compress_type}")
         self.archive, self.info = archive, info
         with archive.open(info) as file:
-            head = io.BytesIO(file.read(LONGEST_HEADER))
+            head = io.BytesIO(file.read(MAX_HEADER_BYTES))
         self.shape, self.fortran, self.dtype = _header(head)
         self.begin = head.tell()
         if self.dtype.hasobject:
@@ -42,7 +41,7 @@ class Member:
 
     @property
     def nbytes(self) -> int:
-        """How much memory it takes."""
+        """Bytes of the array."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -54,15 +53,15 @@ class Member:
 
 
 def _header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, whether the first index runs fastest, and type."""
+    """Shape, whether it is in Fortran order, and dtype."""
     version = npy.read_magic(file)
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     if version not in readers:
         raise ValueError(f"an array in NumPy's format {version}")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a file was written by Python 2 is nothing to act on
-            found: tuple[tuple[int, ...], bool, np.dtype[Any]] = readers[version](file)
-    except MemoryError:  # what Python's parser makes of deep nesting
+            warnings.simplefilter("ignore")  # a file written by Python 2 is read all the same
+            header: tuple[tuple[int, ...], bool, np.dtype[Any]] = readers[version](file)
+    except MemoryError:  # from Python's parser, for deep nesting
         raise ValueError("an array whose header is no header") from None
-    return found
+    return header

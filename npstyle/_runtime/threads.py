@@ -1,8 +1,8 @@
-"""How many threads the kernels use, and BLAS kept to one thread while they do.
+"""How many threads the kernels use, and BLAS limited to one thread while they run.
 
-The kernels split their work over OpenMP threads and call BLAS from each of them. A BLAS that starts
-threads of its own inside would have two pools fighting for the same cores, and would round
-differently with every thread count. So it is limited to one thread as long as a kernel runs.
+The kernels divide their work among OpenMP threads and call BLAS from each of them. If BLAS started threads of
+its own there, two pools would compete for the same cores, and rounding would depend on the number of threads.
+So BLAS is limited to one thread while a kernel runs.
 """
 
 from __future__ import annotations
@@ -20,14 +20,17 @@ from threadpoolctl import ThreadpoolController
 from npstyle._runtime.cgroups import control_groups, text
 from npstyle.errors import check_integer
 
-# More than this has no use, and every thread of a kernel has a buffer of its own.
-MOST = 256
+# More threads are no faster, and every thread of a kernel has a workspace of its own.
+MAX_THREADS = 256
+# Of GCC's OpenMP: some microseconds. With 1000 an evaluation at 256 x 256 pixels took 91 ms instead of 99
+# without, and two processes side by side at 64 x 64 pixels 44 ms each instead of 40; with 5000, 94 and 63 ms.
+SPIN_COUNT = "1000"
 
 
 def available(system: Path = Path("/")) -> int:
-    """Cores that this process may use: its affinity mask where the system has one, else all.
+    """Number of cores this process may use: those of its affinity mask where the system has one, else all.
 
-    In a container, no more than the time it is given would keep busy.
+    In a container with a limit of processor time, no more than that would keep busy.
     """
     if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; PYTHON_CPU_COUNT overrides the mask
         cores = os.process_cpu_count() or 1
@@ -40,64 +43,63 @@ def available(system: Path = Path("/")) -> int:
 
 @cache
 def cpu_limits(system: Path) -> frozenset[int]:
-    """Cores that Linux's control groups (containers) allow: this process's own and all above them.
+    """Numbers of cores that Linux's control groups (containers) allow: the process's own and all above it.
 
-    Read once, as kernels ask at every call, and so that buffers made for a number of threads go on fitting.
+    Read once: kernels ask at every call, and a workspace has to fit the number of threads it was made for.
     """
     return frozenset(limit for group in control_groups("cpu", system) if (limit := _cpu_limit(group)))
 
 
 def _cpu_limit(group: Path) -> int | None:
-    """Cores that a control group's time would keep busy, rounded up; None where it sets no limit.
+    """Number of cores that a control group's time would keep busy, rounded up; None without a limit.
 
-    Microseconds in every so many: "150000 100000" in one file (version 2) or in two (version 1).
+    The limit is a quota of microseconds in every period: "150000 100000" in one file (version 2) or in two
+    (version 1).
     """
-    both = text(group / "cpu.max")
-    both = both or f"{text(group / 'cpu.cfs_quota_us')} {text(group / 'cpu.cfs_period_us')}"
+    limit = text(group / "cpu.max")
+    limit = limit or f"{text(group / 'cpu.cfs_quota_us')} {text(group / 'cpu.cfs_period_us')}"
     try:
-        quota, period = map(int, both.split())
+        quota, period = map(int, limit.split())
     except ValueError:  # "max 100000", or no such file
         return None
     return -(-quota // period) if quota > 0 and period > 0 else None  # version 1 says -1 for no limit
 
 
 def resolve(threads: int | None) -> int:
-    """Thread count to use for what a caller asked: None means every core available."""
+    """Number of threads for the argument of a caller: None means every available core."""
     if threads is None:
-        return min(available(), MOST)
-    return min(check_integer("threads", threads, 1), MOST)
+        return min(available(), MAX_THREADS)
+    return min(check_integer("threads", threads, 1), MAX_THREADS)
 
 
 @contextmanager
-def openmp_that_sleeps() -> Iterator[None]:
-    """Load OpenMP inside the block, and its threads will sleep while they wait, but for a moment at first.
+def passive_openmp_waiting() -> Iterator[None]:
+    """Environment in which to load OpenMP: its threads will spin for a moment and then sleep while they wait.
 
-    On a busy machine threads that spin keep those that work from their cores: two runs side by side took six
-    times as long. But to sleep and wake takes longer than most waits here (docs/performance.md). The
-    variables are read once, when the library is loaded; what the user has set stays.
+    On a busy machine threads that spin take cores from those that work: two processes side by side took six
+    times as long. But sleeping and waking takes longer than most waits here (docs/performance.md). OpenMP
+    reads these variables once, when it is loaded, and for the whole process. Values set by the user are kept.
     """
-    ours = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPINS}
-    if any(name in os.environ for name in ours):
+    variables = {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": SPIN_COUNT}
+    if any(name in os.environ for name in variables):
         yield
         return
-    os.environ.update(ours)
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for name in ours:
+        for name in variables:
             del os.environ[name]
 
 
-SPINS = "1000"  # of GCC's OpenMP, some microseconds
-
 _lock = threading.Lock()
-_depth = 0
-_limit: Any = None
+_depth = 0  # blocks of `one_blas_thread` that are running
+_limit: Any = None  # threadpoolctl's, while there are any
 
 
 @cache
 def _controller() -> ThreadpoolController:
-    # Looking through the loaded libraries takes milliseconds; every kernel's BLAS is loaded by now.
+    # Made once: finding the loaded libraries takes milliseconds, and the kernels' BLAS is loaded by now.
     return ThreadpoolController()
 
 
@@ -105,12 +107,12 @@ def _controller() -> ThreadpoolController:
 def one_blas_thread() -> Iterator[None]:
     """Limit BLAS to one thread inside the block; nested and concurrent blocks share one limit.
 
-    The limit holds for the whole process, as BLAS libraries know no other kind.
+    It is a limit for the whole process, the only kind that BLAS libraries have.
     """
     global _depth, _limit
     with _lock:
         if _depth == 0:
-            _let_this_thread_decide()
+            _clear_controlling_thread()
             _limit = _controller().limit(limits=1, user_api="blas")
         _depth += 1
     try:
@@ -119,18 +121,19 @@ def one_blas_thread() -> Iterator[None]:
         with _lock:
             _depth -= 1
             if _depth == 0:
-                _let_this_thread_decide()
+                _clear_controlling_thread()
                 _limit.restore_original_limits()
-                _let_this_thread_decide()
+                _clear_controlling_thread()
                 _limit = None
 
 
-def _let_this_thread_decide() -> None:
-    """Free what newer versions of threadpoolctl keep for the thread that set a limit first.
+def _clear_controlling_thread() -> None:
+    """Let any thread set or restore the limit, not only the one that set it first.
 
-    They ignore all other threads, silently. Here the last one out may be another than the first one in.
+    Newer versions of threadpoolctl ignore all others, silently. Here the thread that leaves the last block
+    may not be the one that entered the first.
     """
     for library in _controller().lib_controllers:
-        free = getattr(library, "clear_controlling_thread", None)
-        if free is not None:
-            free(force=True)
+        clear = getattr(library, "clear_controlling_thread", None)
+        if clear is not None:
+            clear(force=True)

@@ -34,6 +34,13 @@ from npstyle.settings import Settings
 
 Size = tuple[int, int]  # width, height
 
+# By method of convolution: elements of its workspace, of (H, W, C, K, itemsize, threads).
+WORKSPACES = {
+    "im2col": _kernels.conv3x3_workspace,
+    "winograd": _kernels.winograd_workspace,
+    "first_layer": _kernels.first_layer_workspace,
+}
+
 # By how much the resident memory of runs grew, relative to the sum below without this factor: 0.65 (Adam) to
 # 0.82 at one level, 1.05 to 1.08 with several levels, colors or masks; 64 to 512 pixels, two threads.
 SAFETY_FACTOR = 1.12
@@ -104,17 +111,18 @@ def evaluation_memory(
     """Bytes of one loss and its gradient, or of the feature maps only, as far as targets need them."""
     loss_layers = set(layers)
     stored: float = 4 * 12 * H * W  # a few arrays of pixels
-    peak, room, x, C = 0.0, 0, 0, 3
+    peak, workspace_bytes, x, C = 0.0, 0, 0, 3
     outputs: list[tuple[str, int]] = []
     for name in LAYERS[: LAYERS.index(deepest(loss_layers)) + 1]:
         h, w = H >> (block_of(name) - 1), W >> (block_of(name) - 1)
         K = CONVOLUTIONS[name][1] if name in CONVOLUTIONS else C
-        if method_of(convolution, name, h, w) == "winograd":
-            room = max(room, 4 * _kernels.winograd_work(h, w, C, K, 4, threads))
-        elif name in CONVOLUTIONS:
-            room = max(room, 4 * threads * min(512, h * w) * 9 * C)  # strips of patches
+        if name in CONVOLUTIONS:
+            workspace = WORKSPACES[method_of(convolution, name, h, w)]
+            workspace_bytes = max(workspace_bytes, 4 * workspace(h, w, C, K, 4, threads))
         else:
             h, w = h // 2, w // 2
+        if name in loss_layers:
+            workspace_bytes = max(workspace_bytes, 4 * _kernels.gram_workspace(h * w, K, 4, threads))
         y = 4 * h * w * K
         waiting = y if backward and name in loss_layers else 0
         peak = max(peak, stored + x + y + waiting)
@@ -126,7 +134,7 @@ def evaluation_memory(
         new = (0 if name in loss_layers else y) + (0 if below in loss_layers else x)
         peak = max(peak, stored + new if backward else 0)
         stored -= y if name in loss_layers else 0
-    return peak + room
+    return peak + workspace_bytes
 
 
 def largest(fits: Callable[[int], bool], least: int, most: int) -> int:

@@ -1,23 +1,21 @@
-/* Convolution of a picture of few channels, conv1_1: what its steps take, and the choice between
-   instruction sets. */
+/* Convolution of a picture of few channels, conv1_1: the steps, and the table of them by instruction set. */
 
 #include <stddef.h>
 #include <stdint.h>
 
 typedef struct {
-    ptrdiff_t H, W, C, K; /* height, width, few channels, many channels */
+    ptrdiff_t H, W, C, K; /* height, width, few channels in, many channels out */
 } first_layer_shape;
 
 typedef struct {
-    const char *name;
     ptrdiff_t panel; /* columns that are multiplied at a time */
-    void (*forward)(const void *x, first_layer_shape s, const void *w, const void *b, ptrdiff_t row, void *room,
-                    void *y, uint8_t *mask);
+    void (*forward)(const void *x, first_layer_shape s, const void *w, const void *b, ptrdiff_t row,
+                    void *workspace, void *y, uint8_t *mask);
     void (*backward)(const void *dy, const uint8_t *mask, first_layer_shape s, const void *w, ptrdiff_t first,
-                     ptrdiff_t last, void *room, void *dx);
+                     ptrdiff_t last, void *workspace, void *dx);
 } first_layer_steps;
 
 #define STEPS "first_layer_steps.h"
 #include "instruction_sets.h"
 
-static const first_layer_steps *first_layer_find(const char *name, int bytes) { FIND(name, bytes) }
+static const first_layer_steps *const first_layer_table[ISA_COUNT][2] = {FOR_EACH_ISA(TABLE_ROW)};

@@ -1,8 +1,8 @@
 /* Gram matrix and its gradient, for one type of number and one instruction set: included by
    instruction_sets.h, after vectors.h. C is a multiple of 32. */
 
-/* Lower triangle, and some of the upper, of g (C, C) = f'f for f (count, C). pack (DEPTH, PANEL) is
-   room for some columns of f, one row behind the other. */
+/* Lower triangle, and some of the upper, of g (C, C) = f'f for f (count, C). pack (DEPTH, PANEL) is workspace
+   for PANEL columns of f, packed row by row. */
 TARGET static void NAME(gram)(const void *f_, idx count, idx C, void *pack_, void *g_)
 {
     REAL *pack = (REAL *)pack_;
@@ -12,16 +12,18 @@ TARGET static void NAME(gram)(const void *f_, idx count, idx C, void *pack_, voi
         for (idx j = 0; j < C; j += PANEL) {
             for (idx m = 0; m < depth; m++)
                 memcpy(pack + m * PANEL, f + m * C + j, PANEL * sizeof(REAL));
-            for (idx i = j; i < C; i += 4 * (ROWS / 4))
-                NAME(product)(4 * (ROWS / 4), f + i, 1, C, depth, pack, first > 0, (REAL *)g_ + i * C + j, C,
-                              0, 0);
+            /* As many rows as divide C: 4 or 8, even where ROWS is 6. */
+            for (idx i = j; i < C; i += 4 * (ROWS / 4)) {
+                REAL *g = (REAL *)g_ + i * C + j;
+                NAME(gemm_microkernel)(4 * (ROWS / 4), f + i, 1, C, depth, pack, first > 0, g, C, 0, 0);
+            }
         }
     }
 }
 
-/* df (count, C) = f (count, C) s (C, C), where s stands in panels: (C / PANEL, C, PANEL). Where one pass makes
-   the sums, df goes past the caches: it is needed much later. */
-INLINE void NAME(times_)(const REAL *f, idx count, idx C, const REAL *s, REAL *df, const int stream)
+/* df (count, C) = f (count, C) s (C, C), where s is in panels: (C / PANEL, C, PANEL). With `stream`, df
+   bypasses the caches: it is not needed until much later. That takes sums of one pass, C <= DEPTH. */
+INLINE void NAME(gemm_panels)(const REAL *f, idx count, idx C, const REAL *s, REAL *df, const int stream)
 {
     for (idx j = 0; j < C; j += PANEL)
         for (idx c = 0; c < C; c += DEPTH) {
@@ -29,19 +31,20 @@ INLINE void NAME(times_)(const REAL *f, idx count, idx C, const REAL *s, REAL *d
             const REAL *u = s + j * C + c * PANEL;
             idx row = 0;
             for (; row + ROWS <= count; row += ROWS)
-                NAME(product)(ROWS, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 1, stream);
+                NAME(gemm_microkernel)(ROWS, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 1,
+                                       stream);
             for (; row < count; row++)
-                NAME(product)(1, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 0, 0);
+                NAME(gemm_microkernel)(1, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 0, 0);
         }
 }
 
-TARGET static void NAME(times)(const void *f, idx count, idx C, const void *s, void *df)
+TARGET static void NAME(gemm)(const void *f, idx count, idx C, const void *s, void *df)
 {
     if (C <= DEPTH && (uintptr_t)df % 64 == 0)
-        NAME(times_)((const REAL *)f, count, C, (const REAL *)s, (REAL *)df, 1);
+        NAME(gemm_panels)((const REAL *)f, count, C, (const REAL *)s, (REAL *)df, 1);
     else
-        NAME(times_)((const REAL *)f, count, C, (const REAL *)s, (REAL *)df, 0);
+        NAME(gemm_panels)((const REAL *)f, count, C, (const REAL *)s, (REAL *)df, 0);
     FENCE();
 }
 
-static const gram_steps NAME(steps) = {ISA, PANEL, NAME(gram), NAME(times)};
+static const gram_steps NAME(steps) = {PANEL, NAME(gram), NAME(gemm)};

@@ -1,17 +1,17 @@
-/* The end of one instruction set's steps. */
+/* Undefine what belongs to one instruction set and one type of number. */
 #undef PANEL
 #undef WIDTH
 #undef VEC
 #undef LOAD
 #undef STORE
 #undef LANE
-#undef RECTIFY
+#undef RELU
 #undef N
 #undef REAL
 #undef INTEGER
 #undef LANES
 #undef SUFFIX
 #undef POSITIVE
-#undef KEEP
+#undef MASKED
 #undef STREAM
 #undef FENCE

@@ -10,8 +10,8 @@
 
 #define STEPS_OF(tile)                                                                                 \
     {                                                                                                  \
-        ISA, tile, PANEL, ROWS, NAME(input_##tile), NAME(gather_##tile), NAME(kernel_##tile),          \
-            NAME(multiply_##tile), NAME(output_##tile),                                                \
+        tile, PANEL, ROWS, NAME(transform_input_##tile), NAME(pack_filter_##tile),                     \
+            NAME(transform_filter_##tile), NAME(gemm_##tile), NAME(transform_output_##tile),           \
     }
-static const winograd_sizes NAME(steps) = {STEPS_OF(8), STEPS_OF(6)};
+static const winograd_tiles NAME(steps) = {STEPS_OF(8), STEPS_OF(6)};
 #undef STEPS_OF

@@ -3,22 +3,29 @@
 
    With the three transforms written as matrices B' (TILE x TILE), G (TILE x 3) and A' (OUT x TILE),
 
-       V = B' d B      each tile d of the input, TILE x TILE numbers of each channel c
+       V = B' d B      each tile d of the input, TILE x TILE elements of each channel c
        U = G g G'      each 3 x 3 filter g, from channel c to channel k
-       M = V U         for each of the POINTS places in a tile: a product over the channels
-       y = A' M A      each tile of the output, OUT x OUT numbers of each channel k
+       M = V U         for each of the POINTS elements of a tile: a product over the channels
+       y = A' M A      each tile of the output, OUT x OUT elements of each channel k
 
    A matrix is applied to columns, then to rows, by the ..._1d functions. The points are, for tiles of 8,
    0, +-1, +-2, +-1/2 and infinity, for tiles of 6, 0, +-sqrt(1/2), +-sqrt(2) and infinity: a pair +-p shares
-   its even and its odd part. */
+   its even and its odd part.
+
+   Layouts, from the slowest index to the fastest:
+
+       v  (POINTS, tiles, C)            one matrix of tiles by input channels for each point
+       g  (C, 3, 3, PANEL)              filters of one panel of output channels, packed
+       u  (POINTS, C, PANEL)            the same, transformed: TILE rows of (TILE, C, PANEL)
+       m  (POINTS, tiles, PANEL)        products */
 
 #define OUT (TILE - 2)
 #define POINTS (TILE * TILE)
 #define TILED(f) JOIN(JOIN(f, TILE), SUFFIX)
 
 /* y = B' x for x of TILE vectors: row p of B' has the coefficients of the product of (z - q) over all finite
-   points q but p, row infinity those over all of them. At p = 0 the signs of this row and of kernel_1d's are
-   turned, which changes nothing. */
+   points q but p, row infinity those over all of them. At p = 0 the signs of this row and of filter_1d's are
+   both reversed, which changes nothing. */
 #if TILE == 8
 INLINE void TILED(input_1d)(const VEC *x, VEC *y)
 {
@@ -55,9 +62,10 @@ INLINE void TILED(input_1d)(const VEC *x, VEC *y)
 }
 #endif
 
-/* y = G x for x of 3 vectors: row p of G is (1, p, p^2) over the product of (p - q), row infinity (0, 0, 1). */
+/* y = G x for x of 3 vectors: row p of G is (1, p, p^2) over the product of (p - q), row infinity is
+   (0, 0, 1). */
 #if TILE == 8
-INLINE void TILED(kernel_1d)(const VEC *x, VEC *y)
+INLINE void TILED(filter_1d)(const VEC *x, VEC *y)
 {
     VEC even, odd;
     y[0] = x[0];
@@ -76,7 +84,7 @@ INLINE void TILED(kernel_1d)(const VEC *x, VEC *y)
     y[7] = x[2];
 }
 #else
-INLINE void TILED(kernel_1d)(const VEC *x, VEC *y)
+INLINE void TILED(filter_1d)(const VEC *x, VEC *y)
 {
     VEC even, odd;
     y[0] = x[0];
@@ -118,16 +126,17 @@ INLINE void TILED(output_1d)(const VEC *x, VEC *y)
 }
 #endif
 
-/* Tiles first ... first + count - 1 of x (H, W, C) to rows 0 ... count - 1 of v, POINTS matrices of C
-   columns. With a mask, x counts as zero where the mask has no bit. `zeros` stands for pixels outside. */
-TARGET static void TILED(input)(const void *x_, const uint8_t *mask, const void *zeros, winograd_shape s,
-                               idx first, idx count, void *v_, winograd_stack at)
+/* Tiles first ... first + count - 1 of x (H, W, C) to rows 0 ... count - 1 of v. With a mask, x counts as
+   zero where the mask has no bit. `zeros` (C,) stands for pixels outside the picture. */
+TARGET static void TILED(transform_input)(const void *x_, const uint8_t *mask, const void *zeros,
+                                          winograd_shape s, idx first, idx count, void *v_,
+                                          winograd_strides v_strides)
 {
     const REAL *x = (const REAL *)x_;
-    const idx across = (s.W + OUT - 1) / OUT;
+    const idx tiles_per_row = (s.W + OUT - 1) / OUT;
     for (idx tile = first; tile < first + count; tile++) {
-        REAL *v = (REAL *)v_ + (tile - first) * at.row;
-        const idx top = tile / across * OUT - 1, left = tile % across * OUT - 1;
+        REAL *v = (REAL *)v_ + (tile - first) * v_strides.row;
+        const idx top = tile / tiles_per_row * OUT - 1, left = tile % tiles_per_row * OUT - 1;
         const REAL *pixel[POINTS];
         idx element[POINTS]; /* of the mask */
         for (int i = 0; i < TILE; i++)
@@ -142,11 +151,11 @@ TARGET static void TILED(input)(const void *x_, const uint8_t *mask, const void 
             for (int j = 0; j < TILE; j++) {
                 for (int i = 0; i < TILE; i++) {
                     before[i] = LOAD(pixel[i * TILE + j] + c);
-                    PREFETCH(pixel[i * TILE + j] + OUT * s.C + c); /* the next tile */
+                    PREFETCH(pixel[i * TILE + j], OUT * s.C + c); /* the next tile */
                 }
                 if (mask)
                     for (int i = 0; i < TILE; i++)
-                        before[i] = KEEP(before[i], NAME(read_bits)(mask, element[i * TILE + j] + c));
+                        before[i] = MASKED(before[i], NAME(read_bits)(mask, element[i * TILE + j] + c));
                 TILED(input_1d)(before, after);
                 for (int i = 0; i < TILE; i++)
                     half[i][j] = after[i];
@@ -154,15 +163,15 @@ TARGET static void TILED(input)(const void *x_, const uint8_t *mask, const void 
             for (int i = 0; i < TILE; i++) {
                 TILED(input_1d)(half[i], after);
                 for (int j = 0; j < TILE; j++)
-                    STORE(v + (i * TILE + j) * at.step + c, after[j]);
+                    STORE(v + (i * TILE + j) * v_strides.matrix + c, after[j]);
             }
         }
     }
 }
 
 /* The filters of one panel of output channels, g (C, 3, 3, PANEL), from w (3, 3, C, K); with flip, those of
-   the backward pass, from w (3, 3, K, C): turned by 180 degrees, with channels exchanged. */
-TARGET static void TILED(gather)(const void *w_, winograd_shape s, int flip, idx panel, void *g_)
+   the backward pass, from w (3, 3, K, C): rotated by 180 degrees, input and output channels exchanged. */
+TARGET static void TILED(pack_filter)(const void *w_, winograd_shape s, int flip, idx panel, void *g_)
 {
     const REAL *w = (const REAL *)w_;
     REAL *g = (REAL *)g_;
@@ -170,24 +179,24 @@ TARGET static void TILED(gather)(const void *w_, winograd_shape s, int flip, idx
         w += panel * PANEL;
         for (idx c = 0; c < s.C; c++)
             for (int tap = 0; tap < 9; tap++) {
-                PREFETCH(w + (tap * s.C + c + 8) * s.K);
+                PREFETCH(w, (tap * s.C + c + 8) * s.K);
                 memcpy(g + (c * 9 + tap) * PANEL, w + (tap * s.C + c) * s.K, PANEL * sizeof(REAL));
             }
         return;
     }
     for (int tap = 0; tap < 9; tap++)
-        for (idx some = 0; some < s.C; some += 16) /* whose part of g stays in the first-level cache */
+        for (idx block = 0; block < s.C; block += 16) /* its part of g stays in the first-level cache */
             for (idx k = 0; k < PANEL; k++) {
                 const REAL *from = w + ((8 - tap) * s.K + panel * PANEL + k) * s.C;
-                PREFETCH(from + some + 32);
-                for (idx c = some; c < some + 16; c++)
+                PREFETCH(from, block + 32);
+                for (idx c = block; c < block + 16; c++)
                     g[(c * 9 + tap) * PANEL + k] = from[c];
             }
 }
 
-/* One row of a panel's transformed weights, u (TILE, C, PANEL), from its filters g (C, 3, 3, PANEL): G's own
-   numbers down the columns, kernel_1d along the row. */
-TARGET static void TILED(kernel)(const void *g_, idx C, int row, void *u_)
+/* One row of a panel's transformed filters, u (TILE, C, PANEL), from g (C, 3, 3, PANEL): a row of G applied
+   to the columns, then filter_1d to the row that results. */
+TARGET static void TILED(transform_filter)(const void *g_, idx C, int row, void *u_)
 {
     static const REAL G[TILE][3] = {
         {1, 0, 0},
@@ -214,69 +223,71 @@ TARGET static void TILED(kernel)(const void *g_, idx C, int row, void *u_)
             for (int j = 0; j < 3; j++)
                 half[j] = G[row][0] * LOAD(g + j * PANEL) + G[row][1] * LOAD(g + (3 + j) * PANEL) +
                           G[row][2] * LOAD(g + (6 + j) * PANEL);
-            TILED(kernel_1d)(half, after);
+            TILED(filter_1d)(half, after);
             for (int j = 0; j < TILE; j++)
                 STORE(u + j * C * PANEL, after[j]);
         }
 }
 
-/* Products of `count` tiles, rounded up to ROWS (rows that stand for no tile are not looked at later), with a panel u (points, C, PANEL), for some of the POINTS
-   places in a tile: m (points, count, PANEL). */
-TARGET static void TILED(multiply)(const void *v_, winograd_stack at, idx points, idx count, idx C,
-                                  const void *u_, void *m_, winograd_stack to, int ahead)
+/* m (points, count, PANEL) = v u with a panel u (points, C, PANEL), for some of the POINTS elements of a
+   tile. `count` is rounded up to ROWS; what is computed beyond it is never read. */
+TARGET static void TILED(gemm)(const void *v_, winograd_strides v_strides, idx points, idx count, idx C,
+                               const void *u_, void *m_, winograd_strides m_strides, int prefetch)
 {
     for (idx t = 0; t < points; t++)
         for (idx c = 0; c < C; c += DEPTH)
             for (idx row = 0; row < count; row += ROWS) {
-                const REAL *v = (const REAL *)v_ + t * at.step + row * at.row + c;
+                const REAL *v = (const REAL *)v_ + t * v_strides.matrix + row * v_strides.row + c;
                 const REAL *u = (const REAL *)u_ + (t * C + c) * PANEL;
-                REAL *m = (REAL *)m_ + t * to.step + row * to.row;
-                if (ahead)
-                    NAME(product)(ROWS, v, at.row, 1, C - c < DEPTH ? C - c : DEPTH, u, c > 0, m, to.row, 1, 0);
+                REAL *m = (REAL *)m_ + t * m_strides.matrix + row * m_strides.row;
+                const idx depth = C - c < DEPTH ? C - c : DEPTH, v_row = v_strides.row, m_row = m_strides.row;
+                if (prefetch)
+                    NAME(gemm_microkernel)(ROWS, v, v_row, 1, depth, u, c > 0, m, m_row, 1, 0);
                 else
-                    NAME(product)(ROWS, v, at.row, 1, C - c < DEPTH ? C - c : DEPTH, u, c > 0, m, to.row, 0, 0);
+                    NAME(gemm_microkernel)(ROWS, v, v_row, 1, depth, u, c > 0, m, m_row, 0, 0);
             }
 }
 
-/* One panel of output channels of tiles first ... first + count - 1, to y (H, W, K): plus bias where there
-   is one, rectified with its mask where there is one, added to what y holds with `add`. A large y goes past
-   the caches: it would not stay there until it is read, and need not be read before it is written. */
-TARGET static void TILED(output)(const void *m_, winograd_stack at, winograd_shape s, idx first, idx count,
-                                idx panel, const void *bias, uint8_t *mask, int add, void *y_)
+/* One panel of output channels of tiles first ... first + count - 1, to y (H, W, K): plus bias where there is
+   one, ReLU with its mask where there is one, added to what y holds with `accumulate`. A large y bypasses the
+   caches: it would be evicted before it is read, and need not be read before it is written. */
+TARGET static void TILED(transform_output)(const void *m_, winograd_strides m_strides, winograd_shape s,
+                                           idx first, idx count, idx panel, const void *bias, uint8_t *mask,
+                                           int accumulate, void *y_)
 {
     const VEC zero = {0};
-    const int stream = !add && s.H * s.W * s.K * (idx)sizeof(REAL) >= STREAMED && (uintptr_t)y_ % 64 == 0;
-    const idx across = (s.W + OUT - 1) / OUT;
+    const idx bytes = s.H * s.W * s.K * (idx)sizeof(REAL), tiles_per_row = (s.W + OUT - 1) / OUT;
+    const int stream = !accumulate && bytes >= MIN_BYTES_TO_STREAM && (uintptr_t)y_ % 64 == 0;
     for (idx tile = first; tile < first + count; tile++) {
-        const idx top = tile / across * OUT, left = tile % across * OUT;
-        const int high = (int)(s.H - top < OUT ? s.H - top : OUT);
-        const int wide = (int)(s.W - left < OUT ? s.W - left : OUT);
+        const idx top = tile / tiles_per_row * OUT, left = tile % tiles_per_row * OUT;
+        const int rows = (int)(s.H - top < OUT ? s.H - top : OUT);
+        const int columns = (int)(s.W - left < OUT ? s.W - left : OUT);
         for (idx k = 0; k < PANEL; k += LANES) {
             const idx channel = panel * PANEL + k;
-            const REAL *m = (const REAL *)m_ + (tile - first) * at.row + k;
+            const REAL *m = (const REAL *)m_ + (tile - first) * m_strides.row + k;
             const VEC b = bias ? LOAD((const REAL *)bias + channel) : zero;
             VEC half[OUT][TILE], before[TILE], after[OUT];
             for (int j = 0; j < TILE; j++) {
                 for (int i = 0; i < TILE; i++)
-                    before[i] = LOAD(m + (i * TILE + j) * at.step);
+                    before[i] = LOAD(m + (i * TILE + j) * m_strides.matrix);
                 TILED(output_1d)(before, after);
                 for (int i = 0; i < OUT; i++)
                     half[i][j] = after[i];
             }
-            for (int i = 0; i < high; i++) {
+            for (int i = 0; i < rows; i++) {
                 TILED(output_1d)(half[i], after);
-                for (int j = 0; j < wide; j++) {
+                for (int j = 0; j < columns; j++) {
                     const idx element = ((top + i) * s.W + left + j) * s.K + channel;
                     REAL *y = (REAL *)y_ + element;
                     VEC value = after[j] + b;
                     if (mask) {
                         NAME(write_bits)(mask, element, POSITIVE(value));
-                        value = RECTIFY(value);
+                        value = RELU(value);
                     }
                     if (stream)
                         STREAM(y, value);
                     else
-                        STORE(y, add ? value + LOAD(y) : value);
+                        STORE(y, accumulate ? value + LOAD(y) : value);
                 }
             }
         }

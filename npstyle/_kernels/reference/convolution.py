@@ -1,0 +1,66 @@
+"""3x3 convolution as one matrix product, and the adjoint: docs/convolution.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from npstyle._kernels.reference.relu import relu, relu_backward
+from npstyle._typing import Array, Bytes
+
+
+def im2col(x: Array) -> Array:
+    """Patch matrix P (H W, 9C) of x (H, W, C): row h W + w is the zero-padded 3x3 patch around (h, w)."""
+    H, W, C = x.shape
+    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+    windows = sliding_window_view(padded, (3, 3), axis=(0, 1))  # (H, W, C, 3, 3)
+    return windows.transpose(0, 1, 3, 4, 2).reshape(H * W, 9 * C)
+
+
+def col2im(patches: Array, shape: tuple[int, int, int]) -> Array:
+    """Adjoint of `im2col`: each element of the patches (H W, 9C) is added to the pixel it came from."""
+    H, W, C = shape
+    padded = np.zeros((H + 2, W + 2, C), patches.dtype)
+    windows = patches.reshape(H, W, 3, 3, C)
+    for i in range(3):
+        for j in range(3):
+            padded[i : i + H, j : j + W] += windows[:, :, i, j]
+    return padded[1:-1, 1:-1]
+
+
+def conv3x3_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int) -> int:
+    """Elements of the whole patch matrix P."""
+    return H * W * 9 * C
+
+
+def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int) -> None:
+    """y = P Q + b with P = im2col(x), Q = w. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
+    y[...] = (im2col(x) @ w + b).reshape(y.shape)
+
+
+def conv3x3_backward(dy: Array, w: Array, dx: Array) -> None:
+    """dx = col2im(dP) with dP = dy Q', Q = w: the adjoint of `conv3x3`, read off its formula.
+
+    dy (H, W, K), w (9C, K), dx (H, W, C). For readers and tests: `npstyle.layers.Conv2D` computes its
+    backward pass by `conv3x3` with the kernel flipped, so that no two outputs share an address.
+    """
+    K = dy.shape[2]
+    dx[...] = col2im(dy.reshape(-1, K) @ w.T, dx.shape)
+
+
+def first_layer_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int) -> int:
+    """0: NumPy allocates what it needs."""
+    return 0
+
+
+def first_layer(x: Array, w: Array, b: Array, y: Array, mask: Bytes, workspace: Array, threads: int) -> None:
+    """y = max(P Q + b, 0), mask as in `relu`. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
+    conv3x3(x, w, b, y, threads)
+    relu(y.reshape(-1), y.reshape(-1), mask, threads)
+
+
+def first_layer_backward(dy: Array, mask: Bytes, w: Array, dx: Array, workspace: Array, threads: int) -> None:
+    """dx = col2im(dP) with dP = dz Q', where dz is dy where the mask has a bit, else 0."""
+    dz = np.empty(dy.shape, dy.dtype)
+    relu_backward(dy.reshape(-1), mask, dz.reshape(-1), threads)
+    conv3x3_backward(dz, w, dx)

@@ -1,0 +1,23 @@
+"""Gram matrix G = F'F of a feature map, and the gradient with respect to F: docs/losses.md."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from npstyle._typing import Array, Double
+
+
+def gram_workspace(M: int, C: int, itemsize: int, threads: int) -> int:
+    """0: NumPy allocates what it needs."""
+    return 0
+
+
+def gram(f: Array, g: Double, workspace: Array, threads: int) -> None:
+    """g = f'f, accumulated in float64. f (M, C), g (C, C)."""
+    f = f.astype(np.float64)
+    g[...] = f.T @ f
+
+
+def gram_backward(f: Array, dg: Double, df: Array, workspace: Array, threads: int) -> None:
+    """df = f (dg + dg'): each f[m, c] has a part in row c and in column c of g. f, df (M, C), dg (C, C)."""
+    df[...] = f @ (dg + dg.T).astype(f.dtype)

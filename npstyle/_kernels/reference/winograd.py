@@ -1,0 +1,81 @@
+"""3x3 convolution by Winograd's minimal filtering, and the ReLU that follows it: docs/winograd.md."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from npstyle._kernels.reference.relu import relu, relu_backward
+from npstyle._typing import Array, Bytes
+
+# Points of the transforms by the outputs of a tile in each direction; infinity is one more in all of them.
+POINTS = {
+    6: (0, 1, -1, 2, -2, 1 / 2, -1 / 2),
+    4: (0, np.sqrt(1 / 2), -np.sqrt(1 / 2), np.sqrt(2), -np.sqrt(2)),
+}
+
+
+def winograd_transforms(out: int) -> tuple[Array, Array, Array]:
+    """The matrices B' (n, n), G (n, 3) and A' (out, n) of F(out, 3), n = out + 2.
+
+    A point each is a row of B' and G and a column of A': the Toom-Cook construction, docs/winograd.md,
+    equation 3.
+    """
+    points = POINTS[out]
+    n = len(points)
+    B, G, A = np.zeros((n + 1, n + 1)), np.zeros((n + 1, 3)), np.zeros((out, n + 1))
+    for row, p in enumerate(points):
+        others = [q for q in points if q != p]
+        B[row, :n] = np.poly(others)[::-1]  # coefficients of the product of (z - q), z^0 first
+        G[row] = np.power(p, np.arange(3.0)) / np.prod([p - q for q in others])
+        A[:, row] = np.power(p, np.arange(float(out)))
+    B[n], G[n, 2], A[out - 1, n] = np.poly(points)[::-1], 1, 1
+    return B, G, A
+
+
+def winograd_tiles(x: Array, out: int) -> Array:
+    """Tiles (rows, columns, out + 2, out + 2, C) of zero-padded x (H, W, C), `out` pixels apart."""
+    H, W, _ = x.shape
+    padded = np.pad(x, ((1, 1 + -H % out), (1, 1 + -W % out), (0, 0)))
+    windows = sliding_window_view(padded, (out + 2, out + 2), axis=(0, 1))[::out, ::out]
+    tiles: Array = windows.transpose(0, 1, 3, 4, 2)
+    return tiles
+
+
+def winograd_convolution(x: Array, kernel: Array, out: int = 6) -> Array:
+    """y (H, W, K) of x (H, W, C) and kernel (3, 3, C, K): V = B'dB, U = GgG', M = VU, y = A'MA."""
+    H, W, _ = x.shape
+    B, G, A = (matrix.astype(x.dtype) for matrix in winograd_transforms(out))
+    d = winograd_tiles(x, out)
+    V = np.einsum("pi,qj,rsijc->pqrsc", B, B, d, optimize=True)
+    U = np.einsum("pi,qj,ijck->pqck", G, G, kernel, optimize=True)
+    M = np.einsum("pqrsc,pqck->pqrsk", V, U, optimize=True)  # a matrix product for each (p, q)
+    y: Array = np.einsum("ip,jq,pqrsk->risjk", A, A, M, optimize=True)
+    rows, _, columns, _, K = y.shape
+    return y.reshape(rows * out, columns * out, K)[:H, :W]
+
+
+def winograd_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int) -> int:
+    """0: NumPy allocates what it needs."""
+    return 0
+
+
+def winograd(x: Array, w: Array, b: Array, y: Array, mask: Bytes, workspace: Array, threads: int) -> None:
+    """y = max(x * w + b, 0), mask as in `relu`. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
+    kernel = w.reshape(3, 3, x.shape[2], y.shape[2])
+    y[...] = winograd_convolution(x, kernel) + b
+    relu(y.reshape(-1), y.reshape(-1), mask, threads)
+
+
+def winograd_backward(
+    dy: Array, mask: Bytes, w: Array, dx: Array, accumulate: bool, workspace: Array, threads: int
+) -> None:
+    """dx = dz convolved with the kernel rotated by 180 degrees, its channels exchanged; or dx += that.
+
+    dz is dy where the mask has a bit, else 0. dy (H, W, K), w (9C, K), dx (H, W, C).
+    """
+    dz = np.empty(dy.shape, dy.dtype)
+    relu_backward(dy.reshape(-1), mask, dz.reshape(-1), threads)
+    kernel = w.reshape(3, 3, dx.shape[2], dy.shape[2])
+    flipped = kernel[::-1, ::-1].swapaxes(2, 3)
+    dx[...] = winograd_convolution(dz, flipped) + (dx if accumulate else 0)
