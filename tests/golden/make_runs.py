@@ -17,6 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 import npstyle
 from npstyle import _kernels, images, study
+from npstyle._typing import Optimizer
 from npstyle.weights import Weights
 
 GOLDEN = Path(__file__).with_name("runs.npz")
@@ -36,8 +38,8 @@ Array = NDArray[Any]
 Outcome = dict[str, Array]  # pictures by name, float32 as the run ended with them or uint8
 
 
-def environment(instructions: str) -> dict[str, str]:
-    """What the last bits of a picture depend on besides npstyle; `instructions` are those of the kernels."""
+def environment() -> dict[str, str]:
+    """What the last bits of a picture depend on besides npstyle."""
     from threadpoolctl import threadpool_info
 
     blas = sorted(
@@ -46,7 +48,7 @@ def environment(instructions: str) -> dict[str, str]:
         if pool["user_api"] == "blas"
     )
     packages = {name: version(name) for name in ("numpy", "scipy", "pillow")}
-    return {**packages, "blas": "; ".join(blas), "instructions": instructions}
+    return {**packages, "blas": "; ".join(blas), "instructions": _kernels.current_isa()}
 
 
 def checksum(picture: Array) -> str:
@@ -81,12 +83,15 @@ class Runs:
     def __iter__(self) -> Iterator[tuple[str, Callable[[], Outcome]]]:
         for options in (self.presets(), self.options(), self.several_styles()):
             for name, arguments in options.items():
-                yield name, lambda arguments=arguments: {"": self.paint(**arguments).pixels}  # type: ignore[misc]
-        for optimizer in ("lbfgs", "adam"):
-            yield f"resumed-{optimizer}", lambda optimizer=optimizer: self.resumed(optimizer)  # type: ignore[misc]
+                yield name, partial(self.painted, arguments)
+        yield "resumed-lbfgs", lambda: self.resumed("lbfgs")
+        yield "resumed-adam", lambda: self.resumed("adam")
         yield "reconstruct", self.reconstruct
         yield "texture", self.texture
         yield "figure", self.figure
+
+    def painted(self, arguments: dict[str, Any]) -> Outcome:
+        return {"": self.paint(**arguments).pixels}
 
     def paint(self, styles: Any = None, **options: Any) -> npstyle.StyleResult:
         arguments = {"weights": self.weights, "size": SIZE, "settings": self.default, **options}
@@ -101,7 +106,11 @@ class Runs:
         }
 
     def options(self) -> dict[str, dict[str, Any]]:
-        p, changed = self.pictures, lambda **fields: {"settings": replace(self.default, **fields)}
+        p = self.pictures
+
+        def changed(**fields: Any) -> dict[str, Any]:
+            return {"settings": replace(self.default, **fields)}
+
         return {
             "levels": {},
             "im2col": {"convolution": "im2col"},
@@ -135,7 +144,7 @@ class Runs:
             "masks-two-styles": {"styles": both, **masks},
         }
 
-    def resumed(self, optimizer: str) -> Outcome:
+    def resumed(self, optimizer: Optimizer) -> Outcome:
         """A run to its end, one that is interrupted in its second level, and what resuming makes of that."""
         settings = replace(self.default, optimizer=optimizer)
 
@@ -179,9 +188,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     warnings.simplefilter("ignore", npstyle.RandomFiltersWarning)
-    chosen = _kernels.set_isa(options.instructions)
+    _kernels.set_isa(options.instructions)
     runs = all_pictures()
-    entry = {"environment": environment(chosen), "checksums": {name: checksum(x) for name, x in runs.items()}}
+    entry = {"environment": environment(), "checksums": {name: checksum(x) for name, x in runs.items()}}
     images_of = {name: images.to_uint8(picture) for name, picture in runs.items()}
     entries = [entry]
     if options.instructions:
