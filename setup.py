@@ -1,7 +1,12 @@
-"""Build of the compiled kernels; everything else about the package stands in pyproject.toml.
+"""Build of the compiled kernels; everything else about the package is in pyproject.toml.
 
-OpenMP is used where the compiler has it. ``NPSTYLE_OPENMP=0`` builds without it, ``NPSTYLE_OPENMP=1``
-makes its absence an error. ``NPSTYLE_DEBUG=1`` builds with bounds checks and without optimization.
+OpenMP is used if the compiler has it. Environment variables change that, for pip and for this script:
+
+* ``NPSTYLE_OPENMP=0`` builds without OpenMP, ``NPSTYLE_OPENMP=1`` makes its absence an error.
+* ``NPSTYLE_DEBUG=1`` builds for a debugger, with bounds checks and little optimization.
+* ``NPSTYLE_SCALAR=1`` builds without vector extensions, as compilers other than GCC and Clang do.
+
+``tests/build_variants.sh`` tests the last two.
 """
 
 from __future__ import annotations
@@ -18,6 +23,7 @@ from setuptools.command.build_ext import build_ext
 KERNELS = ["_convolution", "_winograd", "_first_layer", "_relu", "_pooling", "_gram", "_openmp", "_cpu"]
 HEADERS = [str(path) for path in Path("npstyle/_kernels/simd").glob("*.h")]
 DEBUG = os.environ.get("NPSTYLE_DEBUG", "0") == "1"
+MACROS = [("NPSTYLE_SCALAR", "1")] if os.environ.get("NPSTYLE_SCALAR", "0") == "1" else []
 
 # (compile flags, link flags) by compiler: tried in turn until one of them builds and links.
 OPENMP_FLAGS: dict[str, list[tuple[list[str], list[str]]]] = {
@@ -25,7 +31,7 @@ OPENMP_FLAGS: dict[str, list[tuple[list[str], list[str]]]] = {
     "unix": [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])],
 }
 OPTIMIZE = {"msvc": ["/O2"], "unix": ["-O3"]}
-DEBUG_FLAGS = {"msvc": ["/Od", "/Zi"], "unix": ["-O0", "-g"]}
+DEBUG_FLAGS = {"msvc": ["/Od", "/Zi"], "unix": ["-O1", "-g"]}
 
 OPENMP_PROGRAM = """
 #include <omp.h>
@@ -34,29 +40,28 @@ int main(void) { return omp_get_max_threads() > 0 ? 0 : 1; }
 
 
 class BuildKernels(build_ext):
-    """Choose the flags once the compiler is known, and build anew each time.
-
-    What an earlier build left may have been made with other flags, which time stamps don't tell.
-    """
+    """Choose the flags once the compiler is known."""
 
     def finalize_options(self) -> None:
         super().finalize_options()
+        # Always build everything, here and in `cythonize`: neither looks at the flags and variables that an
+        # earlier build was made with, only at the time of files.
         self.force = True
 
     def build_extensions(self) -> None:
         family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
         compile_flags = list((DEBUG_FLAGS if DEBUG else OPTIMIZE)[family])
         link_flags: list[str] = []
-        wanted = os.environ.get("NPSTYLE_OPENMP", "auto")
-        if wanted != "0":
+        openmp = os.environ.get("NPSTYLE_OPENMP", "auto")
+        if openmp != "0":
             for extra_compile, extra_link in OPENMP_FLAGS[family]:
                 if self._builds(OPENMP_PROGRAM, extra_compile, extra_link):
                     compile_flags += extra_compile
                     link_flags += extra_link
                     break
             else:
-                note = "npstyle: OpenMP: not found in this compiler; the kernels run on one thread"
-                if wanted == "1":
+                note = "npstyle: no OpenMP in this compiler; the kernels will run on one thread"
+                if openmp == "1":
                     raise SystemExit(note + " (NPSTYLE_OPENMP=1 asked for it)")
                 print(note, file=sys.stderr)
         for extension in self.extensions:
@@ -86,6 +91,7 @@ setup(
                 f"npstyle._kernels.{name}",
                 [f"npstyle/_kernels/{name}.pyx"],
                 include_dirs=["npstyle/_kernels/simd"],
+                define_macros=MACROS,
                 depends=HEADERS,
             )
             for name in KERNELS

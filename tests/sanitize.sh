@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The kernels' tests with AddressSanitizer and UndefinedBehaviorSanitizer compiled in (gcc, Linux):
+# The kernels' tests, those of random shapes included, with AddressSanitizer and UndefinedBehaviorSanitizer (gcc,
+# Linux):
 #     bash tests/sanitize.sh [python with npstyle's [test] installed]
 # Everything is built in a copy of the tree outside the checkout, which stays as it is. docs/reliability.md.
 set -euo pipefail
@@ -8,7 +9,7 @@ python=$(command -v "${1:-python}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# Optimized as always: NPSTYLE_DEBUG=1 would have Cython check the bounds, before the sanitizer sees anything.
+# Optimized as usual: with NPSTYLE_DEBUG=1 Cython would check the bounds first, and hide errors from the sanitizer.
 mkdir "$work/tree"
 cp -r npstyle tests weights setup.py pyproject.toml README.md LICENSE "$work/tree"
 find "$work/tree/npstyle" \( -name '*.so' -o -name '*.c' \) -delete
@@ -17,15 +18,15 @@ flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-fr
 CC=gcc CFLAGS="$flags" LDFLAGS="-fsanitize=address,undefined" \
     "$python" -m pip install -q --no-deps --target "$work/site" "$work/tree"
 
-# Python itself is not instrumented, so the libraries have to be there before it. Without libstdc++ beside
-# them they would not find what catches the exceptions of NumPy's and SciPy's C++.
+# Python itself is not instrumented, so the libraries have to be loaded before it. Without libstdc++ they would
+# not find the functions that catch exceptions in NumPy's and SciPy's C++.
 preload=""
 for library in libasan.so libubsan.so libstdc++.so; do
     preload+="$(realpath "$(gcc -print-file-name=$library)") "
 done
 export LD_PRELOAD="$preload" PYTHONPATH="$work/site" PYTHONDONTWRITEBYTECODE=1
-# Python keeps much until it ends: that is no leak. What lies behind an array is watched only where malloc
-# made it, not Python's own allocator.
+# Python frees much only when it ends: that is no leak. The bytes behind an array are checked only if malloc
+# allocated it, not Python's own allocator.
 export ASAN_OPTIONS=detect_leaks=0:strict_string_checks=1 UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc
 cd "$work/tree"
 rm -r npstyle # what is tested is the copy in $work/site
@@ -37,17 +38,17 @@ assert npstyle.__file__.startswith(sys.argv[1]), npstyle.__file__
 assert b"__asan_report" in open(_winograd.__file__, "rb").read(), "built without the sanitizers"
 PYTHON
 
-# A sanitizer that reports nothing may be one that sees nothing: here is something to see, a mask of one byte
-# where 512 are written.
-if "$python" - 2>"$work/said" <<'PYTHON'
+# A sanitizer that reports nothing may not work at all. So here is an error that it has to find: a mask of one
+# byte, where 512 are written.
+if "$python" - 2>"$work/report" <<'PYTHON'
 import numpy as np
 from npstyle._kernels import _relu
 x = np.ones(4096, np.float32)
 _relu.relu(x, np.empty_like(x), np.empty(1, np.uint8), 1)
 PYTHON
 then
-    echo "a write behind an array went unseen" >&2
+    echo "the sanitizer missed a write behind an array" >&2
     exit 1
 fi
-grep -m 1 "AddressSanitizer: heap-buffer-overflow" "$work/said" || { cat "$work/said" >&2; exit 1; }
+grep -m 1 "AddressSanitizer: heap-buffer-overflow" "$work/report" || { cat "$work/report" >&2; exit 1; }
 "$python" -m pytest -q -p no:cacheprovider tests/test_kernels.py
