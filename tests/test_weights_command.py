@@ -19,6 +19,7 @@ from npstyle.errors import UserError
 from npstyle.initialize import mean_activations, normalize_network
 from npstyle.weights import ConvWeights, Weights, random_weights, read_weights, write_weights
 from npstyle.weights import download as _download
+from npstyle.weights import registry as _registry
 
 Patch = pytest.MonkeyPatch
 Output = pytest.CaptureFixture[str]
@@ -118,7 +119,7 @@ def test_list_tells_where_files_are_and_in_what_state(
     project = tmp_path / "project"
     for folder in (project, alone):
         folder.mkdir()
-    monkeypatch.setattr(_download, "project_folder", lambda: project)
+    monkeypatch.setattr(_registry, "project_folder", lambda: project)
     good = b"good" * 500_000
     register(("one.h5", good, 80), ("two.h5", b"2", 575), ("three.h5", b"3", None))
     (project / "one.h5").write_bytes(good)
@@ -225,10 +226,12 @@ def test_verify_goes_through_all_and_tells_each_that_is_wrong(
     made: dict[str, Any] = {}
     for name in ("damaged", "gap", "nan"):
         made[name] = tmp_path / f"{name}.npz"
-    write_weights(made["damaged"], Weights(layers, ""))
-    write_weights(made["gap"], Weights({n: layers[n] for n in ("conv1_1", "conv2_1")}, ""))
+    write_weights(made["damaged"], Weights(layers, "", preprocessing="caffe"))
+    write_weights(
+        made["gap"], Weights({n: layers[n] for n in ("conv1_1", "conv2_1")}, "", preprocessing="caffe")
+    )
     layers["conv1_2"].kernel[1, 1, 7, 7] = np.nan
-    write_weights(made["nan"], Weights(layers, ""))
+    write_weights(made["nan"], Weights(layers, "", preprocessing="caffe"))
     gone = tmp_path / "gone.npz"
     names = [made["damaged"], gone, file, made["gap"], made["nan"]]
     assert weights_command.main(["verify", *map(str, names)]) == 1

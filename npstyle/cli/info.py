@@ -13,8 +13,8 @@ from npstyle import _kernels
 from npstyle._runtime import threads as _threads
 from npstyle._version import __version__
 from npstyle.errors import UserError
-from npstyle.weights import download as _download
-from npstyle.weights import find
+from npstyle.weights import find_weights
+from npstyle.weights import registry as _registry
 
 
 def lines() -> Iterator[tuple[str, str]]:
@@ -34,7 +34,7 @@ def lines() -> Iterator[tuple[str, str]]:
             kind = f"{pool['internal_api']} {pool.get('version')} for {pool.get('architecture')}"
             yield "BLAS", f"{kind}, {pool['filepath']}"
     yield "weights", _weights()
-    yield "cache", str(_download.cache_folder())
+    yield "cache", str(_registry.cache_folder())
 
 
 def _weights() -> str:
@@ -44,7 +44,7 @@ def _weights() -> str:
         missing = "" if os.path.isfile(os.path.expanduser(named)) else ": no file of that name"
         return f"{named} (NPSTYLE_WEIGHTS){missing}"
     try:
-        found, tried = find()
+        found, tried = find_weights()
     except UserError as error:
         return str(error)
     return str(found or "none here: " + "; ".join(tried))

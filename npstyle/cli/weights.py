@@ -17,6 +17,7 @@ from npstyle.architecture import CONVOLUTIONS, POOLING_METHODS, convolutions_up_
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_err, print_out
 from npstyle.errors import UserError, check_choice, check_integer, check_nonnegative
 from npstyle.weights import download as _download
+from npstyle.weights import registry as _registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from npstyle._typing import Preprocessing
     from npstyle.weights import Weights
-    from npstyle.weights.download import Entry
+    from npstyle.weights.registry import Entry
 
 
 def main(argv: list[str]) -> int:
@@ -104,14 +106,14 @@ def _as_int(text: str) -> int | str:
 
 
 def _list(options: argparse.Namespace) -> int:
-    for entry in _download.registry():
+    for entry in _registry.registry():
         about = f"about {entry.megabytes} MB" if entry.megabytes else "of unknown size"
         copies = list(_copies(entry))
         print_out(f"{entry.name}:" + (f" absent, {about}" if not copies else ""))
         for path, state in copies:
             print_out(f"  {state}, {path.stat().st_size / 1e6:.0f} MB, {path}")
-    print_out(f"project folder: {_download.project_folder()}")
-    print_out(f"cache: {_download.cache_folder()}")
+    print_out(f"project folder: {_registry.project_folder()}")
+    print_out(f"cache: {_registry.cache_folder()}")
     named = os.environ.get("NPSTYLE_WEIGHTS")
     missing = ", no file of that name" if named and not os.path.isfile(os.path.expanduser(named)) else ""
     print_out(f"NPSTYLE_WEIGHTS: {named or 'not set'}{missing}")
@@ -120,18 +122,18 @@ def _list(options: argparse.Namespace) -> int:
 
 def _copies(entry: Entry) -> Iterator[tuple[Path, str]]:
     """Where a registered file lies, and in what state."""
-    for folder in dict.fromkeys([_download.project_folder(), _download.cache_folder()]):
+    for folder in dict.fromkeys([_registry.project_folder(), _registry.cache_folder()]):
         path = folder / entry.name
         if os.path.isfile(path):
             try:
-                good = _download.intact(path, entry)
+                good = _registry.matches_checksum(path, entry)
                 yield path, "intact" if good else f"damaged ({entry.algorithm} is not the registered one)"
             except OSError as error:
                 yield path, f"unreadable ({error.strerror})"
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    entries = {entry.name: entry for entry in _download.registry()}
+    entries = {entry.name: entry for entry in _registry.registry()}
     if not entries:
         raise UserError("registry", "no files", "at least one", "unset NPSTYLE_REGISTRY")
     name = options.name or next(iter(entries))
@@ -143,7 +145,7 @@ def _fetch(options: argparse.Namespace) -> int:
     progress = sys.stderr is not None and sys.stderr.isatty()
     fetched, failures = _download.fetch_any(progress, [entries[name]])
     if fetched is None:
-        cure = f"fetch it on another machine and put it into {_download.cache_folder()}"
+        cure = f"fetch it on another machine and put it into {_registry.cache_folder()}"
         raise UserError(f"weights: {name}", "; ".join(failures) or "no address", "a download", cure)
     print_out(str(fetched))
     return DONE
@@ -176,12 +178,12 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _files_here() -> list[Path]:
     """Every registered file that is here, and the one that NPSTYLE_WEIGHTS names."""
-    found = [path for entry in _download.registry() for path, _ in _copies(entry)]
+    found = [path for entry in _registry.registry() for path, _ in _copies(entry)]
     named = os.environ.get("NPSTYLE_WEIGHTS")
     return list(dict.fromkeys([*found, *([Path(named)] if named else [])]))
 
 
-def _verified(path: Path, preprocessing: str | None) -> str:
+def _verified(path: Path, preprocessing: Preprocessing | None) -> str:
     """What is good about a file; a UserError if anything is not."""
     from npstyle.weights import read_weights
 
@@ -192,9 +194,9 @@ def _verified(path: Path, preprocessing: str | None) -> str:
             f"weights: {path}", f"no {missing[0]}", "all layers up to the deepest", "take a file of VGG19"
         )
     known = "not a registered name"
-    for entry in _download.registry():
+    for entry in _registry.registry():
         if entry.name == path.name:
-            if not _download.intact(path.expanduser(), entry):
+            if not _registry.matches_checksum(path.expanduser(), entry):
                 found = f"another {entry.algorithm} than is registered for that name"
                 raise UserError(f"weights: {path}", found, entry.checksum, "fetch it again")
             known = f"{entry.algorithm} as registered"
