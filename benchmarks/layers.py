@@ -20,7 +20,8 @@ from loss_and_gradient import LAYERS, MATRIX, sgemm
 from npstyle._runtime import threads as _threads
 from npstyle._runtime.arena import Arena
 from npstyle.architecture import CONVOLUTIONS, block_of
-from npstyle.layers import Conv2D, ReLU, WinogradConvReLU
+from npstyle.fused import WinogradConvReLU
+from npstyle.layers import Conv2D, ReLU
 
 ROWS = tuple[str, int, int, int, float, list[tuple[str, float, float]]]
 

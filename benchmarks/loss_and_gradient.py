@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from npstyle._typing import Convolution
 from npstyle.architecture import CONVOLUTIONS, block_of
 
 CONTENT_LAYER = "conv4_2"
@@ -51,14 +52,17 @@ def pictures(size: int) -> tuple[Any, Any, Any]:
     return content, style, (content + style) / 2
 
 
-def npstyle_evaluation(size: int, threads: int | None, convolution: str = "auto") -> Callable[[], Any]:
+def npstyle_evaluation(
+    size: int, threads: int | None, convolution: Convolution = "auto"
+) -> Callable[[], Any]:
     """A function that makes one evaluation with npstyle."""
     import npstyle
 
     content, style, x = pictures(size)
     weights = npstyle.load_weights("random", deepest="conv5_1")
-    network = npstyle.VGG19(weights, convolution=convolution, threads=threads)
-    objective = npstyle.Objective(network, content, [style], npstyle.preset("paper"))
+    settings = npstyle.preset("paper")
+    network = npstyle.VGG19.for_settings(weights, settings, convolution, threads)
+    objective = npstyle.Objective(network, content, [style], settings)
     return lambda: objective(x)
 
 

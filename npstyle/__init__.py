@@ -1,6 +1,6 @@
 """Neural style transfer from scratch: VGG19 forward and backward by hand, in NumPy and Cython.
 
-The public names are below; each is imported when it is first used, so that `import npstyle` is instant.
+The public names are listed below; each is imported on first use, so `import npstyle` takes no time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from npstyle.vgg import VGG19
     from npstyle.weights import RandomFiltersWarning, load_weights
 
-_HOME = {
+_MODULES = {
     "Objective": "objective",
     "Progress": "run",
     "RandomFiltersWarning": "weights",
@@ -48,9 +48,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULES:
         raise AttributeError(f"module 'npstyle' has no attribute {name!r}")
-    value = getattr(import_module(f"npstyle.{_HOME[name]}"), name)
+    value = getattr(import_module(f"npstyle.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -1,4 +1,4 @@
-"""Aliases and literals that several modules share."""
+"""Type aliases that several modules share, and the choices of options as Literals."""
 
 from __future__ import annotations
 

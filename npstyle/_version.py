@@ -1,3 +1,3 @@
-"""The version, read by the build without importing anything else."""
+"""The version; the build reads it without importing anything else."""
 
 __version__ = "0.1.0"

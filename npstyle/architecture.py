@@ -1,4 +1,4 @@
-"""The table of VGG19: which layers there are, in what order, of what sizes, and what they are called.
+"""The architecture of VGG19: its layers, their order, sizes and names, and how it may be computed.
 
 Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2015,
 table 1, column E, without the classifier.
@@ -9,16 +9,19 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import get_args
 
+from npstyle._typing import Convolution, Padding, Pooling, Preprocessing
 from npstyle.errors import UserError
 
-# Convolutions in each block and their channels; a pooling layer closes every block.
+# Convolutions in each block and their channels; a pooling layer ends every block.
 BLOCKS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
+MIN_SIZE = 16  # pixels on a side: in a smaller picture nothing would be left of it in block 5
 
-
-POOLING_METHODS = ("average", "max")
-PADDINGS = ("zero", "replicate")
-CONVOLUTION_METHODS = ("auto", "im2col", "winograd")
+PREPROCESSINGS: tuple[Preprocessing, ...] = get_args(Preprocessing)
+POOLING_METHODS: tuple[Pooling, ...] = get_args(Pooling)
+PADDINGS: tuple[Padding, ...] = get_args(Padding)
+CONVOLUTION_METHODS: tuple[Convolution, ...] = get_args(Convolution)
 
 
 def _table() -> tuple[dict[str, tuple[int, int]], tuple[str, ...]]:
@@ -45,9 +48,9 @@ _SYNONYMS = (
 
 
 def canonical(name: str) -> str:
-    """Name of a layer as the paper has it; `relu4_2` and Keras's `block4_conv2` are `conv4_2`.
+    """The paper's name of a layer; `relu4_2` and Keras's `block4_conv2` are `conv4_2`.
 
-    A layer's response is taken after its ReLU, whichever name is used.
+    Whichever name is used, a layer's feature map is its output after the ReLU.
 
     Raises
     ------
@@ -72,26 +75,39 @@ def canonical(name: str) -> str:
 
 
 def deepest(names: Iterable[str]) -> str:
-    """The one of these layers that is furthest from the pixels."""
+    """The layer furthest from the pixels."""
     return max(map(canonical, names), key=LAYERS.index)
 
 
 def block_of(name: str) -> int:
-    """Which of the five blocks a layer belongs to, from 1."""
+    """Number of the block a layer belongs to, 1 to 5."""
     return int(re.sub(r"\D", "", name)[0])
 
 
 def channels(name: str) -> int:
-    """Channels of a layer's response."""
+    """Channels of a layer's feature map."""
     return BLOCKS[block_of(name) - 1][1]
 
 
 def log2_stride(name: str) -> int:
-    """How often the picture has been halved when it comes to the response of a layer."""
+    """How many poolings lie between the pixels and a layer's feature map; each halves height and width."""
     return block_of(name) - (name in CONVOLUTIONS)
 
 
 def convolutions_up_to(name: str) -> tuple[str, ...]:
-    """The convolutions needed for the response of a layer, from the pixels up."""
+    """The convolutions that a layer's feature map is computed by, from the pixels up."""
     layers = LAYERS[: LAYERS.index(canonical(name)) + 1]
     return tuple(layer for layer in layers if layer in CONVOLUTIONS)
+
+
+def check_size(shape: tuple[int, ...], layers: Iterable[str], name: str, cure: str = "") -> None:
+    """Raise a UserError, about `name`, if a picture of this height and width is too small for the layers."""
+    H, W = shape[:2]
+    found = f"{W} x {H} pixels"
+    if min(H, W) < MIN_SIZE:
+        raise UserError(name, found, f"at least {MIN_SIZE} x {MIN_SIZE}", cure or "take a larger picture")
+    for layer in sorted(layers, key=LAYERS.index):
+        stride = 2 ** log2_stride(layer)
+        if min(H, W) < stride:
+            expected = f"at least {stride} x {stride} for layer {layer}"
+            raise UserError(name, found, expected, cure or "take a larger picture or a lower layer")

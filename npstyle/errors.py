@@ -1,4 +1,4 @@
-"""The exception for whatever a user can put right, and the one form its message takes."""
+"""The exception for everything a user can put right, the one form of its message, and common checks."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Any
 
-LONGEST = 1500  # letters of a message; libraries quote damaged files at length
+MAX_LENGTH = 1500  # characters of a message; libraries quote damaged files at length
 
 
 class UserError(ValueError):
-    """Something the caller gave can't be used: one line with name, found, expected and cure.
+    """An argument, option or file can't be used: one line with name, found, expected and cure.
 
     Parameters
     ----------
     name : str
         What it is about: a parameter, an option, a file.
     found, expected, cure : str
-        What was there, what would have been right, what to do about it.
+        What was given, what would have been right, what to do about it.
 
     Examples
     --------
@@ -33,14 +33,14 @@ class UserError(ValueError):
     def __str__(self) -> str:
         line = f"{self.name}: found {self.found}; expected {self.expected}; {self.cure}"
         line = " ".join(line.split())
-        # Parts of a file may be among the words, and some letters are commands to a terminal.
+        # The message may quote a file, and some characters are commands to a terminal.
         line = "".join(ascii(c)[1:-1] if unicodedata.category(c) == "Cc" else c for c in line)
-        half = LONGEST // 2
-        return line if len(line) <= LONGEST else f"{line[:half]} ... {line[-half:]}"
+        half = MAX_LENGTH // 2
+        return line if len(line) <= MAX_LENGTH else f"{line[:half]} ... {line[-half:]}"
 
 
-def check_integer(name: str, value: Any, least: int) -> int:
-    """The value as an int, if it is a whole number from `least`; 2.0 is one, True and "2" are none.
+def check_integer(name: str, value: Any, minimum: int) -> int:
+    """Return the value as an int if it is an integer not below `minimum`; 2.0 is one, True and "2" are not.
 
     Examples
     --------
@@ -48,16 +48,16 @@ def check_integer(name: str, value: Any, least: int) -> int:
     2
     """
     try:
-        good = not isinstance(value, (bool, str)) and int(value) == value and value >= least
-    except (TypeError, ValueError, OverflowError):  # no number, NaN, infinity
-        good = False
-    if not good:
-        raise UserError(name, repr(value), f"a whole number from {least}", f"give one such as {least}")
+        valid = not isinstance(value, (bool, str)) and int(value) == value and value >= minimum
+    except (TypeError, ValueError, OverflowError):  # not a number, NaN, infinity
+        valid = False
+    if not valid:
+        raise UserError(name, repr(value), f"an integer from {minimum}", f"give one such as {minimum}")
     return int(value)
 
 
 def check_nonnegative(name: str, value: Any) -> float:
-    """The value as a float, if it is finite and not below 0.
+    """Return the value as a float if it is finite and not negative.
 
     Examples
     --------
@@ -65,15 +65,16 @@ def check_nonnegative(name: str, value: Any) -> float:
     1000.0
     """
     try:
-        found = math.nan if isinstance(value, bool) else float(value)
+        number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
-        found = math.nan
-    if not (math.isfinite(found) and found >= 0):
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
         raise UserError(name, repr(value), "a finite number from 0", "give it as 0.5 or 1e3")
-    return found
+    return number
 
 
-def check_choice(name: str, value: Any, names: Iterable[Any]) -> None:
-    """Refuse a value that is none of the names."""
-    if value not in list(names):
-        raise UserError(name, repr(value), " or ".join(map(repr, names)), "take one of these")
+def check_choice(name: str, value: Any, choices: Iterable[Any]) -> None:
+    """Raise a UserError if the value is not one of the choices."""
+    choices = list(choices)
+    if value not in choices:
+        raise UserError(name, repr(value), " or ".join(map(repr, choices)), "take one of these")

@@ -1,23 +1,22 @@
-"""Filters scaled by the pictures they look at: never trained ones, and the paper's normalized network."""
+"""Rescale filters by the pictures they see: initialize random ones; the paper's normalized network."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from npstyle._typing import Array, Double, Pooling, Preprocessing
 from npstyle.architecture import CONVOLUTIONS, LAYERS, deepest
 from npstyle.errors import UserError, check_choice, check_nonnegative
-from npstyle.layers import CaffeInput, Conv2D, ReLU
-from npstyle.vgg import POOLINGS, VGG19, Filters, filters_of, preprocessing_of
+from npstyle.filters import Filters, filters_of, preprocessing_of
+from npstyle.layers import Conv2D, ReLU
+from npstyle.vgg import INPUTS, POOLINGS, VGG19
 from npstyle.weights import ConvWeights, Weights
 
-Array = NDArray[np.floating]
-Double = NDArray[np.float64]
-
-# Below this share of its layer's median, a mean activation counts as that. Of the published filters up to
-# conv3_4, less than one in a hundred is there on a photograph and a painting.
+# A mean activation below this fraction of its layer's median is raised to it. Of the published filters up to
+# conv3_4, less than one in a hundred is below on a photograph and a painting.
 FLOOR = 0.1
 
 
@@ -25,65 +24,74 @@ def data_dependent_init(
     weights: Mapping[str, Filters],
     pictures: Sequence[ArrayLike],
     layers: Iterable[str],
-    pooling: str = "average",
+    pooling: Pooling = "average",
     threads: int | None = None,
-) -> dict[str, ConvWeights]:
-    """Give every filter the same say over some pictures: mean zero before its ReLU, mean 1 after it.
+    preprocessing: Preprocessing | None = None,
+) -> Weights:
+    """Give every filter the same influence over some pictures: mean 0 before its ReLU, mean 1 after it.
 
-    Layer by layer from the pixels up, with z = a filter's output before its ReLU, over all positions
-    of all pictures: z becomes (z - mean(z)) / sd(z), and then a multiple of that for which the mean of
-    max(z, 0) is the paper's mean activation of 1 (section 2); kernel and bias are changed accordingly.
-    Random filters need it: left alone, many would hardly ever fire, or always, and carry nothing.
+    Layer by layer from the pixels up, with z a filter's output before its ReLU, mean and std over all
+    positions of all pictures: z becomes (z - mean(z)) / std(z), and then a multiple of that for which the
+    mean of max(z, 0) is the paper's mean activation of 1 (section 2); kernel and bias are changed
+    accordingly. Random filters need it: without it many would hardly ever be active, or always, and pass on
+    no information. The idea is Kraehenbuehl et al., "Data-dependent Initializations of Convolutional Neural
+    Networks", and Mishkin and Matas, "All you need is a good init" (LSUV), both ICLR 2016.
 
     Parameters
     ----------
-    weights : mapping of str to filters
-        Left as they are.
+    weights : mapping of str to Filters
+        Not modified.
     pictures : sequence of (H, W, 3) arrays
         RGB, 0..255.
     layers : iterable of str
-        Calibrated are the convolutions up to the deepest of them.
+        The convolutions up to the deepest of them are initialized.
+    pooling : {"average", "max"}
+    threads : int, optional
+    preprocessing : {"caffe", "torchvision"}, optional
+        See `VGG19`.
 
     Returns
     -------
-    dict of str to ConvWeights
-        A new function of the pixels; not the old one in other units.
+    Weights
+        A new function of the pixels, not the old one in other units; with the preprocessing it is for.
     """
     check_choice("pooling", pooling, POOLINGS)
-    responses = [CaffeInput().forward(np.asarray(picture, np.float32))[0] for picture in pictures]
+    preprocessing = preprocessing_of(weights, preprocessing)
+    features = [INPUTS[preprocessing]().forward(np.asarray(picture, np.float32))[0] for picture in pictures]
     pool, relu = POOLINGS[pooling](threads=threads), ReLU(in_place=True, threads=threads)
-    result: dict[str, ConvWeights] = {}
+    initialized: dict[str, ConvWeights] = {}
     for name in LAYERS[: LAYERS.index(deepest(layers)) + 1]:
-        if name.startswith("pool"):
-            responses = [pool.forward(x)[0] for x in responses]
+        if name not in CONVOLUTIONS:
+            features = [pool.forward(x)[0] for x in features]
             continue
         kernel, bias = filters_of(weights, name)
         convolution = Conv2D(kernel, bias, threads=threads)
-        responses = [convolution.forward(x)[0] for x in responses]
-        mean, std = _moments(responses)
-        for x in responses:
+        features = [convolution.forward(x)[0] for x in features]
+        mean, std = _mean_and_std(features)
+        for x in features:
             x -= mean
             x /= std
             relu.forward(x)
-        activation = _not_zero(_moments(responses)[0])
-        for x in responses:
+        activation = _zero_to_one(_mean_and_std(features)[0])
+        for x in features:
             x /= activation
         gain = 1 / (std * activation)
-        result[name] = ConvWeights(kernel * gain, (bias - mean) * gain)
-    return result
+        initialized[name] = ConvWeights(kernel * gain, (bias - mean) * gain)
+    source = f"{getattr(weights, 'source', 'filters')}, initialized to the pictures"
+    return Weights(initialized, source, preprocessing=preprocessing)
 
 
-def _moments(responses: Sequence[Array]) -> tuple[Array, Array]:
-    """Mean and standard deviation of every channel, over all positions of all pictures."""
-    count = sum(x.shape[0] * x.shape[1] for x in responses)
-    mean = sum(x.sum(axis=(0, 1), dtype=np.float64) for x in responses) / count
+def _mean_and_std(features: Sequence[Array]) -> tuple[Array, Array]:
+    """Of every channel, over all positions of all pictures."""
+    count = sum(x.shape[0] * x.shape[1] for x in features)
+    mean = sum(x.sum(axis=(0, 1), dtype=np.float64) for x in features) / count
     mean = np.asarray(mean, np.float32)
-    squares = sum(np.square(x - mean).sum(axis=(0, 1), dtype=np.float64) for x in responses)
-    return mean, _not_zero(np.sqrt(np.asarray(squares) / count).astype(np.float32))
+    squares = sum(np.square(x - mean).sum(axis=(0, 1), dtype=np.float64) for x in features)
+    return mean, _zero_to_one(np.sqrt(np.asarray(squares) / count).astype(np.float32))
 
 
-def _not_zero(x: Array) -> Array:
-    """A filter that answers the same everywhere, such as one of zeros, is left as it is."""
+def _zero_to_one(x: Array) -> Array:
+    """A divisor that leaves filters with a constant output, such as one of zeros, as they are."""
     return np.where(x > 1e-6, x, np.float32(1))
 
 
@@ -91,33 +99,36 @@ def normalize_network(
     weights: Mapping[str, Filters],
     pictures: Iterable[ArrayLike],
     floor: float = FLOOR,
-    pooling: str = "average",
+    pooling: Pooling = "average",
     threads: int | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> Weights:
     """The paper's normalized network: the same function, in units in which mean activations are 1.
 
     With a_l the mean activations of layer l over all positions of all pictures, kernel and bias of its
-    filters are divided by a_l, and its successor's kernel is multiplied by a_l, channel by channel. ReLU and
-    both poolings pass a factor on as it is, so every response is the old one divided by a_l (section 2).
+    filters are divided by a_l, and the next layer's kernel is multiplied by a_l, channel by channel. ReLU and
+    both poolings pass on a positive factor unchanged, so every feature map is the old one divided by a_l
+    (section 2).
 
     Parameters
     ----------
-    weights : mapping of str to filters
-        Left as they are; they may stop anywhere.
+    weights : mapping of str to Filters
+        Not modified; they may stop at any layer.
     pictures : (H, W, 3) arrays
         RGB, 0..255, of any sizes.
     floor : float
-        Filters that hardly ever fire would be blown up to noise: a mean activation below this share of the
-        median of its layer's (of those that are not 0) counts as that share. 0 for none; a filter that
-        never fires is then left in the units it has.
+        Filters that are hardly ever active would be amplified to noise: a mean activation below this fraction
+        of its layer's median (of those that are not 0) is raised to it. 0 for none; a filter that is never
+        active then keeps its units.
     pooling : {"average", "max"}
     threads : int, optional
+    preprocessing : {"caffe", "torchvision"}, optional
         See `VGG19`.
 
     Raises
     ------
     UserError
-        No picture, or one too small for the deepest layer there is.
+        No picture, or one too small for the deepest layer of the weights.
 
     Examples
     --------
@@ -129,28 +140,31 @@ def normalize_network(
     True
     """
     floor = check_nonnegative("floor", floor)
-    means = mean_activations(weights, pictures, pooling, threads)
+    preprocessing = preprocessing_of(weights, preprocessing)
+    means = mean_activations(weights, pictures, pooling, threads, preprocessing)
     layers: dict[str, ConvWeights] = {}
-    below = np.ones(3)
+    previous_unit = np.ones(3)
     for name, mean in means.items():
         kernel, bias = filters_of(weights, name)
         unit = _units(mean, floor)
         layers[name] = ConvWeights(
-            np.asarray(kernel * below[:, None] / unit, np.float32), np.asarray(bias / unit, np.float32)
+            np.asarray(kernel * previous_unit[:, None] / unit, np.float32),
+            np.asarray(bias / unit, np.float32),
         )
-        below = unit
+        previous_unit = unit
     source = f"{getattr(weights, 'source', 'filters')}, normalized to mean activation 1"
-    return Weights(layers, source, preprocessing=preprocessing_of(weights))
+    return Weights(layers, source, preprocessing=preprocessing)
 
 
 def mean_activations(
     weights: Mapping[str, Filters],
     pictures: Iterable[ArrayLike],
-    pooling: str = "average",
+    pooling: Pooling = "average",
     threads: int | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> dict[str, Double]:
-    """Mean (K,) of every filter's response after its ReLU, over all positions of all pictures, by layer."""
-    network = VGG19(weights, pooling, threads=threads)
+    """Mean (K,) of every filter's output after its ReLU, over all positions of all pictures, by layer."""
+    network = VGG19(weights, pooling, threads=threads, preprocessing=preprocessing)
     names = [name for name in CONVOLUTIONS if name in weights]
     sums = {name: np.zeros(CONVOLUTIONS[name][1]) for name in names}
     counts = dict.fromkeys(names, 0)
@@ -165,8 +179,8 @@ def mean_activations(
 
 
 def _units(mean: Double, floor: float) -> Double:
-    """What each filter of a layer is divided by."""
-    firing = mean[mean > 0]
-    least = floor * np.median(firing) if firing.size else 0.0
-    unit = np.maximum(mean, least)
+    """The divisor of each filter of a layer."""
+    active = mean[mean > 0]
+    minimum = floor * np.median(active) if active.size else 0.0
+    unit = np.maximum(mean, minimum)
     return np.where(unit > 0, unit, 1.0)

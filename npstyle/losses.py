@@ -1,40 +1,37 @@
-"""The losses of the paper and their derivatives, written out.
+"""The losses of the paper and their gradients, written out.
 
-Notation: F, P (H, W, C) are one layer's responses to the generated picture and to the content
-picture, M = H W; G = F'F (C, C) is the Gram matrix of F as an (M, C) matrix, F' its transpose; A_mean
-(C, C) is that of a style picture, divided by its own M.
+Notation: F, P (H, W, C) are one layer's feature maps of the generated picture and of the content picture,
+M = H W; G = F'F (C, C) is the Gram matrix of F as an (M, C) matrix, F' its transpose; A_mean (C, C) is that
+of a style picture, divided by its own M.
 
-Every function returns the value (a Python float, summed in double) and the derivative with respect to
-its first argument, in that argument's shape and dtype. `scale` is the factor in front of the sum;
-`out`, where it is given, is the array that the derivative is written to.
+Every function returns the value (a Python float, accumulated in float64) and the gradient with respect to
+its first argument, in that argument's shape and dtype. `scale` is a factor of the loss; `out`, if given, is
+the array that the gradient is written to.
 
-Source, unless said otherwise: Gatys, Ecker, Bethge, "Image Style Transfer Using Convolutional Neural
+Source, unless stated otherwise: Gatys, Ecker, Bethge, "Image Style Transfer Using Convolutional Neural
 Networks", CVPR 2016.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from npstyle import _kernels
 from npstyle._runtime.arena import Arena
-
-Array = NDArray[np.floating]
-Double = NDArray[np.float64]
+from npstyle._typing import Array, Double, TotalVariationForm
 
 
 def sum_of_squares(x: Array) -> float:
-    """Sum of x**2 over all elements, in double; some at a time, which stay in the cache."""
+    """Sum of x**2 over all elements, accumulated in float64; in pieces, which stay in cache."""
     flat = x.reshape(-1)
-    some = 65536
+    piece = 65536
     return sum(
-        float(np.sum(np.square(flat[i : i + some]), dtype=np.float64)) for i in range(0, flat.size, some)
+        float(np.sum(np.square(flat[i : i + piece]), dtype=np.float64)) for i in range(0, flat.size, piece)
     )
 
 
 def content_loss(F: Array, P: Array, scale: float = 1.0, out: Array | None = None) -> tuple[float, Array]:
-    """Half the squared distance of two responses, equations 1 and 2.
+    """Half the squared distance of two feature maps, equations 1 and 2.
 
         L = scale / 2 . sum (F - P)^2        dL/dF = scale (F - P)
 
@@ -46,14 +43,14 @@ def content_loss(F: Array, P: Array, scale: float = 1.0, out: Array | None = Non
 
 
 def gram_matrix(
-    F: Array, threads: int | None = None, arena: Arena | None = None, work: Array | None = None
+    F: Array, threads: int | None = None, arena: Arena | None = None, workspace: Array | None = None
 ) -> Double:
-    """G = F'F over all positions, equation 3: (C, C) in double, for F (H, W, C)."""
+    """G = F'F over all positions, equation 3: (C, C) in float64, for F (H, W, C)."""
     arena = arena or Arena()
     C = F.shape[2]
     f = F.reshape(-1, C)
     G = arena.borrow((C, C), np.float64)
-    _kernels.gram(f, G, _room(f, threads, arena) if work is None else work, threads)
+    _kernels.gram(f, G, _workspace(f, threads, arena) if workspace is None else workspace, threads)
     return G
 
 
@@ -72,31 +69,31 @@ def style_loss(
 
     With scale = 1 / (4 C^2) and pictures of one size this is E of equation 4,
     1 / (4 C^2 M^2) sum (G - A)^2, and equation 6, 1 / (C^2 M^2) F (G - A). Dividing each Gram matrix
-    by its own M lets the style picture have another size. `positions` takes the place of M = H W.
+    by its own M allows a style picture of another size. `positions` replaces M = H W.
 
-    Step by step: dL/dG = 2 scale D / M, and dF = F (dG + dG'), as F stands twice in G = F'F.
+    Step by step: dL/dG = 2 scale D / M, and dL/dF = F (dG + dG'), as F occurs twice in G = F'F.
     """
     arena = arena or Arena()
     H, W, C = F.shape
     M = positions or H * W
     f = F.reshape(-1, C)
-    work = _room(f, threads, arena)
-    G = gram_matrix(F, threads, arena, work)
+    workspace = _workspace(f, threads, arena)
+    G = gram_matrix(F, threads, arena, workspace)
     D = np.subtract(np.divide(G, M, out=G), A_mean, out=G)
     value = scale * sum_of_squares(D)
     dG = np.multiply(D, 2 * scale / M, out=D)
     dF = np.empty(F.shape, F.dtype) if out is None else out
-    _kernels.gram_backward(f, dG, dF.reshape(-1, C), work, threads)
-    arena.release(work)
+    _kernels.gram_backward(f, dG, dF.reshape(-1, C), workspace, threads)
+    arena.release(workspace)
     arena.release(G)
     return value, dF
 
 
 def guided_gram_matrix(F: Array, T: Array, threads: int | None = None) -> Double:
-    """Gram matrix of a region: of T F, where T (H, W) is 1 inside and 0 outside. It has M = sum T^2.
+    """Gram matrix of a region: of T F, for a guidance mask T (H, W), 1 inside and 0 outside. M = sum T^2.
 
     Gatys, Ecker, Bethge, Hertzmann, Shechtman, "Controlling Perceptual Factors in Neural Style Transfer",
-    CVPR 2017, section 4; there T is divided by the root of that sum beforehand. See docs/losses.md#regions.
+    CVPR 2017, section 4; they divide T by the root of that sum beforehand. See docs/losses.md#regions.
     """
     return gram_matrix(F * T[:, :, None], threads)
 
@@ -109,7 +106,7 @@ def guided_style_loss(
     threads: int | None = None,
     arena: Arena | None = None,
 ) -> tuple[float, Array]:
-    """`style_loss` of a region of F: that of T F with M = sum T^2; the derivative gets another T.
+    """`style_loss` of a region of F: of T F with M = sum T^2; the chain rule multiplies by T once more.
 
     See docs/losses.md#regions.
     """
@@ -118,13 +115,15 @@ def guided_style_loss(
     return value, np.multiply(dF, region, out=dF)
 
 
-def _room(f: Array, threads: int | None, arena: Arena) -> Array:
+def _workspace(f: Array, threads: int | None, arena: Arena) -> Array:
     M, C = f.shape
     return arena.borrow((_kernels.gram_work(M, C, f.itemsize, threads),), f.dtype)
 
 
-def total_variation(x: Array, scale: float = 1.0, form: str = "mean-squares") -> tuple[float, Array]:
-    """How much neighboring pixels differ; not in the paper, it smooths: docs/losses.md.
+def total_variation(
+    x: Array, scale: float = 1.0, form: TotalVariationForm = "mean-squares"
+) -> tuple[float, Array]:
+    """Total variation, a measure of roughness; not in the paper: docs/losses.md.
 
     With d = x[h + 1, w] - x[h, w] and e = x[h, w + 1] - x[h, w], for each channel,
 
@@ -132,13 +131,13 @@ def total_variation(x: Array, scale: float = 1.0, form: str = "mean-squares") ->
         "sum-squares":   L = scale / 2 . sum (d^2 + e^2)
         "power-1.25":    L = scale . sum (d^2 + e^2)^1.25
 
-    the latter two over the (H - 1) x (W - 1) pixels that have both neighbors. Of means, the weight holds at
-    every size. The derivative by d is the derivative at its end, and minus that at its beginning.
+    the latter two over the (H - 1) x (W - 1) pixels that have both neighbors. With means, a weight is right
+    for every size. In dL/dx, a pixel at the end of a difference d receives dL/dd, one at its start -dL/dd.
     """
     d, e = x[1:] - x[:-1], x[:, 1:] - x[:, :-1]
     if form == "mean-squares":
-        # A picture one pixel high or wide has no differences that way.
-        by_d, by_e = 2 * scale / max(1, d.size) * d, 2 * scale / max(1, e.size) * e
+        # A picture of a single row or column has no differences in one direction.
+        dL_dd, dL_de = 2 * scale / max(1, d.size) * d, 2 * scale / max(1, e.size) * e
         value = scale * (sum_of_squares(d) / max(1, d.size) + sum_of_squares(e) / max(1, e.size))
     else:
         d, e = d[:, :-1], e[:-1]
@@ -146,12 +145,12 @@ def total_variation(x: Array, scale: float = 1.0, form: str = "mean-squares") ->
         squares = np.square(d) + np.square(e)
         value = scale * factor * float(np.sum(squares**power, dtype=np.float64))
         slope = scale * factor * power * 2 * squares ** (power - 1)
-        by_d, by_e = slope * d, slope * e
+        dL_dd, dL_de = slope * d, slope * e
     dx = np.zeros_like(x)
-    H, W = by_d.shape[0], by_d.shape[1]
-    dx[1:, :W] += by_d
-    dx[:H, :W] -= by_d
-    H, W = by_e.shape[0], by_e.shape[1]
-    dx[:H, 1:] += by_e
-    dx[:H, :W] -= by_e
+    H, W, _ = dL_dd.shape
+    dx[1:, :W] += dL_dd
+    dx[:H, :W] -= dL_dd
+    H, W, _ = dL_de.shape
+    dx[:H, 1:] += dL_de
+    dx[:H, :W] -= dL_de
     return value, dx

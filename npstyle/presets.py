@@ -1,4 +1,4 @@
-"""Recipes by name: those of published systems, to the last constant, and our own."""
+"""Recipes by name: those of published systems, exact in every constant, and npstyle's own."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from npstyle.settings import Settings
 
 
 def _published(**fields: Any) -> Settings:
-    """A recipe of another system, to the last constant (docs/presets.md): one size, nothing of ours."""
+    """Settings of another system (docs/presets.md): one size, and nothing that npstyle adds by default."""
     return Settings(**{"min_size": 0, "iterations": 300, "padding": "zero", "tv_weight": 0.0, **fields})
 
 
 PRESETS = {
-    # What a run without options gets. How it was chosen stands in docs/recipe.md.
+    # Used if no preset is named. How it was chosen: docs/recipe.md.
     "default": Settings(),
-    # Gatys, Ecker, Bethge 2016. Meant for their normalized network.
+    # Gatys, Ecker, Bethge 2016; for their normalized network.
     "paper": _published(content_weight=1e-3, style_weight=1.0, scaling="paper", init="noise"),
     # The style transfer example of Keras.
     "keras": _published(
@@ -62,7 +62,7 @@ PRESETS = {
     "gatys-pytorch": _published(
         style_weight=1000.0, normalize_layer_weights=False, scaling="mean", pooling="max", iterations=500
     ),
-    # The notebook of Udacity's course; its rate is 0.003 of a picture from 0 to 1 divided by about 0.226.
+    # The notebook of Udacity's course; its rate is 0.003 for pictures from 0 to 1, divided by about 0.226.
     "udacity": _published(
         style_weight=1e6,
         style_layer_weights=(1.0, 0.75, 0.2, 0.2, 0.2),
@@ -74,8 +74,8 @@ PRESETS = {
         learning_rate=0.173,
         iterations=2000,
     ),
-    # For filters that were never trained. Chosen by looking, and by the distances that real filters see:
-    # deeper layers add nothing, a little smoothness takes off the grain that no stroke explains.
+    # For random filters. Chosen by eye and by the distances that trained filters measure: deeper layers add
+    # nothing, and a little total variation removes grain.
     "random": Settings(
         min_size=0,
         iterations=300,
@@ -89,7 +89,9 @@ PRESETS = {
 
 
 def preset(name: str) -> Settings:
-    """Settings of a published system, or of ours: "default", "random"; `npstyle presets` lists them.
+    """Settings of a published system or one of npstyle's own, "default" and "random".
+
+    `npstyle presets` lists them.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""VGG19 as a function with a derivative: forward to named layers, backward from named gradients."""
+"""VGG19 as a differentiable function: forward to named feature maps, backward from their gradients."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from npstyle._runtime import threads as _threads
 from npstyle._runtime.arena import Arena
+from npstyle._typing import Array, Convolution, Padding, Pooling, Preprocessing
 from npstyle.architecture import (
     CONVOLUTION_METHODS,
     CONVOLUTIONS,
@@ -17,53 +18,37 @@ from npstyle.architecture import (
     PADDINGS,
     block_of,
     canonical,
+    check_size,
     deepest,
-    log2_stride,
 )
 from npstyle.errors import UserError, check_choice
+from npstyle.filters import Filters, filters_of, preprocessing_of
+from npstyle.fused import FUSED, method_of
 from npstyle.layers import (
     AveragePool,
     CaffeInput,
     Conv2D,
     Crop,
-    FirstLayerConvReLU,
     Layer,
     MaxPool,
     ReLU,
     ReplicatePad,
     TorchvisionInput,
-    WinogradConvReLU,
 )
 
-Array = NDArray[np.floating]
-
-MIN_SIZE = 16  # pixels on a side: below, block 5 would have nothing left to look at
-MIN_PIXELS_FOR_WINOGRAD = 60  # pixels of a layer: below, im2col is faster (docs/performance.md)
-FUSED: dict[str, Callable[..., Layer]] = {"winograd": WinogradConvReLU, "first_layer": FirstLayerConvReLU}
-POOLINGS: dict[str, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
-# What the filters were trained on: see weights/README.md.
-INPUTS: dict[str, Callable[[], Layer]] = {"caffe": CaffeInput, "torchvision": TorchvisionInput}
-
-
-class Filters(Protocol):
-    """Filters of one convolution: kernel (3, 3, C, K) in the order height, width, in, out; bias (K,)."""
-
-    @property
-    def kernel(self) -> Array: ...
-
-    @property
-    def bias(self) -> Array: ...
+POOLINGS: dict[Pooling, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
+INPUTS: dict[Preprocessing, Callable[[], Layer]] = {"caffe": CaffeInput, "torchvision": TorchvisionInput}
 
 
 class Step(NamedTuple):
-    """One layer in the chain, and the name of the response it completes, if it completes one."""
+    """One layer in the chain, and the name of the feature map it completes (None: it is not complete yet)."""
 
     layer: Layer
-    response: str | None
+    feature_map: str | None
 
 
 class Recorded(NamedTuple):
-    """A step taken, what its layer remembers of it, and what came out."""
+    """A step of a forward pass: the layer, its cache, and the shape and dtype of its output."""
 
     step: Step
     cache: Any
@@ -71,32 +56,46 @@ class Recorded(NamedTuple):
     dtype: np.dtype[Any]
 
 
-# What a forward pass leaves for the backward pass.
+# What a forward pass saves for the backward pass: its steps, from the pixels up.
 Tape = list[Recorded]
+
+
+class NetworkSettings(Protocol):
+    """The part of `npstyle.Settings` that concerns the network."""
+
+    @property
+    def pooling(self) -> Pooling: ...
+
+    @property
+    def padding(self) -> Padding: ...
 
 
 class VGG19:
     """The convolutional part of VGG19 with frozen filters.
 
-    A response named `conv4_2` is that layer's output after its ReLU. Nothing above the deepest layer
-    asked for is computed, nor are its filters looked at.
+    The feature map `conv4_2` is that layer's output after its ReLU. Nothing above the deepest layer asked
+    for is computed, nor are its filters read.
+
+    A network may be used from several Python threads at once: what one call computes with is its own, and
+    the arena has a lock.
 
     Parameters
     ----------
     weights : mapping of str to Filters
-        By the paper's names; it may stop anywhere. An attribute `preprocessing`, "caffe" or "torchvision",
-        tells what pixels its filters were trained on; "caffe" if there is none.
+        By the paper's names; it may stop at any layer.
     pooling : {"average", "max"}
-        The paper takes averages (section 2), the network was trained with maxima.
-    convolution : {"auto", "im2col", "winograd"}
-        How convolutions are computed. "im2col" is the textbook's way: one matrix product. "winograd" needs
-        a fifth of the multiplications, in all layers but conv1_1, which has three channels. "auto" takes
-        for each layer and size what is faster.
-    threads : int, optional
-        Every available core, if left out. The result does not depend on it.
+        The paper uses averages (section 2), the network was trained with maxima.
     padding : {"zero", "replicate"}
-        What conv1_1 sees beyond the picture's border: the mean color, as the network was trained, or the
-        outermost pixels again. Deeper layers see zeros.
+        What conv1_1 sees beyond the border of the picture: zeros, which is the mean color and what the
+        network was trained with, or copies of the outermost pixels. Deeper layers see zeros.
+    convolution : {"auto", "im2col", "winograd"}
+        How convolutions are computed. "im2col" is the textbook method: one matrix product. "winograd" needs
+        a fifth of the multiplications, in all layers but conv1_1, which has three channels. "auto" chooses
+        what is faster for each layer and size.
+    threads : int, optional
+        All available cores if omitted. The result does not depend on it.
+    preprocessing : {"caffe", "torchvision"}, optional
+        What the filters were trained with. Required if the mapping has no attribute `preprocessing`.
 
     Examples
     --------
@@ -109,10 +108,11 @@ class VGG19:
     def __init__(
         self,
         weights: Mapping[str, Filters],
-        pooling: str = "average",
-        convolution: str = "auto",
+        pooling: Pooling = "average",
+        padding: Padding = "zero",
+        convolution: Convolution = "auto",
         threads: int | None = None,
-        padding: str = "zero",
+        preprocessing: Preprocessing | None = None,
     ) -> None:
         check_choice("pooling", pooling, POOLINGS)
         check_choice("padding", padding, PADDINGS)
@@ -120,95 +120,107 @@ class VGG19:
         self.weights = weights
         self.pooling = pooling
         self.padding = padding
-        self.preprocessing = preprocessing_of(weights)
         self.convolution = convolution
         self.threads = _threads.resolve(threads)
+        self.preprocessing = preprocessing_of(weights, preprocessing)
         self.arena = Arena()
         self._steps: dict[tuple[Any, ...], list[Step]] = {}
+
+    @classmethod
+    def for_settings(
+        cls,
+        weights: Mapping[str, Filters],
+        settings: NetworkSettings,
+        convolution: Convolution = "auto",
+        threads: int | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> VGG19:
+        """The network of these settings, which `Objective` needs: with their pooling and padding."""
+        return cls(weights, settings.pooling, settings.padding, convolution, threads, preprocessing)
 
     def walk(
         self, pixels: ArrayLike, layers: Iterable[str], tape: Tape | None = None
     ) -> Iterator[tuple[str, Array]]:
-        """Yield each response asked for as soon as it is there, from the pixels up.
+        """Yield each feature map as soon as it is computed, from the pixels up.
 
         Parameters
         ----------
         pixels : (H, W, 3) array
             RGB, 0..255. float64 is computed in float64, everything else in float32.
         layers : iterable of str
-            Their order does not matter.
+            In any order.
         tape : list, optional
-            Filled with what `backward` needs.
+            Receives what `backward` needs.
 
         Yields
         ------
         name : str
-        response : (h, w, K) array
-            To be read, and only until the next one is asked for: then its memory is used again.
+        F : (h, w, K) array
+            Read-only, and only valid until the next one is asked for: then its memory is reused.
 
         Raises
         ------
         UserError
-            Unknown layer, no filters for it, or a picture too small for it.
+            Unknown layer, no filters for it, or a picture too small for it; raised by the first `next`.
         """
-        wanted = {canonical(name) for name in _names(layers)}
+        names = {canonical(name) for name in _as_list(layers)}
         x = _as_pixels(pixels)
-        check_size(x.shape, wanted, "picture")
-        if not wanted:
+        check_size(x.shape, names, "picture")
+        if not names:
             return
-        for step in self._chain(deepest(wanted), x):
+        for step in self._chain(deepest(names), x):
             y, cache = step.layer.forward(x)
             if y is not x:
                 self.arena.release(x)
             x = y
             if tape is not None:
                 tape.append(Recorded(step, cache, y.shape, y.dtype))
-            if step.response in wanted:
-                yield step.response, x
+            if step.feature_map in names:
+                yield step.feature_map, x
         self.arena.release(x)
 
     def forward(self, pixels: ArrayLike, layers: Iterable[str]) -> dict[str, Array]:
-        """Responses {name: (h, w, K)} to pixels (H, W, 3), RGB, 0..255; names as they were asked for."""
-        layers = _names(layers)
-        responses = {name: F.copy() for name, F in self.walk(pixels, layers)}
-        return {name: responses[canonical(name)] for name in layers}
+        """Feature maps {name: (h, w, K)} of pixels (H, W, 3), RGB, 0..255; names as the caller gave them."""
+        layers = _as_list(layers)
+        features = {name: F.copy() for name, F in self.walk(pixels, layers)}
+        return {name: features[canonical(name)] for name in layers}
 
     def record(self, pixels: ArrayLike, layers: Iterable[str]) -> tuple[dict[str, Array], Tape]:
-        """As `forward`, and the tape that `backward` needs; names are the paper's."""
+        """Like `forward`, and the tape that `backward` needs; names are the paper's."""
         tape: Tape = []
         return {name: F.copy() for name, F in self.walk(pixels, layers, tape)}, tape
 
     def backward(self, tape: Tape, gradients: Mapping[str, Array], overwrite: bool = False) -> Array:
-        """Derivative of a loss with respect to the pixels, from those with respect to responses.
+        """Gradient of a loss with respect to the pixels, from its gradients with respect to feature maps.
 
-        The chain rule from the top down: what comes from above and what is named here add up, and
-        each layer carries the sum one step further.
+        This is the chain rule from the top down: at each feature map the gradient from above and the one
+        given for it are added, and the layer's `backward` carries the sum one step further down.
 
         Parameters
         ----------
         tape : list
-            From `record` or `walk`. It can be used again.
+            From `record` or `walk`; it may be used again.
         gradients : {name: (h, w, K) array}
-            dLoss / dresponse for some of the layers recorded.
+            dL/dF for some of the recorded layers.
         overwrite : bool
-            The gradients given are not needed any more: add up in their memory, and give back what is from
-            `arena`.
+            The given gradients are not needed afterwards: accumulate in their memory, and release what
+            comes from `arena`.
 
         Returns
         -------
         (H, W, 3) array
         """
-        named_gradients = {canonical(name): gradient for name, gradient in gradients.items()}
-        _check_gradients(named_gradients, tape)
-        sums: dict[str | None, Array] = {
-            name: gradient if overwrite else gradient.copy() for name, gradient in named_gradients.items()
+        gradients = {canonical(name): gradient for name, gradient in gradients.items()}
+        _check_gradients(gradients, tape)
+        dF: dict[str | None, Array] = {
+            name: gradient if overwrite else gradient.copy() for name, gradient in gradients.items()
         }
-        # What each layer's input is called: where a gradient for it is named, dx is added to that.
-        inputs = [None, *(recorded.step.response for recorded in tape[:-1])]
-        dx = sums.get(tape[-1].step.response)
+        # The feature map that each step starts from; if a gradient is given for it, dx is added to that.
+        inputs = [None, *(recorded.step.feature_map for recorded in tape[:-1])]
+        dx = dF.get(tape[-1].step.feature_map)
         for (step, cache, _, _), below in zip(reversed(tape), reversed(inputs), strict=True):
-            accumulate_into = sums.get(below)
-            if dx is None:
+            accumulate_into = dF.get(below)
+            if dx is None:  # above the topmost gradient
                 dx = accumulate_into
                 continue
             dy, dx = dx, step.layer.backward(dx, cache, accumulate_into)
@@ -218,17 +230,17 @@ class VGG19:
         return dx
 
     def _chain(self, top: str, x: Array) -> Iterator[Step]:
-        """The layers from the pixels x to a response, made when first asked for and kept."""
+        """The steps from the pixels x to a feature map, built when first needed and cached."""
         H, W, _ = x.shape
         yield Step(INPUTS[self.preprocessing](), None)
         for name in LAYERS[: LAYERS.index(top) + 1]:
-            halved = block_of(name) - 1
-            key = (name, x.dtype, method_of(self.convolution, name, H >> halved, W >> halved))
+            poolings = block_of(name) - 1
+            key = (name, x.dtype, method_of(self.convolution, name, H >> poolings, W >> poolings))
             if key not in self._steps:
-                self._steps[key] = list(self._make(*key))
+                self._steps[key] = list(self._build(*key))
             yield from self._steps[key]
 
-    def _make(self, name: str, dtype: np.dtype[Any], method: str) -> Iterator[Step]:
+    def _build(self, name: str, dtype: np.dtype[Any], method: str) -> Iterator[Step]:
         if name not in CONVOLUTIONS:
             yield Step(POOLINGS[self.pooling](self.threads, self.arena), name)
             return
@@ -237,74 +249,17 @@ class VGG19:
         padded = name == "conv1_1" and self.padding == "replicate"
         if padded:
             yield Step(ReplicatePad(), None)
-        response = None if padded else name
+        feature_map = None if padded else name
         if method in FUSED:
-            yield Step(FUSED[method](kernel, bias, self.threads, self.arena), response)
+            yield Step(FUSED[method](kernel, bias, self.threads, self.arena), feature_map)
         else:
             yield Step(Conv2D(kernel, bias, self.threads, self.arena), None)
-            yield Step(ReLU(in_place=True, threads=self.threads), response)
+            yield Step(ReLU(in_place=True, threads=self.threads), feature_map)
         if padded:
             yield Step(Crop(self.arena), name)
 
 
-def method_of(convolution: str, name: str, H: int, W: int) -> str:
-    """How a layer of H x W pixels is computed: "im2col", "winograd", or "first_layer" (three channels)."""
-    if name not in CONVOLUTIONS or convolution == "im2col":
-        return "im2col"
-    if CONVOLUTIONS[name][0] == 3:
-        return "first_layer"
-    if convolution == "auto":
-        return "winograd" if H * W >= MIN_PIXELS_FOR_WINOGRAD else "im2col"
-    return convolution
-
-
-def preprocessing_of(weights: Mapping[str, Filters]) -> str:
-    """What pixels the filters were trained on, "caffe" or "torchvision"."""
-    preprocessing = getattr(weights, "preprocessing", "caffe")
-    check_choice("preprocessing", preprocessing, INPUTS)
-    return str(preprocessing)
-
-
-def filters_of(weights: Mapping[str, Filters], name: str) -> tuple[Array, Array]:
-    """Kernel and bias of a layer, or a UserError if they are not there or not VGG19's."""
-    if name not in weights:
-        held = ", ".join(layer for layer in CONVOLUTIONS if layer in weights)
-        raise UserError(
-            "weights",
-            f"no {name} (there is {held or 'nothing'})",
-            "filters for every layer up to the deepest one asked for",
-            "choose lower content and style layers, or weights that have it",
-        )
-    kernel, bias = weights[name].kernel, weights[name].bias
-    C, K = CONVOLUTIONS[name]
-    if kernel.shape != (3, 3, C, K) or bias.shape != (K,):
-        raise UserError(
-            f"weights: {name}",
-            f"kernel {kernel.shape} and bias {bias.shape}",
-            f"(3, 3, {C}, {K}) and ({K},)",
-            "order a kernel as height, width, in, out",
-        )
-    return kernel, bias
-
-
-def check_size(shape: tuple[int, ...], layers: Iterable[str], name: str, cure: str = "") -> None:
-    """Hold a picture's height and width against what its deepest layer needs; `name` is what it is called."""
-    H, W = shape[:2]
-    if min(H, W) < MIN_SIZE:
-        found, expected = f"{W} x {H} pixels", f"at least {MIN_SIZE} x {MIN_SIZE}"
-        raise UserError(name, found, expected, cure or "take a larger picture")
-    for layer in sorted(layers, key=LAYERS.index):
-        min_size = 2 ** log2_stride(layer)
-        if min(H, W) < min_size:
-            raise UserError(
-                name,
-                f"{W} x {H} pixels",
-                f"at least {min_size} x {min_size} for layer {layer}",
-                cure or "take a larger picture or a lower layer",
-            )
-
-
-def _names(layers: str | Iterable[str]) -> list[str]:
+def _as_list(layers: str | Iterable[str]) -> list[str]:
     return [layers] if isinstance(layers, str) else list(layers)
 
 
@@ -321,17 +276,17 @@ def _as_pixels(pixels: ArrayLike) -> Array:
 
 
 def _check_gradients(gradients: Mapping[str, Array], tape: Tape) -> None:
-    """Each must belong to a response on the tape, in its shape and dtype."""
-    responses = {recorded.step.response: recorded for recorded in tape}
-    missing = [name for name in gradients if name not in responses]
+    """Each must belong to a feature map on the tape, and have its shape and dtype."""
+    recorded = {entry.step.feature_map: entry for entry in tape}
+    missing = [name for name in gradients if name not in recorded]
     if missing or not gradients:
         raise UserError("gradients", ", ".join(missing) or "none", "layers on the tape", "record them")
     for name, gradient in gradients.items():
-        expected = responses[name]
+        expected = recorded[name]
         if gradient.shape != expected.shape or gradient.dtype != expected.dtype:
             raise UserError(
                 f"gradients: {name}",
                 f"{gradient.dtype} of shape {gradient.shape}",
-                f"{expected.dtype} of shape {expected.shape}, as its response",
-                "derive it from that response",
+                f"{expected.dtype} of shape {expected.shape}, like its feature map",
+                "compute it from that feature map",
             )

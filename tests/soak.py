@@ -89,7 +89,7 @@ def killed(folder: Path, optimizer: str, iterations: int, rng: random.Random, lo
 
 
 def soak(optimizer: str, kills: int, seed: int, iterations: int = 150) -> bool:
-    """Kill runs until there were so many kills; print the numbers, and return whether all pictures are equal."""
+    """Kill runs until there were so many kills; print the numbers, and whether all pictures are equal."""
     rng, done, runs, equal = random.Random(seed), 0, 0, 0
     restarts = half_written = 0
     with tempfile.TemporaryDirectory() as name:
@@ -102,7 +102,8 @@ def soak(optimizer: str, kills: int, seed: int, iterations: int = 150) -> bool:
             restarts, half_written = restarts + run.restarts, half_written + run.half_written
     print(
         f"{optimizer}: {done} kills in {runs} runs of {seconds:.1f} s; {restarts} restarts before a first "
-        f"checkpoint; {half_written} half-written checkpoints; {equal} of {runs} pictures are the undisturbed run's",
+        f"checkpoint; {half_written} checkpoints half written; {equal} of {runs} pictures are those of a run "
+        "that is not killed",
         flush=True,
     )
     return equal == runs

@@ -16,6 +16,7 @@ import pytest
 import npstyle.weights
 from helpers import FailingStream
 from npstyle import images
+from npstyle._typing import Pooling
 from npstyle.cli import weights as weights_command
 from npstyle.cli.main import main
 from npstyle.errors import UserError
@@ -89,8 +90,8 @@ SUMMARY = "conv1_1 ... conv2_1 (3 of 16), torchvision"
         ("normalize a.npz -o b.npz", "the following arguments are required: PICTURE"),
         ("normalize a.npz b.png -o c.npz --floor -1", "--floor: found '-1'; expected a finite number from 0"),
         ("normalize a.npz b.png -o c.npz --floor x", "--floor: found 'x'; expected a finite number from 0"),
-        ("normalize a.npz b.png -o c.npz --size 8", "--size: found 8; expected a whole number from 16"),
-        ("normalize a.npz b.png -o c.npz --size x", "--size: found 'x'; expected a whole number from 16"),
+        ("normalize a.npz b.png -o c.npz --size 8", "--size: found 8; expected an integer from 16"),
+        ("normalize a.npz b.png -o c.npz --size x", "--size: found 'x'; expected an integer from 16"),
         ("normalize a.npz b.png -o c.npz --pooling median", "argument --pooling: invalid choice: 'median'"),
         ("fetch one two", "unrecognized arguments: two"),
         ("list all", "unrecognized arguments: all"),
@@ -330,7 +331,7 @@ def test_verify_without_names_checks_the_files_present(
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
 def test_normalize_writes_the_network_of_the_library(
-    pooling: str, run: Run, file: Path, pictures: list[Path], tmp_path: Path
+    pooling: Pooling, run: Run, file: Path, pictures: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.h5"
     options = ["--size", 48, "--floor", 0.3, "--pooling", pooling]

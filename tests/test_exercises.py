@@ -1,4 +1,4 @@
-"""The exercises can be solved, an empty answer is none, a wrong one is found, and the docs name them all."""
+"""The exercises can be solved, wrong and missing answers are detected, and the docs name all exercises."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def functions_of(module: Any) -> dict[str, Any]:
     }
 
 
-def test_the_solutions_are_right(capsys: pytest.CaptureFixture[str]) -> None:
+def test_solutions_are_right(capsys: pytest.CaptureFixture[str]) -> None:
     assert check.main(["--answers", str(SOLUTIONS)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(check.CHECKS)
     assert all(line.endswith(" right") for line in lines)
 
 
-def test_what_the_reader_finds_is_not_there_yet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_exercises_are_not_solved_yet(capsys: pytest.CaptureFixture[str]) -> None:
     assert check.main([]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(NAMES)
@@ -57,7 +57,7 @@ def test_what_the_reader_finds_is_not_there_yet(capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-def test_exercises_solutions_checks_and_docs_belong_together(topic: str) -> None:
+def test_exercises_solutions_checks_and_docs_agree(topic: str) -> None:
     asked = functions_of(load(EXERCISES / f"{topic}.py"))
     solved = functions_of(SOLVED[topic])
     assert 3 <= len(asked) <= 5
@@ -85,11 +85,11 @@ convolution, pooling, losses = SOLVED["convolution"], SOLVED["pooling_and_relu"]
 lbfgs, numerics = SOLVED["lbfgs"], SOLVED["numerics"]
 
 
-def without_turning_the_kernel(dy: Any, kernel: Any) -> Any:
+def without_flipping_the_kernel(dy: Any, kernel: Any) -> Any:
     return convolution.convolve(dy, kernel.swapaxes(2, 3), np.zeros(kernel.shape[2]))
 
 
-def without_zeros_outside(x: Any, kernel: Any, bias: Any) -> Any:
+def with_circular_padding(x: Any, kernel: Any, bias: Any) -> Any:
     rolled = [np.roll(x, (1 - i, 1 - j), (0, 1)) @ kernel[i, j] for i in range(3) for j in range(3)]
     return sum(rolled) + bias
 
@@ -99,14 +99,14 @@ def channels_first(x: Any) -> Any:
     return convolution.patches(x).reshape(H * W, 9, C).swapaxes(1, 2).reshape(H * W, 9 * C)
 
 
-def steepest(f: Any, x: Any, iterations: int, history: int = 10) -> Any:
+def steepest(f: Any, x: Any, iterations: int, maxcor: int = 10) -> Any:
     for _ in range(iterations):
         x = x - 1e-3 * f(x)[1]
     return x
 
 
-def without_stopping(f: Any, x: Any, iterations: int, history: int = 10) -> Any:
-    return lbfgs.minimize(f, x, 10 * iterations, history)
+def without_stopping(f: Any, x: Any, iterations: int, maxcor: int = 10) -> Any:
+    return lbfgs.minimize(f, x, 10 * iterations, maxcor)
 
 
 def newest_pair_only(g: Any, steps: Any, changes: Any) -> Any:
@@ -121,7 +121,7 @@ def twice_the_diagonal(F: Any, A: Any) -> Any:
 # Mistakes that are easily made, for each exercise.
 WRONG: dict[str, list[Callable[..., Any]]] = {
     "convolution.convolve": [
-        without_zeros_outside,
+        with_circular_padding,
         lambda x, kernel, bias: convolution.convolve(x, kernel[::-1, ::-1], bias),
         lambda x, kernel, bias: convolution.convolve(x, kernel, 0 * bias),
         lambda x, kernel, bias: convolution.convolve(x, kernel, bias)[1:-1, 1:-1],
@@ -132,7 +132,7 @@ WRONG: dict[str, list[Callable[..., Any]]] = {
         lambda dP, H, W: convolution.back_from_patches(dP, H, W)[::-1],
     ],
     "convolution.backward": [
-        without_turning_the_kernel,
+        without_flipping_the_kernel,
         lambda dy, kernel: convolution.backward(dy, kernel.transpose(1, 0, 2, 3)),
         lambda dy, kernel: 1 / 0,
     ],
@@ -194,7 +194,7 @@ WRONG: dict[str, list[Callable[..., Any]]] = {
         lambda g, steps, changes: lbfgs.direction(g, steps[::-1], changes[::-1]),
     ],
     "lbfgs.wolfe": [
-        lambda *numbers: (True, True),
+        lambda *arguments: (True, True),
         lambda value, slope, t, value_t, slope_t: (value_t < value, slope_t >= 0.9 * slope),
         lambda value, slope, t, value_t, slope_t: lbfgs.wolfe(value, slope, t, value_t, slope_t, 0.9, 0.9),
     ],
@@ -223,7 +223,7 @@ WRONG: dict[str, list[Callable[..., Any]]] = {
 
 
 @pytest.mark.parametrize(("name", "wrong"), [(name, wrong) for name in WRONG for wrong in WRONG[name]])
-def test_a_wrong_answer_is_found(name: str, wrong: Callable[..., Any]) -> None:
+def test_wrong_answer_is_detected(name: str, wrong: Callable[..., Any]) -> None:
     topic, function = name.split(".")
     answers = SimpleNamespace(**{**functions_of(SOLVED[topic]), function: wrong})
     assert check.verdict(name, answers).startswith("wrong: ")
@@ -233,13 +233,13 @@ def test_there_is_a_wrong_answer_to_each_exercise() -> None:
     assert sorted(WRONG) == NAMES
 
 
-def test_what_is_wrong_is_said_in_a_line() -> None:
+def test_verdict_is_one_line() -> None:
     def broken(x: Any) -> Any:
         return x[17]
 
-    said = check.verdict("convolution.patches", SimpleNamespace(patches=broken))
-    assert said.startswith("wrong: IndexError: ")
-    assert f"(test_exercises.py, line {inspect.getsourcelines(broken)[1] + 1})" in said
+    verdict = check.verdict("convolution.patches", SimpleNamespace(patches=broken))
+    assert verdict.startswith("wrong: IndexError: ")
+    assert f"(test_exercises.py, line {inspect.getsourcelines(broken)[1] + 1})" in verdict
     assert (
         check.verdict("convolution.patches", SimpleNamespace()) == "wrong: there is no function of that name"
     )
@@ -248,8 +248,8 @@ def test_what_is_wrong_is_said_in_a_line() -> None:
     ).startswith("wrong: backward says")
 
 
-def test_as_a_reader_runs_it(tmp_path: Path) -> None:
-    """One answer right, the others of that file not there yet, in a folder of one's own."""
+def test_check_as_a_script(tmp_path: Path) -> None:
+    """One answer right, the others of that file missing, in another folder."""
     text = (EXERCISES / "losses.py").read_text(encoding="utf-8")
     body = "    M, C = F.shape\n    return F @ (F.T @ F - A) / (C**2 * M**2)\n"
     start = text.index("    raise NotImplementedError")

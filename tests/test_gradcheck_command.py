@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npstyle import layers, losses, objective
+from npstyle import fused, layers, losses, objective
 from npstyle.cli.gradcheck import CHECKS, MISTAKES, NAMES, main, planted
-from npstyle.gradcheck import BOUNDS, Compared, adjoint, adjoint_error, directional, directional_error
+from npstyle.gradcheck import BOUNDS, Compared
 from tolerances import ADJOINT, DIRECTIONAL
 
 CONVOLUTIONS = {"Conv2D", "WinogradConvReLU", "FirstLayerConvReLU"}
@@ -74,9 +74,11 @@ def test_every_layer_and_loss_is_checked() -> None:
     """A new layer or loss has to be given a line."""
     made = {
         name
-        for name, thing in vars(layers).items()
-        if isinstance(thing, type) and thing.__module__ == layers.__name__ and hasattr(thing, "backward")
+        for module in (layers, fused)
+        for name, thing in vars(module).items()
+        if isinstance(thing, type) and thing.__module__ == module.__name__ and hasattr(thing, "backward")
     }
+    assert made > CONVOLUTIONS
     assert made - {"Layer"} <= set(NAMES)
     assert {name for name in vars(losses) if name.endswith("_loss") or name == "total_variation"} == {
         "content_loss",
@@ -143,12 +145,3 @@ def test_the_error_of_two_numbers() -> None:
     assert Compared(1.0, -1.0).error == 2
     assert Compared(0.0, 0.0).error == 0
     assert not Compared(float("nan"), 1.0).error < 1
-
-
-def test_what_is_compared_is_what_the_tests_call_an_error() -> None:
-    Q, x = np.random.default_rng(0).standard_normal((3, 4)), np.array([1.0, -2.0, 0.5])
-    maps = (lambda x: x @ Q), (lambda v: v @ Q.T)
-    assert adjoint(*maps, x).error == adjoint_error(*maps, x)
-    assert directional(*maps, x, 1e-3, 5).error == directional_error(*maps, x, 1e-3, 5)
-    analytic, numeric = directional(*maps, x, seed=5)
-    assert analytic == pytest.approx(numeric, rel=1e-8)

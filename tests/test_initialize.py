@@ -1,4 +1,4 @@
-"""Filters scaled by pictures: random ones to mean zero before the ReLU and 1 after it, trained ones to 1."""
+"""Filters rescaled by pictures: random ones to mean 0 before the ReLU and 1 after it, trained ones to 1."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from npstyle import VGG19, UserError, load_weights
+from npstyle._typing import Pooling, Preprocessing
 from npstyle.initialize import FLOOR, data_dependent_init, mean_activations, normalize_network
 from npstyle.layers import CaffeInput, Conv2D
 from npstyle.weights import ConvWeights, Weights, random_weights
 
 LAYERS = ("conv1_1", "conv1_2", "conv2_1", "conv3_1")
+MEDIAN: Any = "median"  # no such pooling
 
 
 def pictures() -> list[Any]:
@@ -21,22 +23,20 @@ def pictures() -> list[Any]:
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
-def test_every_filter_has_the_same_say(pooling: str) -> None:
+def test_every_filter_has_the_same_influence(pooling: Pooling) -> None:
     weights = data_dependent_init(load_weights("random", seed=0), pictures(), LAYERS, pooling)
     network = VGG19(weights, pooling=pooling)
-    responses = [network.forward(picture, LAYERS) for picture in pictures()]
+    features = [network.forward(picture, LAYERS) for picture in pictures()]
     for name in LAYERS:
-        together = np.concatenate(
-            [response[name].reshape(-1, response[name].shape[2]) for response in responses]
-        )
-        np.testing.assert_allclose(together.mean(axis=0), 1, atol=1e-3)
-        # Around a mean of zero, about half of what a filter sees lets it fire.
-        firing = (together > 0).mean(axis=0)
-        assert firing.min() > 0.2
-        assert firing.max() < 0.8
+        F = np.concatenate([each[name].reshape(-1, each[name].shape[2]) for each in features])
+        np.testing.assert_allclose(F.mean(axis=0), 1, atol=1e-3)
+        # With a mean of 0 before the ReLU, about half of the outputs pass it.
+        active = (F > 0).mean(axis=0)
+        assert active.min() > 0.2
+        assert active.max() < 0.8
 
 
-def test_before_the_relu_the_mean_is_zero() -> None:
+def test_mean_before_the_relu_is_zero() -> None:
     weights = data_dependent_init(load_weights("random", seed=0), pictures(), ["conv1_1"])
     layer = Conv2D(*weights["conv1_1"])
     z = np.concatenate(
@@ -45,27 +45,55 @@ def test_before_the_relu_the_mean_is_zero() -> None:
     np.testing.assert_allclose(z.mean(axis=0) / z.std(axis=0), 0, atol=1e-4)
 
 
-def test_a_filter_of_zeros_is_no_division_by_zero() -> None:
-    raw = dict(load_weights("random", seed=0, deepest="conv1_2"))
+def test_filter_of_zeros_is_no_division_by_zero() -> None:
+    raw = load_weights("random", seed=0, deepest="conv1_2")
     raw["conv1_1"].kernel[..., 5] = 0
     weights = data_dependent_init(raw, pictures(), ["conv1_2"])
     assert not weights["conv1_1"].kernel[..., 5].any()
     assert all(np.isfinite(array).all() for layer in weights.values() for array in layer)
 
 
-def test_only_what_is_needed_is_made_and_the_filters_given_stay_as_they_are() -> None:
+def test_only_needed_layers_are_initialized_and_weights_not_modified() -> None:
     weights = load_weights("random", seed=0)
     before = weights["conv1_1"].kernel.copy()
-    assert list(data_dependent_init(weights, pictures(), ["conv1_2"])) == ["conv1_1", "conv1_2"]
+    initialized = data_dependent_init(weights, pictures(), ["conv1_2"])
+    assert list(initialized) == ["conv1_1", "conv1_2"]
+    assert (initialized.random, initialized.preprocessing) == (False, "caffe")
+    assert initialized.source == f"{weights.source}, initialized to the pictures"
     np.testing.assert_array_equal(weights["conv1_1"].kernel, before)
 
 
-def test_unknown_pooling_and_missing_filters_are_named() -> None:
+def test_unknown_pooling_and_missing_filters_are_rejected() -> None:
     weights = load_weights("random", seed=0, deepest="conv1_1")
     with pytest.raises(UserError, match="pooling: found 'median'"):
-        data_dependent_init(weights, pictures(), ["conv1_1"], pooling="median")
+        data_dependent_init(weights, pictures(), ["conv1_1"], pooling=MEDIAN)
     with pytest.raises(UserError, match="no conv1_2"):
         data_dependent_init(weights, pictures(), ["conv2_1"])
+
+
+@pytest.mark.parametrize("preprocessing", ["caffe", "torchvision"])
+def test_initialization_is_for_the_preprocessing_told(preprocessing: Preprocessing) -> None:
+    """Carried by the weights or as an argument; with the other one the means would not be 1."""
+    raw = random_weights(0, "conv1_2")
+    carried = data_dependent_init(Weights(raw, "test", preprocessing=preprocessing), pictures(), ["conv1_2"])
+    given = data_dependent_init(dict(raw), pictures(), ["conv1_2"], preprocessing=preprocessing)
+    assert carried.preprocessing == given.preprocessing == preprocessing
+    for name, mean in over(carried).items():
+        np.testing.assert_array_equal(carried[name].kernel, given[name].kernel)
+        np.testing.assert_allclose(mean, 1, atol=1e-3)
+    swapped = Weights(carried, "test", preprocessing="torchvision" if preprocessing == "caffe" else "caffe")
+    assert np.abs(over(swapped)["conv1_1"] - 1).max() > 0.1
+
+
+def test_preprocessing_is_not_guessed() -> None:
+    plain = dict(random_weights(0, "conv1_1"))
+    for function in (
+        lambda: data_dependent_init(plain, pictures(), ["conv1_1"]),
+        lambda: normalize_network(plain, pictures()),
+        lambda: mean_activations(plain, pictures()),
+    ):
+        with pytest.raises(UserError, match="preprocessing: found none"):
+            function()
 
 
 def filters(deepest: str = "conv3_1") -> Weights:
@@ -79,19 +107,19 @@ def filters(deepest: str = "conv3_1") -> Weights:
     return Weights(layers, "here")
 
 
-def over(weights: Any, pooling: str = "average") -> dict[str, Any]:
+def over(weights: Any, pooling: Pooling = "average") -> dict[str, Any]:
     """Mean activations over all positions of all pictures, all at once."""
     network = VGG19(weights, pooling)
-    responses = [network.forward(picture.astype(np.float64), list(weights)) for picture in pictures()]
+    features = [network.forward(picture.astype(np.float64), list(weights)) for picture in pictures()]
     return {
-        name: np.concatenate([each[name].reshape(-1, each[name].shape[2]) for each in responses]).mean(axis=0)
+        name: np.concatenate([each[name].reshape(-1, each[name].shape[2]) for each in features]).mean(axis=0)
         for name in weights
     }
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
 @pytest.mark.parametrize("preprocessing", ["caffe", "torchvision"])
-def test_every_mean_activation_becomes_1(pooling: str, preprocessing: str) -> None:
+def test_every_mean_activation_becomes_1(pooling: Pooling, preprocessing: str) -> None:
     weights = Weights(filters(), "here", preprocessing=preprocessing)
     scaled = normalize_network(weights, pictures(), 0, pooling)
     assert (scaled.preprocessing, scaled.source) == (preprocessing, "here, normalized to mean activation 1")
@@ -99,17 +127,17 @@ def test_every_mean_activation_becomes_1(pooling: str, preprocessing: str) -> No
     before = over(weights, pooling)
     for name, mean in over(scaled, pooling).items():
         assert before[name].max() > 5 * np.median(before[name])
-        # What hardly ever fires does so by the last digits of large numbers.
-        often = before[name] > 0.05 * np.median(before[name])
-        np.testing.assert_allclose(mean[often], 1, rtol=1e-4)
+        # A filter that is hardly ever active is so by the last digits of large numbers.
+        active = before[name] > 0.05 * np.median(before[name])
+        np.testing.assert_allclose(mean[active], 1, rtol=1e-4)
         np.testing.assert_allclose(mean, before[name] > 0, rtol=0.02, atol=1e-9)
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
-def test_the_function_stays_the_same_in_other_units(pooling: str) -> None:
+def test_normalized_network_is_the_same_function_in_other_units(pooling: Pooling) -> None:
     weights = filters()
     scaled = normalize_network(weights, pictures(), pooling=pooling)
-    other = np.random.default_rng(9).uniform(0, 255, (37, 50, 3))  # a picture it has not been made with
+    other = np.random.default_rng(9).uniform(0, 255, (37, 50, 3))  # not one of those it was normalized with
     layers = [*weights, "pool1", "pool2"]
     one, two = (VGG19(each, pooling).forward(other, layers) for each in (weights, scaled))
     unit = {name: floored(mean) for name, mean in over(weights, pooling).items()}
@@ -123,7 +151,7 @@ def floored(mean: Any, floor: float = FLOOR) -> Any:
 
 
 @pytest.mark.parametrize("floor", [0.1, 0.5, 2])
-def test_filters_that_hardly_ever_fire_are_not_blown_up(floor: float) -> None:
+def test_filters_that_are_hardly_ever_active_are_not_amplified(floor: float) -> None:
     weights = filters("conv1_2")
     means = over(weights)
     after = over(normalize_network(weights, pictures(), floor))
@@ -135,14 +163,14 @@ def test_filters_that_hardly_ever_fire_are_not_blown_up(floor: float) -> None:
     assert max(mean.max() for mean in after.values()) < 1.001
 
 
-def test_without_a_word_the_floor_is_a_tenth_of_the_median() -> None:
+def test_default_floor_is_a_tenth_of_the_median() -> None:
     weights = filters("conv1_2")
     one, two = normalize_network(weights, pictures()), normalize_network(weights, pictures(), 0.1)
     np.testing.assert_array_equal(one["conv1_2"].kernel, two["conv1_2"].kernel)
 
 
 @pytest.mark.parametrize("floor", [0, 0.1])
-def test_a_filter_that_never_fires_stays_silent(floor: float) -> None:
+def test_filter_that_is_never_active_stays_silent(floor: float) -> None:
     weights = filters("conv1_2")
     for name, k in (("conv1_1", 5), ("conv1_2", 9)):
         weights[name].kernel[..., k] = 0
@@ -156,7 +184,7 @@ def test_a_filter_that_never_fires_stays_silent(floor: float) -> None:
     assert all(np.isfinite(array).all() for layer in scaled.values() for array in layer)
 
 
-def test_a_layer_that_never_fires_stays_as_it_is() -> None:
+def test_layer_that_is_never_active_is_not_modified() -> None:
     weights = filters("conv1_2")
     weights["conv1_2"].kernel[...] = 0
     weights["conv1_2"].bias[...] = -3
@@ -172,10 +200,10 @@ def test_normalizing_twice_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize("deepest", ["conv1_1", "conv5_4"])
-def test_filters_may_stop_anywhere(deepest: str) -> None:
+def test_weights_may_stop_at_any_layer(deepest: str) -> None:
     weights = random_weights(0, deepest)
     before = {name: layer.kernel.copy() for name, layer in weights.items()}
-    scaled = normalize_network(dict(weights), pictures()[1:], 0)
+    scaled = normalize_network(dict(weights), pictures()[1:], 0, preprocessing="caffe")
     assert list(scaled) == list(weights)
     assert scaled.source == "filters, normalized to mean activation 1"
     for name, mean in mean_activations(scaled, pictures()[1:]).items():
@@ -183,25 +211,26 @@ def test_filters_may_stop_anywhere(deepest: str) -> None:
         np.testing.assert_array_equal(weights[name].kernel, before[name])
 
 
-def test_what_cannot_be_normalized_is_told() -> None:
+def test_invalid_input_is_rejected() -> None:
     weights = filters("conv1_2")
     with pytest.raises(UserError, match=r"^normalize: found no pictures; expected at least one picture"):
         normalize_network(weights, [])
     with pytest.raises(UserError, match=r"^normalize: found no filters"):
-        normalize_network({}, pictures())
+        normalize_network({}, pictures(), preprocessing="caffe")
     with pytest.raises(UserError, match="no conv1_2"):
         normalize_network(
-            {name: layer for name, layer in filters("conv2_1").items() if name != "conv1_2"}, pictures()
+            Weights({name: layer for name, layer in filters("conv2_1").items() if name != "conv1_2"}, "gap"),
+            pictures(),
         )
     with pytest.raises(UserError, match=r"^floor: found -1; expected a finite number from 0"):
         normalize_network(weights, pictures(), -1)
     with pytest.raises(UserError, match=r"^pooling: found 'median'"):
-        normalize_network(weights, pictures(), pooling="median")
+        normalize_network(weights, pictures(), pooling=MEDIAN)
     with pytest.raises(UserError, match=r"^picture: found 8 x 8 pixels"):
         normalize_network(weights, [np.zeros((8, 8, 3))])
 
 
-def test_the_real_filters_normalized(real_weights: str) -> None:
+def test_real_filters_normalized(real_weights: str) -> None:
     weights = load_weights(real_weights, deepest="conv3_4")
     scaled = normalize_network(weights, pictures())
     for name, mean in mean_activations(scaled, pictures()).items():

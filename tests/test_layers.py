@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gradcheck import adjoint_error, directional_error
+from helpers import normal
 from npstyle import UserError
 from npstyle._kernels import reference
+from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
+from npstyle.gradcheck import adjoint, directional
 from npstyle.layers import (
     AveragePool,
     CaffeInput,
     Conv2D,
     Crop,
-    FirstLayerConvReLU,
     MaxPool,
     ReLU,
     ReplicatePad,
     TorchvisionInput,
-    WinogradConvReLU,
 )
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 
@@ -29,10 +29,6 @@ Array = NDArray[Any]
 
 DTYPES = [np.float32, np.float64]
 SIZES = [(2, 2), (3, 5), (8, 8), (17, 13)]
-
-
-def normal(*shape: int, dtype: Any = np.float64, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
 def conv(C: int = 3, K: int = 4, dtype: Any = np.float64) -> Conv2D:
@@ -54,22 +50,22 @@ def test_convolution_is_the_sum_of_the_docstring() -> None:
 def test_convolution_by_hand() -> None:
     kernel = np.arange(9.0).reshape(3, 3, 1, 1)
     x = np.zeros((3, 3, 1))
-    x[1, 1] = 1  # one point: out comes the kernel, turned by 180 degrees
+    x[1, 1] = 1  # an impulse: the output is the kernel, rotated by 180 degrees
     y, _ = Conv2D(kernel, np.array([10.0])).forward(x)
     np.testing.assert_array_equal(y[:, :, 0], 10 + np.arange(9.0)[::-1].reshape(3, 3))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
-def test_convolution_goes_backward_by_its_adjoint(size: tuple[int, int], dtype: Any) -> None:
+def test_convolution_backward_is_the_adjoint(size: tuple[int, int], dtype: Any) -> None:
     layer = conv(dtype=dtype)
     x = normal(*size, 3, dtype=dtype)
-    assert adjoint_error(lambda x: layer.forward(x)[0], layer.backward, x) < ADJOINT[x.dtype]
+    assert adjoint(lambda x: layer.forward(x)[0], layer.backward, x).error < ADJOINT[x.dtype]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
-def test_the_flipped_kernel_and_col2im_are_the_same_adjoint(size: tuple[int, int], dtype: Any) -> None:
+def test_flipped_kernel_and_col2im_are_the_same_adjoint(size: tuple[int, int], dtype: Any) -> None:
     layer, dy = conv(dtype=dtype), normal(*size, 4, dtype=dtype)
     expected = np.empty((*size, 3), dtype)
     reference.conv3x3_backward(dy, layer.kernel.reshape(27, 4), expected)
@@ -78,13 +74,13 @@ def test_the_flipped_kernel_and_col2im_are_the_same_adjoint(size: tuple[int, int
 
 def test_im2col_and_col2im_are_adjoint() -> None:
     x = normal(5, 7, 3)
-    assert adjoint_error(reference.im2col, lambda p: reference.col2im(p, (5, 7, 3)), x) < ADJOINT[x.dtype]
+    assert adjoint(reference.im2col, lambda p: reference.col2im(p, (5, 7, 3)), x).error < ADJOINT[x.dtype]
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_convolution_directional(size: tuple[int, int]) -> None:
     layer = conv()
-    assert directional_error(lambda x: layer.forward(x)[0], layer.backward, normal(*size, 3)) < DIRECTIONAL
+    assert directional(lambda x: layer.forward(x)[0], layer.backward, normal(*size, 3)).error < DIRECTIONAL
 
 
 FUSED = [(WinogradConvReLU, 32), (FirstLayerConvReLU, 3)]
@@ -97,15 +93,13 @@ def fused(make: Any, C: int, bias: Array) -> Any:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [*SIZES, (50, 70)])
 @pytest.mark.parametrize(("make", "C"), FUSED)
-def test_fused_layers_go_backward_by_their_adjoint(
-    make: Any, C: int, size: tuple[int, int], dtype: Any
-) -> None:
+def test_fused_layers_backward_is_the_adjoint(make: Any, C: int, size: tuple[int, int], dtype: Any) -> None:
     """Where every output is positive, the layer is a convolution, and affine."""
     layer = fused(make, C, np.full(64, 1e3, dtype))
     x = normal(*size, C, dtype=dtype)
     _, mask = layer.forward(x)
     assert np.unpackbits(mask).all()
-    error = adjoint_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, mask), x)
+    error = adjoint(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, mask), x).error
     assert error < ADJOINT[x.dtype]
 
 
@@ -116,13 +110,13 @@ def test_fused_layers_directional_away_from_the_kink(make: Any, C: int, size: tu
     layer, x = fused(make, C, 1e3 * np.sign(normal(64, seed=2))), normal(*size, C)
     y, mask = layer.forward(x)
     assert 0.2 < (y > 0).mean() < 0.8
-    error = directional_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, mask), x)
+    error = directional(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, mask), x).error
     assert error < DIRECTIONAL
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("make", "C"), FUSED)
-def test_fused_layers_are_a_convolution_and_a_relu(make: Any, C: int, dtype: Any) -> None:
+def test_fused_layers_equal_conv2d_and_relu(make: Any, C: int, dtype: Any) -> None:
     layer, x = fused(make, C, normal(64, dtype=dtype, seed=2)), normal(9, 14, C, dtype=dtype)
     conv2d, relu = Conv2D(layer.matrix.reshape(3, 3, C, 64), layer.bias), ReLU()
     y, mask = layer.forward(x)
@@ -146,7 +140,7 @@ LAYERS = [
 
 
 @pytest.mark.parametrize(("make", "shape"), LAYERS)
-def test_backward_adds_to_what_it_is_given(make: Any, shape: tuple[int, ...]) -> None:
+def test_backward_accumulates(make: Any, shape: tuple[int, ...]) -> None:
     layer, x, accumulate_into = make(), normal(*shape), normal(*shape, seed=5)
     y, cache = layer.forward(x.copy())
     dy = normal(*y.shape, seed=6)
@@ -174,7 +168,7 @@ def test_relu_directional_away_from_the_kink(size: tuple[int, int]) -> None:
     x = np.where(np.abs(x) < 0.01, 0.5, x)
     _, mask = layer.forward(x)
     assert (
-        directional_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, mask), x) < DIRECTIONAL
+        directional(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, mask), x).error < DIRECTIONAL
     )
 
 
@@ -188,10 +182,10 @@ def test_average_pool_by_hand() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", SIZES)
-def test_average_pool_goes_backward_by_its_adjoint(size: tuple[int, int], dtype: Any) -> None:
+def test_average_pool_backward_is_the_adjoint(size: tuple[int, int], dtype: Any) -> None:
     layer, x = AveragePool(), normal(*size, 3, dtype=dtype)
-    backward = adjoint_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, x.shape), x)
-    assert backward < ADJOINT[x.dtype]
+    error = adjoint(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, x.shape), x).error
+    assert error < ADJOINT[x.dtype]
 
 
 def test_max_pool_by_hand() -> None:
@@ -205,23 +199,23 @@ def test_max_pool_by_hand() -> None:
 @pytest.mark.parametrize("size", SIZES)
 def test_max_pool_directional(size: tuple[int, int]) -> None:
     layer = MaxPool()
-    # All values a distance apart, so that no step changes a winner.
+    # All values a distance apart, so that no step changes an argmax.
     x = np.random.default_rng(0).permutation(size[0] * size[1] * 3).reshape(*size, 3).astype(np.float64)
     _, cache = layer.forward(x)
-    error = directional_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, cache), x)
+    error = directional(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, cache), x).error
     assert error < DIRECTIONAL
 
 
-def test_input_turns_rgb_into_centered_bgr() -> None:
+def test_caffe_input_is_centered_bgr() -> None:
     x = np.array([123.68 + 3, 116.779 + 2, 103.939 + 1]).reshape(1, 1, 3)
     np.testing.assert_allclose(CaffeInput().forward(x)[0].ravel(), [1, 2, 3])
     x = normal(4, 5, 3)
     layer = CaffeInput()
-    assert adjoint_error(lambda x: layer.forward(x)[0], layer.backward, x) < ADJOINT[x.dtype]
+    assert adjoint(lambda x: layer.forward(x)[0], layer.backward, x).error < ADJOINT[x.dtype]
 
 
-def test_arrays_with_gaps_are_refused_and_never_silently_left_alone() -> None:
-    """A transposed view as one row would be a copy, and what is written to it would be lost."""
+def test_arrays_with_gaps_are_rejected() -> None:
+    """Reshaping a transposed view makes a copy, and what a kernel writes to that would be lost."""
     x = normal(6, 4, 3).transpose(1, 0, 2)
     for layer in (ReLU(), ReLU(in_place=True)):
         with pytest.raises(UserError, match="an array with gaps"):
@@ -235,10 +229,10 @@ def test_arrays_with_gaps_are_refused_and_never_silently_left_alone() -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [(3, 3), (3, 5), (8, 8), (17, 13)])
 @pytest.mark.parametrize("make", [TorchvisionInput, ReplicatePad, Crop])
-def test_affine_layers_go_backward_by_their_adjoint(make: Any, size: tuple[int, int], dtype: Any) -> None:
+def test_affine_layers_backward_is_the_adjoint(make: Any, size: tuple[int, int], dtype: Any) -> None:
     layer, x = make(), normal(*size, 3, dtype=dtype)
     _, cache = layer.forward(x)
-    error = adjoint_error(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, cache), x)
+    error = adjoint(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, cache), x).error
     assert error < ADJOINT[x.dtype]
     accumulate_into = normal(*size, 3, dtype=dtype, seed=1)
     dy = normal(*layer.forward(x)[0].shape, dtype=dtype, seed=2)
@@ -246,13 +240,13 @@ def test_affine_layers_go_backward_by_their_adjoint(make: Any, size: tuple[int, 
     np.testing.assert_allclose(layer.backward(dy, cache, accumulate_into), expected, rtol=1e-6)
 
 
-def test_a_picture_continued_by_its_border() -> None:
+def test_replicate_pad_and_crop_by_hand() -> None:
     x = np.array([[1.0, 2.0], [3.0, 4.0]])[:, :, None]
     y, _ = ReplicatePad().forward(x)
     np.testing.assert_array_equal(y[:, :, 0], [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]])
     np.testing.assert_array_equal(Crop().forward(y)[0], x)
 
 
-def test_what_torchvisions_filters_see() -> None:
+def test_torchvision_input_by_hand() -> None:
     y, _ = TorchvisionInput().forward(np.array([[[255.0, 0.0, 127.5]]]))
     np.testing.assert_allclose(y, [[[(1 - 0.485) / 0.229, -0.456 / 0.224, (0.5 - 0.406) / 0.225]]])

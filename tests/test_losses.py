@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gradcheck import directional_error
+from helpers import normal
+from npstyle.gradcheck import directional
 from npstyle.losses import (
     content_loss,
     gram_matrix,
@@ -24,10 +25,6 @@ Array = NDArray[Any]
 Loss = Callable[[Array], tuple[float, Array]]
 
 
-def normal(*shape: int, seed: int = 0) -> Array:
-    return np.random.default_rng(seed).standard_normal(shape)
-
-
 P = normal(5, 7, 6, seed=1)
 T = np.random.default_rng(4).uniform(0, 1, (5, 7)) * (np.arange(7) > 2)
 A_MEAN = gram_matrix(normal(9, 4, 6, seed=2)) / 36
@@ -37,15 +34,15 @@ LOSSES: dict[str, Loss] = {
     "style": lambda F: style_loss(F, A_MEAN, 0.7),
     "guided style": lambda F: guided_style_loss(F, T.astype(F.dtype), A_MEAN, 0.7),
     "total variation": lambda F: total_variation(F, 1.7),
-    "total variation, squares": lambda F: total_variation(F, 1.7, "sum-squares"),
-    "total variation, keras": lambda F: total_variation(F, 1.7, "power-1.25"),
+    "total variation, sum-squares": lambda F: total_variation(F, 1.7, "sum-squares"),
+    "total variation, power-1.25": lambda F: total_variation(F, 1.7, "power-1.25"),
 }
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_derivative(name: str) -> None:
+def test_directional_derivative(name: str) -> None:
     loss, F = LOSSES[name], normal(5, 7, 6)
-    assert directional_error(lambda F: loss(F)[0], lambda v: v * loss(F)[1], F) < DIRECTIONAL
+    assert directional(lambda F: loss(F)[0], lambda v: v * loss(F)[1], F).error < DIRECTIONAL
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -63,7 +60,7 @@ def test_float32_agrees_with_float64_and_keeps_its_dtype(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_the_argument_is_left_alone(name: str) -> None:
+def test_argument_is_not_modified(name: str) -> None:
     F = normal(5, 7, 6)
     F.flags.writeable = False
     LOSSES[name](F)
@@ -116,7 +113,7 @@ def test_total_variation_over_pixels_with_both_neighbors_by_hand() -> None:
     np.testing.assert_allclose(dx[:, :, 0], slope * np.array([[-14, 8], [6, 0]]), rtol=1e-12)
 
 
-def test_the_gram_matrix_of_a_region_is_that_of_its_positions() -> None:
+def test_guided_gram_matrix_is_that_of_the_positions_inside() -> None:
     F, inside = normal(5, 7, 6), np.zeros((5, 7))
     inside[1:4, 2:6] = 1
     np.testing.assert_allclose(
@@ -139,7 +136,7 @@ def test_no_loss_and_no_gradient_at_the_minimum() -> None:
         assert not gradient.any()
 
 
-def test_out_is_written_to() -> None:
+def test_gradient_is_written_to_out() -> None:
     F, out = normal(5, 7, 6), np.empty((5, 7, 6))
     for loss, target in ((content_loss, P), (style_loss, A_MEAN)):
         value, gradient = loss(F, target, 2.0, out=out)
@@ -149,7 +146,7 @@ def test_out_is_written_to() -> None:
         np.testing.assert_array_equal(gradient, expected)
 
 
-def test_sums_are_made_in_double() -> None:
+def test_sums_are_accumulated_in_float64() -> None:
     """In float32, adding 1 to 2^24 changes nothing."""
     F = np.zeros((2, 1000, 1000), np.float32)
     F[0, 0, 0] = 2**12
@@ -158,7 +155,7 @@ def test_sums_are_made_in_double() -> None:
     assert value == 2**24 + 1e6
 
 
-def test_the_memory_order_of_a_response_does_not_matter() -> None:
+def test_feature_map_may_be_non_contiguous() -> None:
     F = normal(7, 5, 6).transpose(1, 0, 2)
     value, dF = style_loss(F, A_MEAN)
     expected_value, expected = style_loss(np.ascontiguousarray(F), A_MEAN)

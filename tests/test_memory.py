@@ -10,23 +10,26 @@ import pytest
 from numpy.typing import NDArray
 
 from npstyle import VGG19, Objective, Settings, load_weights, preset
+from npstyle._typing import Convolution
 from npstyle.run import Request, memory
 
 SETTINGS = {
     "paper": preset("paper"),
     "random": preset("random"),
-    "neighbors": Settings(content_layers=("conv1_2",), style_layers=("conv1_1", "conv1_2", "pool2")),
+    "neighbors": Settings(
+        content_layers=("conv1_2",), style_layers=("conv1_1", "conv1_2", "pool2"), padding="zero"
+    ),
 }
 
 
 @pytest.mark.parametrize("convolution", ["auto", "im2col"])
 @pytest.mark.parametrize("name", SETTINGS)
 @pytest.mark.parametrize(("H", "W"), [(256, 256), (200, 333)])
-def test_evaluation_allocates_what_is_estimated(name: str, convolution: str, H: int, W: int) -> None:
+def test_evaluation_allocates_what_is_estimated(name: str, convolution: Convolution, H: int, W: int) -> None:
     settings = SETTINGS[name]
     rng = np.random.default_rng(0)
     content, style = rng.uniform(0, 255, (2, H, W, 3)).astype(np.float32)
-    network = VGG19(load_weights("random", deepest="conv5_1"), convolution=convolution, threads=2)
+    network = VGG19.for_settings(load_weights("random", deepest="conv5_1"), settings, convolution, threads=2)
     Objective(network, content, [style], settings)(style)
     estimated = memory.evaluation_memory(H, W, settings.layers, convolution, 2)
     # Outside the arena there are pixels and bits of ReLU, and im2col's patches.

@@ -1,18 +1,26 @@
-"""The loss and gradient of a picture: formulas, names of the terms, derivative, dtypes, bad input."""
+"""Loss and gradient of a picture: formulas, terms, derivative, dtypes, threads, SciPy, invalid input."""
 
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import minimize
 
-from gradcheck import directional_error
+from helpers import picture
 from npstyle import VGG19, Objective, Settings, UserError, load_weights, preset
+from npstyle._typing import Convolution, Padding, Pooling, Scaling
 from npstyle.architecture import CONVOLUTION_METHODS
+from npstyle.gradcheck import directional
 from npstyle.losses import gram_matrix
+from npstyle.weights import ConvWeights, Weights
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 
 Array = NDArray[Any]
@@ -24,64 +32,77 @@ EVERY_LAYER = Settings(
 )
 
 
-def picture(H: int, W: int, seed: int = 0, dtype: Any = np.float64) -> Array:
-    return np.random.default_rng(seed).uniform(0, 255, (H, W, 3)).astype(dtype)
+@functools.cache
+def filters(seed: int) -> Weights:
+    return load_weights("random", seed=seed)
 
 
-@pytest.fixture(scope="module")
-def network() -> VGG19:
-    return VGG19(load_weights("random", seed=0))
+def network_for(settings: Settings, convolution: Convolution = "auto", threads: int | None = None) -> VGG19:
+    return VGG19.for_settings(filters(0), settings, convolution, threads)
 
 
-@pytest.mark.parametrize("scaling", ["paper", "relative"])
-@pytest.mark.parametrize("pooling", ["average", "max"])
-def test_the_derivative_through_all_16_layers(scaling: str, pooling: str) -> None:
-    # By im2col: Winograd's larger rounding would drown the difference of two losses.
-    network = VGG19(load_weights("random", seed=1), pooling=pooling, convolution="im2col")
-    settings = replace(EVERY_LAYER, scaling=scaling)
+def silent_network(settings: Settings) -> VGG19:
+    """Every feature map is 0."""
+    zeros = {name: ConvWeights(0 * kernel, bias) for name, (kernel, bias) in filters(0).items()}
+    return VGG19.for_settings(zeros, settings, preprocessing="caffe")
+
+
+def objective_for(settings: Settings, content: Array, styles: Sequence[Array]) -> Objective:
+    return Objective(network_for(settings), content, styles, settings)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "pooling", "padding"), [("paper", "max", "replicate"), ("relative", "average", "zero")]
+)
+def test_derivative_through_all_16_convolutions(scaling: Scaling, pooling: Pooling, padding: Padding) -> None:
+    """Other combinations are checks of `npstyle gradcheck`."""
+    settings = replace(EVERY_LAYER, scaling=scaling, pooling=pooling, padding=padding)
+    # By im2col: the larger rounding error of Winograd would drown the difference of two losses.
+    network = VGG19.for_settings(filters(1), settings, "im2col")
     objective = Objective(network, picture(32, 35), [picture(20, 40, 1)], settings)
     x = picture(32, 35, 2)
     gradient = objective(x)[1]
     assert gradient.shape == x.shape
     assert gradient.dtype == np.float64
-    error = directional_error(lambda x: objective(x)[0], lambda v: v * gradient, x, step=1e-5)
+    error = directional(lambda x: objective(x)[0], lambda v: v * gradient, x, step=1e-5).error
     assert error < DIRECTIONAL
 
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
-def test_both_ways_to_convolve_have_the_same_derivative(pooling: str) -> None:
+def test_im2col_and_winograd_have_the_same_gradient(pooling: Pooling) -> None:
     """In float64, where they differ by rounding only."""
-    weights = load_weights("random", seed=1)
-    x = picture(45, 38, 2)
-    found = []
-    for convolution in ("im2col", "winograd"):
-        network = VGG19(weights, pooling=pooling, convolution=convolution)
-        found.append(Objective(network, picture(45, 38), [picture(20, 40, 1)], EVERY_LAYER)(x))
-    (loss, gradient), (other_loss, other_gradient) = found
+    settings, x = replace(EVERY_LAYER, pooling=pooling), picture(45, 38, 2)
+    (loss, gradient), (other_loss, other_gradient) = (
+        Objective(network, picture(45, 38), [picture(20, 40, 1)], settings)(x)
+        for network in (
+            VGG19.for_settings(filters(1), settings, "im2col"),
+            VGG19.for_settings(filters(1), settings, "winograd"),
+        )
+    )
     assert other_loss == pytest.approx(loss, rel=ADJOINT[x.dtype])
     assert np.linalg.norm(gradient - other_gradient) < ADJOINT[x.dtype] * np.linalg.norm(gradient)
 
 
 @pytest.mark.parametrize("convolution", CONVOLUTION_METHODS)
-def test_the_gradient_in_float32_is_that_in_float64(convolution: str) -> None:
-    """For the recipe of the paper, in a picture so small that rounding turns no response's sign.
+def test_gradient_in_float32_is_that_in_float64(convolution: Convolution) -> None:
+    """For the recipe of the paper, in a picture so small that rounding flips no activation's sign.
 
-    One sign of two million has been seen to change a gradient by 6e-4.
+    One flipped sign of two million has been seen to change a gradient by 6e-4.
     """
-    network = VGG19(load_weights("random", seed=1), convolution=convolution)
+    network = VGG19.for_settings(filters(1), preset("paper"), convolution)
     objective = Objective(network, picture(64, 48), [picture(70, 90, 1)], preset("paper"))
     x = picture(64, 48, 2)
     _, exact = objective(x)
-    _, found = objective(x.astype(np.float32))
-    assert np.linalg.norm(found - exact) < SAME[found.dtype] * np.linalg.norm(exact)
+    _, gradient = objective(x.astype(np.float32))
+    assert np.linalg.norm(gradient - exact) < SAME[gradient.dtype] * np.linalg.norm(exact)
 
 
-def test_the_paper_preset_is_the_formula_of_the_paper(network: VGG19) -> None:
+def test_paper_preset_is_the_formula_of_the_paper() -> None:
     content, style, x = picture(24, 32), picture(30, 17, 1), picture(24, 32, 2)
     settings = preset("paper")
-    loss, _ = Objective(network, content, [style], settings)(x)
-    responses = [network.forward(p, settings.layers) for p in (x, content, style)]
-    F, P, Fa = responses
+    objective = objective_for(settings, content, [style])
+    loss, _ = objective(x)
+    F, P, Fa = (objective.network.forward(p, settings.layers) for p in (x, content, style))
     expected = 1e-3 * 0.5 * np.square(F["conv4_2"] - P["conv4_2"]).sum()
     for name in ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1"):
         C = F[name].shape[2]
@@ -90,23 +111,18 @@ def test_the_paper_preset_is_the_formula_of_the_paper(network: VGG19) -> None:
     assert loss == pytest.approx(expected, rel=1e-12)
 
 
-def test_relative_losses_are_shares_of_their_targets(network: VGG19) -> None:
-    """Where the response is zero, each distance is all of its target: every mean is 1."""
-    silent = VGG19({name: w._replace(kernel=0 * w.kernel) for name, w in network.weights.items()})  # type: ignore[attr-defined]
-    objective = Objective(
-        network,
-        picture(16, 16),
-        [picture(16, 20, 1)],
-        Settings(content_layers=("conv3_1", "conv4_2"), style_weight=3.0),
-    )
-    objective.network = silent  # the float32 targets are made already
+def test_relative_losses_are_relative_to_their_targets() -> None:
+    """If all feature maps are 0, each distance equals the size of its target: every mean is 1."""
+    settings = Settings(content_layers=("conv3_1", "conv4_2"), style_weight=3.0)
+    objective = objective_for(settings, picture(16, 16), [picture(16, 20, 1)])
+    objective.network = silent_network(settings)  # the float32 targets are computed already
     loss, gradient = objective(picture(16, 16, 2, np.float32))
     assert loss == pytest.approx(1.0 + 3.0, rel=1e-6)
     assert not gradient.any()
 
 
-def test_terms_are_weighted_named_and_add_up(network: VGG19) -> None:
-    objective = Objective(network, picture(16, 24), [picture(16, 16, 1)], EVERY_LAYER)
+def test_terms_are_named_weighted_and_sum_to_the_loss() -> None:
+    objective = objective_for(EVERY_LAYER, picture(16, 24), [picture(16, 16, 1)])
     loss, _ = objective(picture(16, 24, 2))
     assert set(objective.terms) == {
         *(f"content/{name}" for name in EVERY_LAYER.content_layers),
@@ -114,51 +130,52 @@ def test_terms_are_weighted_named_and_add_up(network: VGG19) -> None:
         "total_variation",
     }
     assert loss == sum(objective.terms.values())
-    twice = Objective(network, picture(16, 24), [picture(16, 16, 1)], replace(EVERY_LAYER, tv_weight=2e-3))
+    twice = objective_for(replace(EVERY_LAYER, tv_weight=2e-3), picture(16, 24), [picture(16, 16, 1)])
     twice(picture(16, 24, 2))
     assert twice.terms["total_variation"] == pytest.approx(2 * objective.terms["total_variation"])
 
 
-def test_the_content_picture_has_no_content_loss(network: VGG19) -> None:
+def test_content_picture_has_no_content_loss() -> None:
     content = picture(16, 24)
-    objective = Objective(network, content, [], Settings(style_layers=()))
+    objective = objective_for(Settings(style_layers=()), content, [])
     loss, gradient = objective(content)
     assert loss == 0
     assert not gradient.any()
 
 
-def test_the_style_picture_has_no_style_loss(network: VGG19) -> None:
+def test_style_picture_has_no_style_loss() -> None:
     style = picture(16, 24)
-    objective = Objective(network, picture(16, 24, 1), [style], Settings(content_layers=()))
+    objective = objective_for(Settings(content_layers=()), picture(16, 24, 1), [style])
     loss, gradient = objective(style)
     assert loss == 0
     assert not gradient.any()
 
 
-def test_a_weight_of_zero_leaves_its_layers_out(network: VGG19) -> None:
+def test_weight_of_zero_leaves_its_layers_out() -> None:
     settings = replace(preset("paper"), content_weight=0.0)
-    objective = Objective(network, picture(16, 24), [picture(16, 16, 1)], settings)
+    objective = objective_for(settings, picture(16, 24), [picture(16, 16, 1)])
     objective(picture(16, 24, 2))
     assert not any(name.startswith("content/") for name in objective.terms)
 
 
-def test_of_several_styles_the_target_is_the_mean(network: VGG19) -> None:
+def test_target_of_several_styles_is_the_mean() -> None:
     styles = [picture(16, 20, 1), picture(24, 16, 2)]
     settings = replace(preset("paper"), content_weight=0.0, style_layers=("conv2_1",))
     x = picture(16, 16, 3)
-    loss, _ = Objective(network, picture(16, 16), styles, settings)(x)
+    objective = objective_for(settings, picture(16, 16), styles)
+    loss, _ = objective(x)
 
     def mean_gram(p: Array) -> Array:
-        F = network.forward(p, ["conv2_1"])["conv2_1"]
+        F = objective.network.forward(p, ["conv2_1"])["conv2_1"]
         return gram_matrix(F) / F[..., 0].size
 
     target = (mean_gram(styles[0]) + mean_gram(styles[1])) / 2
     assert loss == pytest.approx(np.square(mean_gram(x) - target).sum() / (4 * 128**2), rel=1e-10)
 
 
-def test_dtypes(network: VGG19) -> None:
+def test_dtypes() -> None:
     content, style, x = (np.rint(picture(16, 24, seed)).astype(np.uint8) for seed in range(3))
-    objective = Objective(network, content, [style], preset("paper"))
+    objective = objective_for(preset("paper"), content, [style])
     whole, gradient = objective(x)
     assert gradient.dtype == np.float32
     single, gradient32 = objective(x.astype(np.float32))
@@ -170,23 +187,22 @@ def test_dtypes(network: VGG19) -> None:
     assert np.linalg.norm(gradient32 - gradient64) < 1e-4 * np.linalg.norm(gradient64)
 
 
-def test_evaluations_do_not_disturb_each_other(network: VGG19) -> None:
-    objective = Objective(network, picture(16, 24), [picture(16, 16, 1)], EVERY_LAYER)
+def test_evaluations_do_not_disturb_each_other() -> None:
+    objective = objective_for(EVERY_LAYER, picture(16, 24), [picture(16, 16, 1)])
     x, other = picture(16, 24, 2), picture(16, 24, 3)
     loss, gradient = objective(x)
-    kept = gradient.copy()
+    copy = gradient.copy()
     objective(other)
-    np.testing.assert_array_equal(gradient, kept)
+    np.testing.assert_array_equal(gradient, copy)
     again = objective(x)
     assert again[0] == loss
     np.testing.assert_array_equal(again[1], gradient)
 
 
 def test_threads_do_not_change_a_bit() -> None:
-    weights = load_weights("random", seed=0)
     runs = []
     for threads in (1, 2, 3):
-        network = VGG19(weights, threads=threads)
+        network = network_for(EVERY_LAYER, threads=threads)
         objective = Objective(network, picture(50, 37, 0, np.float32), [picture(40, 40, 1)], EVERY_LAYER)
         runs.append(objective(picture(50, 37, 2, np.float32)))
     for loss, gradient in runs[1:]:
@@ -203,48 +219,125 @@ def test_threads_do_not_change_a_bit() -> None:
         ({"styles": [np.zeros((40, 40))]}, r"\(40, 40\)"),
     ],
 )
-def test_bad_pictures_are_refused(network: VGG19, change: dict[str, Any], words: str) -> None:
+def test_invalid_pictures_are_rejected(change: dict[str, Any], words: str) -> None:
     good: dict[str, Any] = {"content": picture(16, 16), "styles": [picture(16, 16, 1)]}
     with pytest.raises(UserError, match=words):
-        Objective(network, **{**good, **change}, settings=preset("paper"))
+        objective_for(preset("paper"), **{**good, **change})
 
 
-def test_pixels_must_have_the_size_of_the_content(network: VGG19) -> None:
-    objective = Objective(network, picture(16, 24), [picture(16, 16, 1)], EVERY_LAYER)
+def test_pixels_must_have_the_size_of_the_content() -> None:
+    objective = objective_for(EVERY_LAYER, picture(16, 24), [picture(16, 16, 1)])
     with pytest.raises(UserError, match=r"\(24, 16, 3\).*\(16, 24, 3\)"):
         objective(picture(24, 16))
 
 
-def test_the_targets_stay_when_the_caller_goes_on_with_his_array(network: VGG19) -> None:
+def test_content_may_be_modified_afterwards() -> None:
     content = picture(16, 24)
-    objective = Objective(network, content, [], Settings(style_layers=()))
+    objective = objective_for(Settings(style_layers=()), content, [])
     content += 20
     loss, _ = objective(content)
     assert loss > 0
 
 
-def test_a_layer_may_serve_content_and_style(network: VGG19) -> None:
+def test_layer_may_be_of_content_and_style() -> None:
     x, content, style = picture(16, 24, 2), picture(16, 24), picture(16, 16, 1)
     both = Settings(content_layers=("conv2_1",), style_layers=("conv2_1",))
     gradients = [
-        Objective(network, content, [style], settings)(x)[1]
+        objective_for(settings, content, [style])(x)[1]
         for settings in (both, replace(both, content_weight=0.0), replace(both, style_weight=0.0))
     ]
     np.testing.assert_allclose(gradients[0], gradients[1] + gradients[2], rtol=1e-9, atol=1e-15)
 
 
-def test_a_layer_that_is_silent_has_no_size_to_compare_with(network: VGG19) -> None:
-    """Then a sum over its elements takes the place of a share: no division by zero."""
-    silent = VGG19({name: w._replace(kernel=0 * w.kernel) for name, w in network.weights.items()})  # type: ignore[attr-defined]
-    objective = Objective(silent, picture(16, 16), [picture(16, 20, 1)], Settings())
+def test_target_of_zeros_is_no_division_by_zero() -> None:
+    """Its number of elements replaces its size."""
+    settings = Settings()
+    objective = Objective(silent_network(settings), picture(16, 16), [picture(16, 20, 1)], settings)
     loss, gradient = objective(picture(16, 16, 2))
     assert loss == 0
     assert not gradient.any()
 
 
-def test_the_style_targets_stay_when_the_caller_goes_on_with_his_array(network: VGG19) -> None:
+def test_styles_may_be_modified_afterwards() -> None:
     style = picture(16, 24)
-    objective = Objective(network, picture(16, 24), [style], Settings(content_layers=()))
+    objective = objective_for(Settings(content_layers=()), picture(16, 24), [style])
     style += 20
     loss, _ = objective(style)
     assert loss > 0
+
+
+@pytest.mark.parametrize(
+    ("pooling", "padding", "message"),
+    [
+        ("average", "replicate", "pooling: found 'average' in the network; expected 'max'"),
+        ("max", "zero", "padding: found 'zero' in the network; expected 'replicate'"),
+    ],
+)
+def test_network_and_settings_must_agree(pooling: Pooling, padding: Padding, message: str) -> None:
+    network = VGG19(filters(0), pooling, padding)
+    settings = Settings(pooling="max", padding="replicate")
+    with pytest.raises(
+        UserError, match=f"{message}, as in the settings; make the network with VGG19.for_settings"
+    ):
+        Objective(network, picture(16, 16), [picture(16, 16, 1)], settings)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_flat_is_the_objective_for_vectors(dtype: Any) -> None:
+    objective = objective_for(EVERY_LAYER, picture(16, 24), [picture(16, 16, 1)])
+    x = picture(16, 24, 2)
+    loss, gradient = objective(x.astype(dtype))
+    flat_loss, flat_gradient = objective.flat(x.ravel(), dtype)
+    assert flat_loss == loss
+    assert flat_gradient.dtype == np.float64
+    np.testing.assert_array_equal(flat_gradient, gradient.ravel())
+    if dtype == np.float32:
+        assert objective.flat(x.ravel())[0] == loss
+    with pytest.raises(UserError, match=r"x: found shape \(16, 24, 3\); expected \(1152,\)"):
+        objective.flat(x)
+
+
+def test_flat_gradients_may_be_modified() -> None:
+    """Optimizers write to them, and the network must not reuse their memory."""
+    objective = objective_for(EVERY_LAYER, picture(16, 24), [picture(16, 16, 1)])
+    x = picture(16, 24, 2).ravel()
+    _, gradient = objective.flat(x, np.float64)
+    copy = gradient.copy()
+    _, again = objective.flat(x, np.float64)
+    again *= 2
+    np.testing.assert_array_equal(gradient, copy)
+
+
+def test_scipy_minimizes_flat() -> None:
+    objective = objective_for(preset("random"), picture(16, 24), [picture(20, 20, 1)])
+    start = picture(16, 24, 2)
+    result = minimize(objective.flat, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 10})
+    assert result.nit == 10
+    loss, _ = objective(result.x.reshape(start.shape).astype(np.float32))
+    assert result.fun == loss
+    assert loss < 0.7 * objective(start)[0]
+
+
+def test_two_python_threads_share_a_network() -> None:
+    """Each with an objective of its own: the same losses, terms and gradients as alone."""
+    pictures = [picture(33, 40, 2, np.float32), picture(48, 24, 3, np.float32)]
+    styles = [picture(40, 40, 1)]
+    expected = []
+    for x in pictures:
+        objective = objective_for(EVERY_LAYER, x[::-1].copy(), styles)
+        expected.append((*objective(x), objective.terms))
+    network = network_for(EVERY_LAYER)
+    barrier = threading.Barrier(2)
+
+    def evaluate_often(x: Array) -> list[tuple[float, Array, dict[str, float]]]:
+        barrier.wait()
+        objective = Objective(network, x[::-1].copy(), styles, EVERY_LAYER)
+        return [(*objective(x), objective.terms) for _ in range(5)]
+
+    with ThreadPoolExecutor(2) as executor:
+        results = list(executor.map(evaluate_often, pictures))
+    for runs, (loss, gradient, terms) in zip(results, expected, strict=True):
+        for loss_of_run, gradient_of_run, terms_of_run in runs:
+            assert loss_of_run == loss
+            assert terms_of_run == terms
+            np.testing.assert_array_equal(gradient_of_run, gradient)

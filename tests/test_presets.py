@@ -1,7 +1,7 @@
 """Every published preset against its formula: losses and gradients that another program differentiated.
 
-golden/make_presets.py wrote them, from the formulas and not from npstyle's settings; no framework is needed
-here. Loss and gradient are held to 1e-10 and 1e-9 in float64, to 1e-5 and 1e-4 in float32.
+golden/make_presets.py computed them, from the formulas and not from npstyle's settings; this needs no
+framework. Loss and gradient agree to 1e-10 and 1e-9 in float64, to 1e-5 and 1e-4 in float32.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 
 from npstyle import VGG19, Objective, Settings, load_weights, preset
+from npstyle._typing import Padding, Pooling
 from npstyle.presets import PRESETS
 
 Array = NDArray[Any]
@@ -30,8 +31,8 @@ WITH_CONTENT = [name for name in CASES if f"{name}: content" in GOLDEN]
 every_case = pytest.mark.parametrize("name", CASES)
 
 OURS = {"default", "random"}
-# What a case changes of its preset: blend 0.25 for the content, each style layer half of the one before.
-CHANGES = {
+# What a case changes in its preset: content layers mixed 1 to 3, style layers each half of the previous one.
+CHANGES: dict[str, dict[str, Any]] = {
     "anishathalye, other weights": {"content_layer_weights": (0.25, 0.75), "style_layer_exponent": 0.5}
 }
 LOSS = {"float64": 1e-10, "float32": 1e-5}
@@ -41,7 +42,7 @@ EVERYTHING = {"loss", "terms", "gradient"}
 
 
 class Result(NamedTuple):
-    """A loss, its parts that are not 0, and its gradient."""
+    """A loss, its terms that are not 0, and its gradient."""
 
     loss: float
     terms: dict[str, float]
@@ -49,12 +50,12 @@ class Result(NamedTuple):
 
 
 @functools.cache
-def network(pooling: str) -> VGG19:
-    return VGG19(load_weights("random", seed=0, deepest="conv5_2"), pooling=pooling, convolution="im2col")
+def network(pooling: Pooling, padding: Padding) -> VGG19:
+    return VGG19(load_weights("random", seed=0, deepest="conv5_2"), pooling, padding, "im2col")
 
 
 def picture(seed: int, n: int, size: Sequence[int], smoothed: int) -> Array:
-    """Whole numbers, 0..255: noise, each pixel then averaged with three neighbors, so many times."""
+    """Integers, 0..255: noise, each pixel then averaged with three neighbors, `smoothed` times."""
     x: Array = np.random.default_rng([seed, n]).integers(0, 256, (*size, 3))
     for _ in range(smoothed):
         x = (x + np.roll(x, 1, 0) + np.roll(x, 1, 1) + np.roll(x, 1, (0, 1))) // 4
@@ -69,16 +70,16 @@ def pictures(name: str) -> list[Array]:
 
 
 def settings_of(name: str) -> Settings:
-    return replace(preset(name.split(",")[0]), **CHANGES.get(name, {}))  # type: ignore[arg-type]
+    return replace(preset(name.split(",")[0]), **CHANGES.get(name, {}))
 
 
 def evaluate(
     name: str, settings: Settings, dtype: str = "float64", blend: Sequence[float] | None = None
 ) -> Result:
-    """What npstyle finds for the pictures of a case."""
+    """What npstyle computes for the pictures of a case."""
     x, content, *styles = pictures(name)
     blend = blend or CASES[name]["blend"]
-    objective = Objective(network(settings.pooling), content, styles, settings, blend)
+    objective = Objective(network(settings.pooling, settings.padding), content, styles, settings, blend)
     loss, gradient = objective(x.astype(dtype))
     assert gradient.dtype == np.dtype(dtype)
     return Result(loss, {term: value for term, value in objective.terms.items() if value}, gradient)
@@ -99,14 +100,14 @@ def content_alone(settings: Settings) -> Settings:
     return replace(settings, style_weight=0.0, tv_weight=0.0)
 
 
-def differences(found: Result, expected: Result, dtype: str = "float64") -> dict[str, float]:
-    """What is not the same, and its relative error: the loss, its worst part, the gradient."""
-    assert set(found.terms) == set(expected.terms)
+def differences(result: Result, expected: Result, dtype: str = "float64") -> dict[str, float]:
+    """What differs by more than rounding, and its relative error: loss, worst term, gradient."""
+    assert set(result.terms) == set(expected.terms)
     errors = {
-        "loss": abs(found.loss / expected.loss - 1),
-        "terms": max(abs(found.terms[term] / value - 1) for term, value in expected.terms.items()),
+        "loss": abs(result.loss / expected.loss - 1),
+        "terms": max(abs(result.terms[term] / value - 1) for term, value in expected.terms.items()),
         "gradient": float(
-            np.linalg.norm(found.gradient - expected.gradient) / np.linalg.norm(expected.gradient)
+            np.linalg.norm(result.gradient - expected.gradient) / np.linalg.norm(expected.gradient)
         ),
     }
     bounds = {"loss": LOSS[dtype], "terms": LOSS[dtype], "gradient": GRADIENT[dtype]}
@@ -137,14 +138,14 @@ def test_the_filters_are_those_of_the_golden_values() -> None:
 
 @every_case
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_a_preset_is_its_published_formula(name: str, dtype: str) -> None:
+def test_preset_is_its_published_formula(name: str, dtype: str) -> None:
     assert differences(evaluate(name, settings_of(name), dtype), golden(name), dtype) == {}
 
 
 @pytest.mark.parametrize("name", WITH_CONTENT)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_its_content_loss_is_the_published_one(name: str, dtype: str) -> None:
-    """By itself: beside udacity's style it is a trillionth of the loss."""
+def test_content_loss_is_the_published_one(name: str, dtype: str) -> None:
+    """On its own: next to udacity's style it is a trillionth of the loss."""
     settings = content_alone(settings_of(name))
     assert differences(evaluate(name, settings, dtype), golden_content(name), dtype) == {}
 
@@ -164,7 +165,7 @@ def test_its_content_loss_is_the_published_one(name: str, dtype: str) -> None:
         ("udacity, odd sizes", "style_weight"),
     ],
 )
-def test_a_constant_that_is_off_by_a_thousandth_is_seen(name: str, constant: str) -> None:
+def test_constant_off_by_a_thousandth_is_detected(name: str, constant: str) -> None:
     settings = settings_of(name)
     wrong = replace(settings, **{constant: 1.001 * getattr(settings, constant)})
     assert set(differences(evaluate(name, wrong), golden(name))) == EVERYTHING
@@ -172,14 +173,14 @@ def test_a_constant_that_is_off_by_a_thousandth_is_seen(name: str, constant: str
 
 
 @pytest.mark.parametrize("name", WITH_CONTENT)
-def test_a_content_weight_that_is_off_by_a_thousandth_is_seen(name: str) -> None:
+def test_content_weight_off_by_a_thousandth_is_detected(name: str) -> None:
     settings = content_alone(settings_of(name))
     wrong = replace(settings, content_weight=1.001 * settings.content_weight)
     assert set(differences(evaluate(name, wrong), golden_content(name))) == EVERYTHING
 
 
 @pytest.mark.parametrize("layer", range(5))
-def test_a_layer_weight_that_is_off_by_a_thousandth_is_seen(layer: int) -> None:
+def test_layer_weight_off_by_a_thousandth_is_detected(layer: int) -> None:
     name = "udacity, other sizes"
     weights = [1, 0.75, 0.2, 0.2, 0.2]
     weights[layer] *= 1.001
@@ -188,9 +189,9 @@ def test_a_layer_weight_that_is_off_by_a_thousandth_is_seen(layer: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["anishathalye, two styles", "jcjohnson, two styles"])
-def test_a_blend_that_is_off_by_a_thousandth_is_seen(name: str) -> None:
-    found = evaluate(name, settings_of(name), blend=(1, 3.003))
-    assert set(differences(found, golden(name))) == EVERYTHING
+def test_blend_off_by_a_thousandth_is_detected(name: str) -> None:
+    wrong = evaluate(name, settings_of(name), blend=(1, 3.003))
+    assert set(differences(wrong, golden(name))) == EVERYTHING
 
 
 @pytest.mark.parametrize(
@@ -208,12 +209,12 @@ def test_a_blend_that_is_off_by_a_thousandth_is_seen(name: str) -> None:
         ("anishathalye, two styles", {"mixture": "targets"}, {"loss", "terms"}),
     ],
 )
-def test_another_choice_is_seen(name: str, choice: dict[str, Any], seen: set[str]) -> None:
+def test_another_choice_is_detected(name: str, choice: dict[str, Any], seen: set[str]) -> None:
     wrong = replace(settings_of(name), **choice)
     assert set(differences(evaluate(name, wrong), golden(name))) == seen
 
 
-def test_jcjohnson_is_gatys_pytorch_by_other_names() -> None:
+def test_jcjohnson_with_other_weights_is_gatys_pytorch() -> None:
     name = "gatys-pytorch, odd sizes"
     renamed = replace(preset("jcjohnson"), content_weight=1.0, style_weight=1000.0, tv_weight=0.0)
     assert differences(evaluate(name, renamed), golden(name)) == {}
@@ -229,7 +230,7 @@ def test_the_paper_weighs_512_channels_64_times_more_than_jcjohnson() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_weights_multiply_the_published_terms(seed: int) -> None:
-    """Any weights: the loss is made of the golden terms, each as often as the weights say."""
+    """For random weights: the loss is the weighted sum of the golden terms."""
     name = "jcjohnson, two styles"
     content, style, tv, *layers = np.random.default_rng(seed).uniform(0.1, 10, 8).tolist()
     settings = replace(
@@ -244,9 +245,9 @@ def test_weights_multiply_the_published_terms(seed: int) -> None:
     expected["total_variation"] *= tv
     for layer, weight in zip(FIVE, layers, strict=True):
         expected[f"style/{layer}"] *= style * weight
-    found = evaluate(name, settings)
-    assert found.terms == pytest.approx(expected, rel=LOSS["float64"])
-    assert found.loss == pytest.approx(sum(expected.values()), rel=LOSS["float64"])
+    result = evaluate(name, settings)
+    assert result.terms == pytest.approx(expected, rel=LOSS["float64"])
+    assert result.loss == pytest.approx(sum(expected.values()), rel=LOSS["float64"])
 
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -270,7 +271,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "style_as_content": False,
     },
     "gatys-pytorch": {"pooling": "max", "init": "content", "optimizer": "lbfgs", "iterations": 500},
-    # A rate of 0.003 for a picture from 0 to 1, divided by the deviations of ImageNet's channels.
+    # A rate of 0.003 for a picture from 0 to 1, divided by the standard deviations of ImageNet's channels.
     "udacity": {
         "pooling": "max",
         "init": "content",
@@ -282,10 +283,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_the_rest_of_the_recipe_is_the_published_one(name: str) -> None:
+def test_rest_of_the_recipe_is_the_published_one(name: str) -> None:
     settings = preset(name)
-    # What the network sees beyond the border, how many scales, what is done about colors: none of them
-    # does anything.
+    # Zero padding, one size, colors as they come: none of them does anything else.
     plain = {"padding": "zero", "min_size": 0, "color": "style"}
     for field, value in {**RECIPES[name], **plain}.items():
         assert getattr(settings, field) == value, field

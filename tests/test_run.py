@@ -19,6 +19,7 @@ import npstyle.images
 import npstyle.images.color
 from helpers import structured_picture as picture
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
+from npstyle._typing import Color, Optimizer
 from npstyle.run import LevelResult, Request, StyleResult, checkpoint, paint
 from npstyle.run.finish import resized_mask
 from npstyle.run.level import starting_picture
@@ -337,7 +338,7 @@ def test_result_sums_up_its_levels() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_nfev_counts_evaluations(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nfev_counts_evaluations(optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
     from npstyle.objective import Objective
 
     calls: list[int] = []
@@ -408,7 +409,7 @@ def same_numbers(result: StyleResult, expected: StyleResult) -> None:
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 @pytest.mark.parametrize("iterations", [(1,), (3,), (5, 11), (12,), (2, 7, 8, 15, 16)])
 def test_resumed_run_has_same_result_as_undisturbed_one(
-    optimizer: str, iterations: tuple[int, ...], tmp_path: Path
+    optimizer: Optimizer, iterations: tuple[int, ...], tmp_path: Path
 ) -> None:
     changes: dict[str, Any] = {"content": picture(64, 96), "iterations": 4, "weights": FIXED}
     changes["settings"] = replace(PYRAMID, optimizer=optimizer)
@@ -431,7 +432,7 @@ def test_resumed_run_has_same_result_as_undisturbed_one(
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_run_resumed_between_levels_has_same_result(
-    optimizer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: Optimizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from npstyle.objective import Objective
 
@@ -558,7 +559,7 @@ def test_paths_images_and_arrays_give_same_result(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 @pytest.mark.parametrize("color", ["style", "luminance"])
-def test_keep_mask_leaves_content_unchanged(optimizer: str, color: str) -> None:
+def test_keep_mask_leaves_content_unchanged(optimizer: Optimizer, color: Color) -> None:
     keep = np.zeros((32, 48))
     keep[:, 24:] = 1
     result = run(keep=keep, settings=replace(SHALLOW, optimizer=optimizer, color=color))

@@ -1,24 +1,15 @@
-"""Settings: canonical names, presets to the last constant, and what is refused."""
+"""Settings: canonical names, weights of layers, and invalid values. The presets: test_presets.py."""
 
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, replace
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
 from npstyle import Settings, UserError, preset
 from npstyle.presets import PRESETS
-
-
-def test_the_paper_to_the_last_constant() -> None:
-    paper = preset("paper")
-    assert paper.content_layers == ("conv4_2",)
-    assert paper.style_layers == ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-    assert paper.content_weight / paper.style_weight == 1e-3
-    assert paper.style_weight == 1
-    assert paper.tv_weight == 0
-    assert (paper.scaling, paper.pooling, paper.init) == ("paper", "average", "noise")
+from npstyle.settings import CHOICES
 
 
 def test_every_preset_can_be_named() -> None:
@@ -33,15 +24,15 @@ def test_settings_are_frozen() -> None:
         preset("paper").style_weight = 2.0  # type: ignore[misc]
 
 
-def test_layers_are_named_as_in_the_paper() -> None:
-    settings = Settings(content_layers="relu3_3", style_layers=["block1_conv1", "conv2_1", "relu2_1"])  # type: ignore[arg-type]
+def test_layer_names_become_canonical() -> None:
+    settings = Settings(content_layers="relu3_3", style_layers=["block1_conv1", "conv2_1", "relu2_1"])
     assert settings.content_layers == ("conv3_3",)
     assert settings.style_layers == ("conv1_1", "conv2_1")
     assert settings.layers == ("conv3_3", "conv1_1", "conv2_1")
 
 
 def test_layers_have_weights() -> None:
-    named = Settings(style_layers="relu1_1:3,conv2_1")  # type: ignore[arg-type]
+    named = Settings(style_layers="relu1_1:3,conv2_1")
     assert named.style_layer_weights == (3, 1)
     assert named.effective_style_weights == {"conv1_1": 0.75, "conv2_1": 0.25}
     assert replace(named, normalize_layer_weights=False).effective_style_weights == {
@@ -50,11 +41,11 @@ def test_layers_have_weights() -> None:
     }
     assert replace(named, style_layer_exponent=2).effective_style_weights == {"conv1_1": 0.6, "conv2_1": 0.4}
     assert replace(named, style_weight=0).effective_style_weights == {}
-    assert Settings(style_layer_weights=[1, 2, 3, 4, 0]).effective_style_weights["conv4_1"] == 0.4  # type: ignore[arg-type]
+    assert Settings(style_layer_weights=[1, 2, 3, 4, 0]).effective_style_weights["conv4_1"] == 0.4
 
 
-def test_a_layer_of_weight_zero_is_not_looked_at() -> None:
-    assert Settings(content_layers="conv4_2,conv5_2:0").layers[:2] == ("conv4_2", "conv1_1")  # type: ignore[arg-type]
+def test_layer_of_weight_zero_is_not_used() -> None:
+    assert Settings(content_layers="conv4_2,conv5_2:0").layers[:2] == ("conv4_2", "conv1_1")
     assert preset("anishathalye").layers[0] == "conv4_2"
     assert "conv5_2" not in preset("anishathalye").layers
     assert Settings(style_layer_exponent=0).effective_style_weights == {"conv1_1": 1}
@@ -97,12 +88,20 @@ def test_settings_can_be_compared_and_hashed() -> None:
         ({"content_layers": (), "style_weight": 0}, "neither a content nor a style loss"),
     ],
 )
-def test_what_is_refused(change: dict[str, Any], words: str) -> None:
+def test_invalid_values_are_rejected(change: dict[str, Any], words: str) -> None:
     with pytest.raises(UserError) as caught:
         replace(preset("paper"), **change)
     assert words in str(caught.value)
 
 
-def test_an_unknown_preset_is_named() -> None:
+def test_unknown_preset_is_named() -> None:
     with pytest.raises(UserError, match="did you mean paper"):
         preset("papper")
+
+
+def test_choices_are_those_of_the_types() -> None:
+    hints = get_type_hints(Settings)
+    for field, choices in CHOICES.items():
+        assert choices == (get_args(hints[field]) or (False, True)), field
+    literals = {field for field, hint in hints.items() if get_origin(hint) is Literal}
+    assert literals == {field for field, choices in CHOICES.items() if choices != (False, True)}

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from npstyle import VGG19, Objective, Progress, Settings, UserError, images, load_weights, study
+from npstyle._typing import Padding, Pooling
 from npstyle.architecture import CONVOLUTIONS, LAYERS, log2_stride
 from npstyle.run.level import starting_picture
 from npstyle.weights import ConvWeights, Weights
@@ -17,7 +18,7 @@ from npstyle.weights import ConvWeights, Weights
 Array = NDArray[Any]
 
 # Not calibrated to the pictures of each run.
-FIXED = dict(load_weights("random", deepest="conv2_2"))
+FIXED = Weights(load_weights("random", deepest="conv2_2"), "not initialized")
 TRAINED_UP_TO_CONV3_4 = Weights(dict(load_weights("random", deepest="conv3_4")), "as if trained")
 
 
@@ -159,10 +160,10 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("pooling", "padding", "h", "w"), PLACES)
-def test_receptive_fields_by_brute_force(pooling: str, padding: str, h: int, w: int) -> None:
+def test_receptive_fields_by_brute_force(pooling: Pooling, padding: Padding, h: int, w: int) -> None:
     """Change one pixel: the responses that move are those that the formula says see it."""
     H, W = 48, 64
-    network = VGG19(positive_filters(), pooling, "im2col", padding=padding)
+    network = VGG19(positive_filters(), pooling, padding, "im2col", preprocessing="caffe")
     white = np.full((H, W, 3), 250.0)
     changed = white.copy()
     changed[h, w] += 5.0
@@ -412,7 +413,7 @@ def test_mean_gram_is_that_of_the_definition() -> None:
 # Gradients
 
 EVERYTHING = Settings(
-    content_layers="conv1_2:3,conv2_2:1",  # type: ignore[arg-type]
+    content_layers="conv1_2:3,conv2_2:1",
     style_layers=("conv1_1", "conv2_1"),
     style_layer_exponent=2.0,
     tv_weight=1e-2,
@@ -422,7 +423,7 @@ EVERYTHING = Settings(
 @pytest.mark.parametrize("average", [True, False])
 def test_the_parts_of_the_loss_add_up(average: bool) -> None:
     settings = replace(EVERYTHING, normalize_layer_weights=average)
-    network = VGG19(FIXED, padding="replicate")
+    network = VGG19.for_settings(FIXED, settings)
     at = picture(24, 32, 5).astype(np.float64)
     whole = Objective(network, PHOTO, [PAINTING], settings)
     loss, gradient = whole(at)
@@ -434,7 +435,7 @@ def test_the_parts_of_the_loss_add_up(average: bool) -> None:
 
 
 def test_at_the_picture_itself_content_asks_for_nothing() -> None:
-    parts = study.terms(VGG19(FIXED), PHOTO, None, EVERYTHING, PHOTO)
+    parts = study.terms(VGG19.for_settings(FIXED, EVERYTHING), PHOTO, None, EVERYTHING, PHOTO)
     assert list(parts) == ["content/conv1_2", "content/conv2_2", "total_variation"]
     assert parts["content/conv2_2"].loss == 0
     assert not parts["content/conv2_2"].gradient.any()

@@ -133,7 +133,7 @@ def test_not_even_a_larger_machine_gets_more(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", float("nan")])
 def test_what_is_no_number_of_threads(threads: Any) -> None:
-    with pytest.raises(UserError, match=r"threads: found .*; expected a whole number from 1"):
+    with pytest.raises(UserError, match=r"threads: found .*; expected an integer from 1"):
         _threads.resolve(threads)
 
 

@@ -191,7 +191,7 @@ def test_random_filters_have_the_documented_variance(name: str) -> None:
 def test_bad_seeds_are_refused(seed: Any) -> None:
     with pytest.raises(UserError) as caught:
         random_weights(seed, "conv1_1")
-    assert str(caught.value) == f"seed: found {seed!r}; expected a whole number from 0; give one such as 0"
+    assert str(caught.value) == f"seed: found {seed!r}; expected an integer from 0; give one such as 0"
 
 
 ONE = filters("conv1_1")["conv1_1"]

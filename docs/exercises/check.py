@@ -4,8 +4,8 @@
     python docs/exercises/check.py convolution losses.style_derivative
     python docs/exercises/check.py --answers FOLDER          # files of the same names somewhere else
 
-Nothing is compared with a stored answer: a layer is held against npstyle's, a backward pass against the
-forward pass, a direction against SciPy's. Exit status: 0 all are right, 1 some are wrong or not there yet,
+Nothing is compared with a stored answer: a layer is checked against npstyle's, a backward pass against the
+forward pass, a direction against SciPy's. Exit status: 0 all are right, 1 some are wrong or missing,
 2 wrong usage.
 """
 
@@ -47,38 +47,38 @@ def exercise(check: Callable[[Answers], None]) -> Callable[[Answers], None]:
 
 
 def normal(*shape: int, seed: int = 0) -> Array:
-    """Random numbers that nobody can write to."""
+    """Standard normal numbers, read-only."""
     x = np.random.default_rng(seed).standard_normal(shape)
     x.flags.writeable = False
     return x
 
 
-def the_same(found: Any, expected: Any, tolerance: float = 1e-10) -> None:
-    """Refuse another shape, and numbers that differ by more than a share of the largest."""
-    found, expected = np.asarray(found), np.asarray(expected)
-    if found.shape != expected.shape:
-        raise WrongAnswer(f"found shape {found.shape}; expected {expected.shape}")
+def check_same(answer: Any, expected: Any, tolerance: float = 1e-10) -> None:
+    """Reject another shape, and differences above `tolerance`, relative to the largest element."""
+    answer, expected = np.asarray(answer), np.asarray(expected)
+    if answer.shape != expected.shape:
+        raise WrongAnswer(f"found shape {answer.shape}; expected {expected.shape}")
     size = max(float(np.abs(expected).max()), 1e-300)
-    error = np.abs(found.astype(np.float64) - expected)
+    error = np.abs(answer.astype(np.float64) - expected)
     if not error.max() <= tolerance * size:
-        place = np.unravel_index(int(np.argmax(np.nan_to_num(error, nan=np.inf))), error.shape)
-        at = f" at {tuple(map(int, place))}" if place else ""
+        index = np.unravel_index(int(np.argmax(np.nan_to_num(error, nan=np.inf))), error.shape)
+        at = f" at {tuple(map(int, index))}" if index else ""
         digits = 8 if tolerance > 1e-11 else 15
-        raise WrongAnswer(f"found {found[place]:.{digits}g}{at}; expected {expected[place]:.{digits}g}")
+        raise WrongAnswer(f"found {answer[index]:.{digits}g}{at}; expected {expected[index]:.{digits}g}")
 
 
-def passes(compared: gradcheck.Compared, by: str) -> None:
-    """Refuse what a gradient check finds wrong."""
+def check_gradient(compared: gradcheck.Compared, by: str) -> None:
+    """Reject a gradient that fails its check."""
     if not compared.error < gradcheck.BOUNDS[by]:
         raise WrongAnswer(
             f"backward says {compared.analytic:.8g}, forward {compared.numeric:.8g} ({by} check, random v)"
         )
 
 
-def holds(condition: bool, otherwise: str) -> None:
-    """Refuse what is not so."""
+def require(condition: bool, message: str) -> None:
+    """Reject an answer unless the condition is true."""
     if not condition:
-        raise WrongAnswer(otherwise)
+        raise WrongAnswer(message)
 
 
 # --- docs/convolution.md ---
@@ -91,20 +91,20 @@ def some_convolution() -> layers.Conv2D:
 @exercise
 def convolution__convolve(answers: Answers) -> None:
     layer, x = some_convolution(), normal(5, 7, 2)
-    the_same(answers.convolve(x, layer.kernel, layer.bias), layer.forward(x)[0])
+    check_same(answers.convolve(x, layer.kernel, layer.bias), layer.forward(x)[0])
 
 
 @exercise
 def convolution__patches(answers: Answers) -> None:
     layer, x = some_convolution(), normal(5, 7, 2)
     P = np.asarray(answers.patches(x))
-    holds(P.shape == (35, 18), f"found shape {P.shape}; expected (35, 18)")
-    the_same((P @ layer.kernel.reshape(18, 4) + layer.bias).reshape(5, 7, 4), layer.forward(x)[0])
+    require(P.shape == (35, 18), f"found shape {P.shape}; expected (35, 18)")
+    check_same((P @ layer.kernel.reshape(18, 4) + layer.bias).reshape(5, 7, 4), layer.forward(x)[0])
 
 
 @exercise
 def convolution__back_from_patches(answers: Answers) -> None:
-    """A convolution with a unit vector for a kernel is one column of im2col; its backward pass, of col2im."""
+    """Convolving with a unit vector computes one column of im2col; its backward pass, one of col2im."""
     dP = normal(35, 18)
     expected = np.zeros((5, 7, 2))
     for column in range(18):
@@ -112,16 +112,16 @@ def convolution__back_from_patches(answers: Answers) -> None:
         unit[column] = 1
         layer = layers.Conv2D(unit.reshape(3, 3, 2, 1), np.zeros(1))
         expected += layer.backward(np.ascontiguousarray(dP[:, column].reshape(5, 7, 1)))
-    the_same(answers.back_from_patches(dP, 5, 7), expected)
+    check_same(answers.back_from_patches(dP, 5, 7), expected)
 
 
 @exercise
 def convolution__backward(answers: Answers) -> None:
     layer, x = some_convolution(), normal(5, 7, 2)
     kernel = layer.kernel
-    found = np.shape(answers.backward(normal(5, 7, 4), kernel))
-    holds(found == x.shape, f"found shape {found}; expected {x.shape}")
-    passes(
+    answer = np.shape(answers.backward(normal(5, 7, 4), kernel))
+    require(answer == x.shape, f"found shape {answer}; expected {x.shape}")
+    check_gradient(
         gradcheck.adjoint(lambda x: layer.forward(x)[0], lambda v: answers.backward(v, kernel), x), "adjoint"
     )
 
@@ -129,13 +129,13 @@ def convolution__backward(answers: Answers) -> None:
 @exercise
 def convolution__kernel_derivative(answers: Answers) -> None:
     x, kernel, bias = normal(5, 7, 2), normal(3, 3, 2, 4, seed=1), np.zeros(4)
-    found = np.shape(answers.kernel_derivative(x, normal(5, 7, 4)))
-    holds(found == kernel.shape, f"found shape {found}; expected {kernel.shape}")
+    answer = np.shape(answers.kernel_derivative(x, normal(5, 7, 4)))
+    require(answer == kernel.shape, f"found shape {answer}; expected {kernel.shape}")
 
     def forward(kernel: Array) -> Array:
         return layers.Conv2D(kernel, bias).forward(x)[0]
 
-    passes(gradcheck.adjoint(forward, lambda v: answers.kernel_derivative(x, v), kernel), "adjoint")
+    check_gradient(gradcheck.adjoint(forward, lambda v: answers.kernel_derivative(x, v), kernel), "adjoint")
 
 
 # --- docs/pooling-and-relu.md ---
@@ -145,8 +145,8 @@ def convolution__kernel_derivative(answers: Answers) -> None:
 def pooling_and_relu__kinks(answers: Answers) -> None:
     x, d = np.array([-1.0, -0.1, 0.1, 1.0, 0.1]), np.array([1.0, 1.0, 1.0, 1.0, 0.0])
     for step, expected in ((0.01, 0), (0.2, 2), (2.0, 4)):
-        found = answers.kinks(x, d, step)
-        holds(found == expected, f"found {found} for steps of {step}; expected {expected}")
+        answer = answers.kinks(x, d, step)
+        require(answer == expected, f"found {answer} for steps of {step}; expected {expected}")
 
 
 @exercise
@@ -156,7 +156,9 @@ def pooling_and_relu__leaky_relu_backward(answers: Answers) -> None:
     def forward(x: Array) -> Array:
         return np.maximum(x, 0) + 0.3 * np.minimum(x, 0)
 
-    passes(gradcheck.directional(forward, lambda v: answers.leaky_relu_backward(v, x, 0.3), x), "directional")
+    check_gradient(
+        gradcheck.directional(forward, lambda v: answers.leaky_relu_backward(v, x, 0.3), x), "directional"
+    )
 
 
 @exercise
@@ -164,7 +166,7 @@ def pooling_and_relu__average_pool_backward(answers: Answers) -> None:
     pool = layers.AveragePool()
     for H, W in ((4, 6), (5, 6), (4, 7), (5, 7)):
         dy = normal(H // 2, W // 2, 2)
-        the_same(answers.average_pool_backward(dy, H, W), pool.backward(dy, (H, W, 2)))
+        check_same(answers.average_pool_backward(dy, H, W), pool.backward(dy, (H, W, 2)))
 
 
 def cells_of(x: Array) -> Array:
@@ -180,17 +182,19 @@ def pooling_and_relu__square_pool_backward(answers: Answers) -> None:
     def forward(x: Array) -> Array:
         return np.asarray(np.sqrt(np.square(cells_of(x)).mean(axis=(2, 3))))
 
-    passes(gradcheck.directional(forward, lambda v: answers.square_pool_backward(v, x), x), "directional")
-    the_same(answers.square_pool_backward(normal(1, 1, 2), np.zeros((2, 2, 2))), np.zeros((2, 2, 2)))
+    check_gradient(
+        gradcheck.directional(forward, lambda v: answers.square_pool_backward(v, x), x), "directional"
+    )
+    check_same(answers.square_pool_backward(normal(1, 1, 2), np.zeros((2, 2, 2))), np.zeros((2, 2, 2)))
 
 
 @exercise
 def pooling_and_relu__fair_max_pool_backward(answers: Answers) -> None:
     x, dy, pool = normal(4, 6, 2), normal(2, 3, 2, seed=1), layers.MaxPool()
-    the_same(answers.fair_max_pool_backward(dy, x), pool.backward(dy, pool.forward(x)[1]))
+    check_same(answers.fair_max_pool_backward(dy, x), pool.backward(dy, pool.forward(x)[1]))
     flat = np.array([[1.0, 3, 2, 2], [3, 3, 2, 2]]).reshape(2, 4, 1)
     expected = np.array([[0, 2, 3, 3], [2, 2, 3, 3]]).reshape(2, 4, 1)
-    the_same(answers.fair_max_pool_backward(np.array([[[6.0], [12.0]]]), flat), expected)
+    check_same(answers.fair_max_pool_backward(np.array([[[6.0], [12.0]]]), flat), expected)
 
 
 # --- docs/losses.md ---
@@ -205,7 +209,7 @@ def paper_loss(F: Array, A: Array) -> float:
 def losses__style_derivative(answers: Answers) -> None:
     F, F_a = normal(20, 4), normal(20, 4, seed=1)
     A = F_a.T @ F_a
-    passes(
+    check_gradient(
         gradcheck.directional(lambda F: paper_loss(F, A), lambda v: v * answers.style_derivative(F, A), F),
         "directional",
     )
@@ -226,8 +230,8 @@ def losses__which_are_right(answers: Answers) -> None:
         lambda F: unit * ((F.T @ F - A) @ F.T).T,
     ]
     expected = [False, True, False, False, False, False, True]
-    found = list(answers.which_are_right(lambda F: paper_loss(F, A), derivatives, F))
-    holds(found == expected, f"found {found}; expected {expected}")
+    answer = list(answers.which_are_right(lambda F: paper_loss(F, A), derivatives, F))
+    require(answer == expected, f"found {answer}; expected {expected}")
 
 
 @exercise
@@ -236,7 +240,7 @@ def losses__guided_style_derivative(answers: Answers) -> None:
     F_a = normal(30, 4, seed=2)
     A_mean = F_a.T @ F_a / 30
     _, expected = npstyle_losses.guided_style_loss(F.reshape(4, 5, 4), T.reshape(4, 5), A_mean)
-    the_same(answers.guided_style_derivative(F, T, A_mean), expected.reshape(20, 4))
+    check_same(answers.guided_style_derivative(F, T, A_mean), expected.reshape(20, 4))
 
 
 @exercise
@@ -246,7 +250,7 @@ def losses__moments_derivative(answers: Answers) -> None:
     def loss(F: Array) -> float:
         return float(np.square(F.mean(axis=0) - mean).sum() + np.square(F.std(axis=0) - std).sum())
 
-    passes(
+    check_gradient(
         gradcheck.directional(loss, lambda v: v * answers.moments_derivative(F, mean, std), F),
         "directional",
     )
@@ -257,21 +261,21 @@ def losses__normalize(answers: Answers) -> None:
     kernel, bias, next_kernel = normal(3, 3, 2, 4), normal(4, seed=1), normal(3, 3, 4, 3, seed=2)
     activation, x = np.array([0.5, 2.0, 10.0, 1.0]), normal(6, 5, 2, seed=3)
 
-    def responses(kernel: Array, bias: Array, next_kernel: Array) -> tuple[Array, Array]:
+    def feature_maps(kernel: Array, bias: Array, next_kernel: Array) -> tuple[Array, Array]:
         F = np.maximum(layers.Conv2D(kernel, bias).forward(x)[0], 0)
         return F, layers.Conv2D(next_kernel, np.ones(3)).forward(F)[0]
 
-    first, second = responses(kernel, bias, next_kernel)
-    found, found_second = responses(*answers.normalize(kernel, bias, next_kernel, activation))
-    the_same(found, first / activation)
-    the_same(found_second, second)
+    first, second = feature_maps(kernel, bias, next_kernel)
+    first_answer, second_answer = feature_maps(*answers.normalize(kernel, bias, next_kernel, activation))
+    check_same(first_answer, first / activation)
+    check_same(second_answer, second)
 
 
 # --- docs/lbfgs.md ---
 
 
 def rosenbrock(x: Array) -> tuple[float, Array]:
-    """A long, bent valley; the lowest place is at (1, ..., 1)."""
+    """A long, curved valley with its minimum at (1, ..., 1)."""
     from scipy.optimize import rosen, rosen_der
 
     return float(rosen(x)), rosen_der(x)
@@ -279,49 +283,51 @@ def rosenbrock(x: Array) -> tuple[float, Array]:
 
 @exercise
 def lbfgs__direction(answers: Answers) -> None:
-    """Without pairs, the secant equation, and the way that SciPy really goes."""
+    """Without pairs, the secant equation, and the directions of SciPy's L-BFGS-B."""
     from scipy.optimize import minimize
 
     g = normal(8)
-    the_same(answers.direction(g, [], []), -g)
+    check_same(answers.direction(g, [], []), -g)
     s, y = normal(8, seed=1), normal(8, seed=1) + 0.1 * normal(8, seed=2)
-    the_same(answers.direction(y, [s], [y]), -s)
-    places: list[Array] = [np.linspace(-1, 2, 12)]
+    check_same(answers.direction(y, [s], [y]), -s)
+    points: list[Array] = [np.linspace(-1, 2, 12)]
     minimize(
         rosenbrock,
-        places[0],
+        points[0],
         jac=True,
         method="L-BFGS-B",
-        callback=lambda x: places.append(x.copy()),
+        callback=lambda x: points.append(x.copy()),
         options={"maxcor": 3, "maxiter": 12},
     )
-    gradients = [rosenbrock(x)[1] for x in places]
-    for k in range(len(places) - 1):
+    gradients = [rosenbrock(x)[1] for x in points]
+    for k in range(len(points) - 1):
         pairs = range(max(0, k - 3), k)
-        steps = [places[i + 1] - places[i] for i in pairs]
+        steps = [points[i + 1] - points[i] for i in pairs]
         changes = [gradients[i + 1] - gradients[i] for i in pairs]
-        found, went = np.asarray(answers.direction(gradients[k], steps, changes)), places[k + 1] - places[k]
-        holds(found.shape == went.shape, f"found shape {found.shape}; expected {went.shape}")
-        cosine = float(np.vdot(found, went) / (np.linalg.norm(found) * np.linalg.norm(went)))
-        holds(
+        answer, step = np.asarray(answers.direction(gradients[k], steps, changes)), points[k + 1] - points[k]
+        require(answer.shape == step.shape, f"found shape {answer.shape}; expected {step.shape}")
+        cosine = float(np.vdot(answer, step) / (np.linalg.norm(answer) * np.linalg.norm(step)))
+        require(
             cosine > 1 - 1e-6, f"found a direction with cosine {cosine:.3f} to SciPy's in iteration {k + 1}"
         )
 
 
 @exercise
 def lbfgs__wolfe(answers: Answers) -> None:
-    """Along f(t) = (t - 1)^2 from t = 0, and along lines that only rise or fall."""
+    """Along f(t) = (t - 1)^2 from t = 0, and along straight lines."""
     for t, expected in (
         (0.01, (True, False)),
         (0.2, (True, True)),
         (1.0, (True, True)),
         (2.0, (False, False)),
     ):
-        found = tuple(answers.wolfe(1.0, -2.0, t, (t - 1) ** 2, 2 * (t - 1)))
-        holds(found == expected, f"found {found} for (t - 1)^2 at t = {t}; expected {expected}")
+        answer = tuple(answers.wolfe(1.0, -2.0, t, (t - 1) ** 2, 2 * (t - 1)))
+        require(answer == expected, f"found {answer} for (t - 1)^2 at t = {t}; expected {expected}")
     for value_t, slope_t, expected in ((1.0, 0.0, (False, True)), (0.0, -1.0, (True, False))):
-        found = tuple(answers.wolfe(1.0, -1.0, 1.0, value_t, slope_t))
-        holds(found == expected, f"found {found} for value {value_t}, slope {slope_t}; expected {expected}")
+        answer = tuple(answers.wolfe(1.0, -1.0, 1.0, value_t, slope_t))
+        require(
+            answer == expected, f"found {answer} for value {value_t}, slope {slope_t}; expected {expected}"
+        )
 
 
 @exercise
@@ -335,49 +341,50 @@ def lbfgs__minimize(answers: Answers) -> None:
 
     start = np.linspace(-1, 2, 12)
     x = answers.minimize(counted, start, 200)
-    holds(rosenbrock(x)[0] < 1e-8, f"found {rosenbrock(x)[0]:.3g} after 200 iterations; expected below 1e-8")
-    holds(evaluations < 1000, f"found {evaluations} evaluations; expected below 1000")
+    require(rosenbrock(x)[0] < 1e-8, f"found {rosenbrock(x)[0]:.3g} after 200 steps; expected below 1e-8")
+    require(evaluations < 1000, f"found {evaluations} evaluations; expected below 1000")
     few = answers.minimize(rosenbrock, start, 20)
-    holds(
-        rosenbrock(few)[0] > 1e-8, "found the minimum in 20 iterations; expected no more than were asked for"
+    require(
+        rosenbrock(few)[0] > 1e-8,
+        "found the minimum in 20 iterations; expected no more than asked for",
     )
 
 
 # --- docs/numerics.md ---
 
 
-def many_numbers(count: int) -> Array:
+def uniform(count: int) -> Array:
     return np.random.default_rng(0).uniform(0, 1, count).astype(np.float32)
 
 
 @exercise
 def numerics__sum_in_blocks(answers: Answers) -> None:
-    x = many_numbers(300_001)
+    x = uniform(300_001)
     exact = math.fsum(x)
     for block in (1, 512, 10**6):
         parts = [np.cumsum(x[i : i + block])[-1] for i in range(0, x.size, block)]
-        the_same(answers.sum_in_blocks(x, block), math.fsum(parts), 1e-13)
+        check_same(answers.sum_in_blocks(x, block), math.fsum(parts), 1e-13)
     error = abs(answers.sum_in_blocks(x, 512) - exact) / exact
-    holds(error < 1e-7, f"found an error of {error:.1g} with blocks of 512; expected less than 1e-7")
+    require(error < 1e-7, f"found an error of {error:.1g} with blocks of 512; expected less than 1e-7")
 
 
 @exercise
 def numerics__sum_with_correction(answers: Answers) -> None:
-    x = many_numbers(30_001)
+    x = uniform(30_001)
     total = answers.sum_with_correction(x)
     kind = type(total).__name__
-    holds(isinstance(total, np.float32), f"found a number of type {kind}; expected numpy.float32")
-    the_same(total, math.fsum(x), 2e-7)
+    require(isinstance(total, np.float32), f"found a number of type {kind}; expected numpy.float32")
+    check_same(total, math.fsum(x), 2e-7)
 
 
 @exercise
 def numerics__central_errors(answers: Answers) -> None:
     steps = [1e-1, 1e-2, 1e-5, 1e-13]
-    found = list(answers.central_errors(lambda x: x * x * x, 3.0, 1.0, steps))
-    holds(len(found) == 4, f"found {len(found)} errors; expected 4")
-    the_same(found[:2], [0.01 / 3, 0.0001 / 3], 1e-6)
-    holds(0 <= found[2] < 1e-9, f"found {found[2]:.1g} for a step of 1e-5; expected below 1e-9")
-    holds(found[3] > 1e-6, f"found {found[3]:.1g} for a step of 1e-13; expected above 1e-6")
+    answer = list(answers.central_errors(lambda x: x * x * x, 3.0, 1.0, steps))
+    require(len(answer) == 4, f"found {len(answer)} errors; expected 4")
+    check_same(answer[:2], [0.01 / 3, 0.0001 / 3], 1e-6)
+    require(0 <= answer[2] < 1e-9, f"found {answer[2]:.1g} for a step of 1e-5; expected below 1e-9")
+    require(answer[3] > 1e-6, f"found {answer[3]:.1g} for a step of 1e-13; expected above 1e-6")
 
 
 @exercise
@@ -385,8 +392,8 @@ def numerics__gram_difference(answers: Answers) -> None:
     rng = np.random.default_rng(0)
     F_a = np.maximum(rng.standard_normal((10_000, 8)), 0).astype(np.float32)
     F = (F_a * (1 + 1e-4 * rng.standard_normal(F_a.shape))).astype(np.float32)
-    double, double_a = F.astype(np.float64), F_a.astype(np.float64)
-    the_same(answers.gram_difference(F, F_a), double.T @ double - double_a.T @ double_a, 1e-4)
+    F64, F_a64 = F.astype(np.float64), F_a.astype(np.float64)
+    check_same(answers.gram_difference(F, F_a), F64.T @ F64 - F_a64.T @ F_a64, 1e-4)
 
 
 # --- the program ---
@@ -426,20 +433,20 @@ def main(argv: Sequence[str]) -> int:
     unknown = [name for name in options.names if not any(_asked(name, check) for check in CHECKS)]
     if unknown:
         parser.error(f"found {', '.join(unknown)}; expected one of {', '.join(CHECKS)}")
-    wanted = [check for check in CHECKS if not options.names or any(_asked(n, check) for n in options.names)]
+    names = [check for check in CHECKS if not options.names or any(_asked(n, check) for n in options.names)]
     modules: dict[str, ModuleType] = {}
-    good = True
-    for name in wanted:
+    all_right = True
+    for name in names:
         topic = name.split(".")[0]
         path = options.answers / f"{topic}.py"
         if not path.is_file():
-            parser.error(f"found no {path}; expected the answers there")
+            parser.error(f"found no {path}; expected your answers in it")
         if topic not in modules:
             modules[topic] = load(path)
-        said = verdict(name, modules[topic])
-        good = good and said == RIGHT
-        print(f"{name:42}{said}")
-    return 0 if good else 1
+        result = verdict(name, modules[topic])
+        all_right = all_right and result == RIGHT
+        print(f"{name:42}{result}")
+    return 0 if all_right else 1
 
 
 def _asked(name: str, check: str) -> bool:

@@ -13,13 +13,13 @@ Array = NDArray[np.floating[Any]]
 def convolve(x: Array, kernel: Array, bias: Array) -> Array:
     """Equation (1): y (H, W, K) of x (H, W, C), kernel (3, 3, C, K) and bias (K,), with zeros outside.
 
-    Loops over i and j are enough; np.pad brings the zeros.
+    Loops over i and j are enough; np.pad adds the zeros.
     """
     raise NotImplementedError
 
 
 def patches(x: Array) -> Array:
-    """im2col: P (H W, 9 C) of x (H, W, C), a row's numbers in the order (i, j, c).
+    """im2col: P (H W, 9 C) of x (H, W, C), the elements of a row in the order (i, j, c).
 
     `patches(x) @ kernel.reshape(9 * C, K) + bias` is then equation (2).
     """
@@ -37,8 +37,8 @@ def backward(dy: Array, kernel: Array) -> Array:
 
 
 def kernel_derivative(x: Array, dy: Array) -> Array:
-    """What npstyle has no use for, and a network in training has: dL/dkernel (3, 3, C, K), for dy (H, W, K).
+    """dL/dkernel (3, 3, C, K) for dy (H, W, K), which training needs; npstyle's filters are frozen.
 
-    From (2): the product's derivative with respect to Q.
+    From (2): the gradient of the product with respect to Q.
     """
     raise NotImplementedError

@@ -19,21 +19,21 @@ def direction(g: Array, steps: Sequence[Array], changes: Sequence[Array]) -> Arr
 def wolfe(
     value: float, slope: float, t: float, value_t: float, slope_t: float, c1: float = 1e-3, c2: float = 0.9
 ) -> tuple[bool, bool]:
-    """Whether a step of length t decreases enough, and whether it is long enough.
+    """Whether a step of length t decreases the value enough, and whether it is long enough.
 
-    `value` and `slope` are those at the start of the line, `value_t` and `slope_t` those after the step.
+    `value` and `slope` belong to the start of the line, `value_t` and `slope_t` to the end of the step.
     """
     raise NotImplementedError
 
 
 def minimize(
-    function: Callable[[Array], tuple[float, Array]], x: Array, iterations: int, history: int = 10
+    function: Callable[[Array], tuple[float, Array]], x: Array, iterations: int, maxcor: int = 10
 ) -> Array:
-    """L-BFGS from x on, the function gives value and gradient; at most `iterations` steps.
+    """L-BFGS from x, with at most `iterations` steps; the function returns value and gradient.
 
-    Along each direction find a step that is good for `wolfe`: begin with t = 1 (the first time 1/|g|); where
-    it decreases too little, the right one lies below; where it is too short, above. Double until both
-    sides are known, then halve the distance. Stop where the slope is not below zero, or 50 trials did not
-    help.
+    Keep the newest `maxcor` pairs. Along each direction find a step that satisfies `wolfe`: begin with t = 1
+    (the first time 1/|g|); if it decreases the value too little, a good one is shorter; if it is too short,
+    longer. Double t until both bounds are known, then bisect. Stop if the slope is not negative or 50
+    trials did not suffice.
     """
     raise NotImplementedError

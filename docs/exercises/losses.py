@@ -19,9 +19,9 @@ def style_derivative(F: Array, A: Array) -> Array:
 def which_are_right(
     loss: Callable[[Array], float], derivatives: Sequence[Callable[[Array], Array]], F: Array
 ) -> list[bool]:
-    """For each of the derivatives, whether it is that of the loss at F: by a directional derivative.
+    """Whether each of the derivatives is that of the loss at F, by a directional derivative.
 
-    Do it yourself, without npstyle.gradcheck.
+    Without npstyle.gradcheck.
     """
     raise NotImplementedError
 
@@ -32,10 +32,10 @@ def guided_style_derivative(F: Array, T: Array, A_mean: Array) -> Array:
 
 
 def moments_derivative(F: Array, mean: Array, std: Array) -> Array:
-    """dL/dF (M, C) of another style loss: L = sum over channels of (mu - mean)^2 + (s - deviation)^2.
+    """dL/dF (M, C) of another style loss: L = sum over channels of (mu - mean)^2 + (s - std)^2.
 
     mu (C,) are the means of F over positions, s (C,) its standard deviations, s^2 = 1/M sum (F - mu)^2.
-    It compares 2 C numbers in place of C (C + 1) / 2.
+    It compares 2 C statistics instead of C (C + 1) / 2.
     """
     raise NotImplementedError
 
@@ -45,7 +45,7 @@ def normalize(
 ) -> tuple[Array, Array, Array]:
     """Kernel (3, 3, C, K), bias (K,), next kernel (3, 3, K, N) of the same function in other units.
 
-    The K responses of the first layer, after its ReLU, come out divided by `activation` (K,); those of the
-    second are what they were.
+    The K feature maps of the first layer, after its ReLU, are divided by `activation` (K,); those of the
+    second layer do not change.
     """
     raise NotImplementedError

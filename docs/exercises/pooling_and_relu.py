@@ -11,9 +11,9 @@ Array = NDArray[np.floating[Any]]
 
 
 def kinks(x: Array, d: Array, step: float) -> int:
-    """How many elements are above zero at one of x - step d and x + step d, and not at the other.
+    """How many elements are positive at one of x - step d and x + step d, but not at the other.
 
-    If there are none, a central difference through a ReLU can be trusted.
+    If there are none, a central difference of a ReLU can be trusted.
     """
     raise NotImplementedError
 
@@ -29,13 +29,13 @@ def average_pool_backward(dy: Array, H: int, W: int) -> Array:
 
 
 def square_pool_backward(dy: Array, x: Array) -> Array:
-    """dx (H, W, C) for y[h, w] = root of the mean of x^2 over a cell, between average and maximum; H, W even.
+    """dx (H, W, C) for y[h, w] = root mean square of a cell, between average and maximum; H, W even.
 
-    Derive it first. Where a whole cell is zero there is a kink: take 0.
+    Derive it first. Where a whole cell is zero, y has a kink: take 0.
     """
     raise NotImplementedError
 
 
 def fair_max_pool_backward(dy: Array, x: Array) -> Array:
-    """dx (H, W, C) for maximum pooling that divides dy evenly among the equals of a cell; H, W even."""
+    """dx (H, W, C) for maximum pooling that divides dy equally among equal maxima of a cell; H, W even."""
     raise NotImplementedError

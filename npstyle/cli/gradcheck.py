@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from npstyle import layers, losses, objective
+from npstyle import fused, layers, losses, objective
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_out
 from npstyle.gradcheck import BOUNDS, Compared, adjoint, directional
 from npstyle.layers import Array
@@ -134,7 +134,7 @@ OTHERWISE = replace(
 def _objective(settings: Settings, preprocessing: str, regions: bool = False) -> Compared:
     drawn = load_weights("random", seed=1)
     weights = Weights(drawn, drawn.source, random=True, preprocessing=preprocessing)
-    network = VGG19(weights, settings.pooling, "im2col", padding=settings.padding)
+    network = VGG19.for_settings(weights, settings, "im2col")
     content, style, x = _picture(32, 35, 0), _picture(20, 40, 1), _picture(32, 35, 2)
     masks: dict[str, Any] = {}
     if regions:
@@ -146,7 +146,7 @@ def _objective(settings: Settings, preprocessing: str, regions: bool = False) ->
     return directional(lambda x: loss(x)[0], lambda v: v * gradient, x)
 
 
-WINOGRAD, FIRST_LAYER = (layers.WinogradConvReLU, 32), (layers.FirstLayerConvReLU, 3)
+WINOGRAD, FIRST_LAYER = (fused.WinogradConvReLU, 32), (fused.FirstLayerConvReLU, 3)
 KINK = "away from the kink"
 CHECKS = [
     Check("Conv2D", "adjoint", lambda: _linear(_conv2d), "one matrix product, 3 to 4 channels"),
@@ -258,8 +258,8 @@ def _backwards(change: Changed, *owners: Any) -> list[tuple[Any, str, Changed]]:
     return [(owner, "backward", change) for owner in owners]
 
 
-CONVOLUTIONS = (layers.Conv2D, layers.WinogradConvReLU, layers.FirstLayerConvReLU)
-RECTIFIERS = (layers.ReLU, layers.WinogradConvReLU, layers.FirstLayerConvReLU)
+CONVOLUTIONS = (layers.Conv2D, fused.WinogradConvReLU, fused.FirstLayerConvReLU)
+RECTIFIERS = (layers.ReLU, fused.WinogradConvReLU, fused.FirstLayerConvReLU)
 MISTAKES = {
     "unflipped-kernel": Mistake(
         "convolutions go backward with a kernel that is not turned by 180 degrees",

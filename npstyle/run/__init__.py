@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from npstyle import images
+from npstyle._typing import Convolution
 from npstyle.architecture import deepest
 from npstyle.errors import UserError
 from npstyle.initialize import data_dependent_init
@@ -43,7 +44,7 @@ def stylize(
     content_masks: Sequence[Source] = (),
     style_masks: Sequence[Source] = (),
     keep: Source | None = None,
-    convolution: str = "auto",
+    convolution: Convolution = "auto",
     threads: int | None = None,
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -148,7 +149,7 @@ def paint(
     request: Request,
     weights: Mapping[str, Filters],
     *,
-    convolution: str = "auto",
+    convolution: Convolution = "auto",
     threads: int | None = None,
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
@@ -186,13 +187,7 @@ def paint(
     if _random(weights):
         pictures = [images.fit(picture, request.size) for picture in (request.content, *request.styles)]
         weights = data_dependent_init(weights, pictures, settings.layers, settings.pooling, threads)
-    network = VGG19(
-        weights,
-        pooling=settings.pooling,
-        padding=settings.padding,
-        convolution=convolution,
-        threads=threads,
-    )
+    network = VGG19.for_settings(weights, settings, convolution, threads)
     writer = None
     if checkpoint is not None:
         options = {"convolution": convolution, "preprocessing": network.preprocessing}

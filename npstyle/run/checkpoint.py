@@ -30,9 +30,9 @@ from npstyle._runtime.atomic import TEMPORARY, written_whole
 from npstyle._runtime.npy import Member
 from npstyle.architecture import convolutions_up_to, deepest
 from npstyle.errors import UserError
+from npstyle.filters import Filters
 from npstyle.run.inputs import Request
 from npstyle.run.results import LevelResult
-from npstyle.vgg import Filters
 from npstyle.weights.download import cache_folder
 
 Arrays = Mapping[str, NDArray[Any]]

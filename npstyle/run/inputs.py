@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import images
+from npstyle.architecture import MIN_SIZE, check_size
 from npstyle.errors import UserError, check_integer, check_nonnegative
 from npstyle.optimize import max_pixels
 from npstyle.presets import preset
 from npstyle.regions import as_mask, style_targets
 from npstyle.settings import Settings
-from npstyle.vgg import MIN_SIZE, check_size
 
 Array = NDArray[Any]
 Source = ArrayLike | str | os.PathLike[str]

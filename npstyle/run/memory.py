@@ -16,19 +16,21 @@ from pathlib import Path
 from npstyle import _kernels
 from npstyle._runtime.cgroups import control_groups, text
 from npstyle._runtime.threads import resolve
+from npstyle._typing import Convolution
 from npstyle.architecture import (
     CONVOLUTIONS,
     LAYERS,
+    MIN_SIZE,
     block_of,
     channels,
     convolutions_up_to,
     deepest,
     log2_stride,
 )
+from npstyle.fused import method_of
 from npstyle.optimize import bytes_per_pixel
 from npstyle.run.inputs import Request
 from npstyle.settings import Settings
-from npstyle.vgg import MIN_SIZE, method_of
 
 Size = tuple[int, int]  # width, height
 
@@ -42,7 +44,7 @@ PIXEL_ARRAYS = 3
 BLAS_BUFFER = 64e6  # bytes a thread, rounded up: OpenBLAS takes 32 MiB, and a stack has 8
 
 
-def run_memory(request: Request, convolution: str = "auto", threads: int | None = None) -> float:
+def run_memory(request: Request, convolution: Convolution = "auto", threads: int | None = None) -> float:
     """Bytes that a run will need at most, in addition to what Python and its pictures occupy already.
 
     Parameters
@@ -61,7 +63,7 @@ def run_memory_of_sizes(
     content_size: Size,
     style_sizes: Iterable[Size],
     settings: Settings,
-    convolution: str = "auto",
+    convolution: Convolution = "auto",
     threads: int | None = None,
     masks: bool = False,
 ) -> float:
@@ -81,7 +83,7 @@ def run_memory_of_sizes(
 
 
 def largest_size(
-    request: Request, available: float, convolution: str = "auto", threads: int | None = None
+    request: Request, available: float, convolution: Convolution = "auto", threads: int | None = None
 ) -> int:
     """The largest `size` at which the request needs no more than the available bytes; 0 if none does."""
 
@@ -97,7 +99,7 @@ def _largest_feature_map(H: int, W: int, layers: Iterable[str]) -> float:
 
 
 def evaluation_memory(
-    H: int, W: int, layers: Iterable[str], convolution: str, threads: int, backward: bool = True
+    H: int, W: int, layers: Iterable[str], convolution: Convolution, threads: int, backward: bool = True
 ) -> float:
     """Bytes of one loss and its gradient, or of the feature maps only, as far as targets need them."""
     loss_layers = set(layers)

@@ -660,9 +660,9 @@ def terms(
     Examples
     --------
     >>> import npstyle
-    >>> network = npstyle.VGG19(npstyle.load_weights("random", deepest="conv1_2"))
-    >>> photo, painting = np.random.default_rng(0).uniform(0, 255, (2, 16, 24, 3))
     >>> settings = Settings(content_layers=("conv1_2",), style_layers=("conv1_1",), tv_weight=1.0)
+    >>> network = npstyle.VGG19.for_settings(npstyle.load_weights("random", deepest="conv1_2"), settings)
+    >>> photo, painting = np.random.default_rng(0).uniform(0, 255, (2, 16, 24, 3))
     >>> list(terms(network, photo, painting, settings, photo))
     ['content/conv1_2', 'style/conv1_1', 'total_variation']
     """
@@ -821,7 +821,10 @@ def inspect(
     ['receptive-fields', 'responses-conv1_1', 'gram-conv1_1', 'gradients']
     """
     layers = sorted({canonical(layer) for layer in layers}, key=LAYERS.index)
-    network = VGG19(weights, threads=threads, padding=Settings().padding)
+    settings = Settings(
+        content_layers=(content_layer or deepest(layers),), style_layers=tuple(layers), **INSPECTED
+    )
+    network = VGG19.for_settings(weights, settings, threads=threads)
     responses = network.forward(picture, layers)
     grams = {layer: mean_gram(F, threads) for layer, F in responses.items()}
     likes = {} if style is None else _mean_grams(network, style, layers)
@@ -832,9 +835,6 @@ def inspect(
         heading = f"{layer}: strongest channels, share of the layer's energy; white {white_level(F):.3g}"
         shown[f"responses-{layer}"] = compose(in_rows(tiles, columns), heading)
         shown[f"gram-{layer}"] = compose([_gram_tiles(grams[layer], likes.get(layer))], f"{layer}: G / M")
-    settings = Settings(
-        content_layers=(content_layer or deepest(layers),), style_layers=tuple(layers), **INSPECTED
-    )
     found = terms(network, picture, style, settings, picture if at is None else at)
     tiles = [
         Tile(f"{name}: loss {term.loss:.3g}", gradient_picture(term.gradient)) for name, term in found.items()

@@ -33,7 +33,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -46,7 +46,7 @@ SEVERAL = 500  # inputs that are made at a time
 
 Rng = np.random.Generator
 Seeds = dict[str, list[bytes]]
-OPTIMIZERS = ("lbfgs", "adam")
+OPTIMIZERS: tuple[Literal["lbfgs"], Literal["adam"]] = ("lbfgs", "adam")
 
 # -- what mutations begin with ---------------------------------------------------------------------------
 
@@ -156,7 +156,7 @@ def checkpoints(folder: Path) -> Iterator[bytes]:
         yield (folder / "c.npz").read_bytes()
 
 
-def run(path: Path, optimizer: str, **options: Any) -> None:
+def run(path: Path, optimizer: Literal["lbfgs", "adam"], **options: Any) -> None:
     """A short run that keeps its state in a file."""
     import npstyle
     from npstyle.weights import random_weights

@@ -1,12 +1,11 @@
-"""Make presets.npz: losses and gradients of every published system, by PyTorch's automatic differentiation.
+"""Compute presets.npz: losses and gradients of every published system, differentiated by PyTorch.
 
     python tests/golden/make_presets.py
 
-Run by hand, where PyTorch is installed beside npstyle. Of npstyle only the random filters are taken. What the
-systems compute is written down a second time, to the last constant: npstyle's settings, losses and layers
-have no part in it. All of it is float64.
+Run by hand, in an environment with PyTorch. Only the random filters come from npstyle. The formulas of the
+systems are written out again, independently of npstyle's settings, losses and layers. Everything is float64.
 
-Notation: F, P, F_a are one layer's responses to the generated, the content and a style picture as (M, C)
+Notation: F, P, F_a are one layer's feature maps of the generated, the content and a style picture as (M, C)
 matrices, M = height x width; G = F'F, A = F_a'F_a.
 """
 
@@ -25,24 +24,25 @@ from torch.nn import functional
 
 import npstyle
 
-Tensor = Any  # torch.Tensor; type checks do without PyTorch
-Responses = dict[str, Tensor]
+Tensor = Any  # torch.Tensor; so that type checks do not need PyTorch
+Features = dict[str, Tensor]
 Terms = dict[str, Tensor]
 
 FILTERS = npstyle.load_weights("random", seed=0, deepest="conv5_2")
-BLOCKS = (2, 2, 4, 4, 2)  # convolutions; the fifth block is left where no system looks any more
+BLOCKS = (2, 2, 4, 4, 2)  # convolutions; the fifth block ends with the last layer that any system uses
 MEAN_BGR = (103.939, 116.779, 123.68)
 FIVE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-# Cases of this size have the content's gradient, too: some systems' style drowns it in the sum.
-MIN_SIZE = (17, 20)
-# The tests compare float32 with this, too. It moves a response by up to 1e-6 of its layer's largest. Where
-# that opens one ReLU of 280 000, the gradient is another: by 8e-4 for a picture of 24 x 41 pixels from seed
-# 10, whose conv3_1 goes up to 379 and is -2e-5 at row 5, column 5, channel 235. Such pictures are refused.
-CLOSEST_CALL = 3e-6
+# Cases of this size have the gradient of the content loss, too: in the sum, some systems' style dwarfs it.
+SIZE_WITH_CONTENT = (17, 20)
+# The tests also compare float32 with these values. Its rounding moves an activation by up to 1e-6 of its
+# layer's largest. If that flips one ReLU of 280 000, the gradient changes: by 8e-4 for a picture of 24 x 41
+# pixels from seed 10, whose conv3_1 goes up to 379 and is -2e-5 at row 5, column 5, channel 235. Such
+# pictures are rejected.
+MIN_MARGIN = 3e-6
 
 
 class Case(NamedTuple):
-    """One golden value: which formula, and pictures of which sizes and seed."""
+    """One golden value: its formula, and the sizes and seed of its pictures."""
 
     formula: Callable[..., Terms]
     seed: int
@@ -66,21 +66,21 @@ def convolutions(pixels: Tensor, pooling: str) -> Iterator[tuple[str, Tensor]]:
             x = y.relu()
 
 
-def responses(pixels: Tensor, pooling: str) -> Responses:
-    """Every layer's response after its ReLU, as an (M, C) matrix."""
+def feature_maps(pixels: Tensor, pooling: str) -> Features:
+    """Every layer's feature map, after its ReLU, as an (M, C) matrix."""
     return {name: y.relu()[0].flatten(1).T for name, y in convolutions(pixels, pooling)}
 
 
-def closest_call(x: Tensor, pooling: str) -> float:
-    """What would open or shut a ReLU, or let another maximum win: a share of the layer's largest response."""
-    calls = []
+def margin(x: Tensor, pooling: str) -> float:
+    """Smallest change that flips a ReLU or an argmax, relative to the layer's largest activation."""
+    margins = []
     for name, y in convolutions(x, pooling):
-        calls.append(y.abs().min() / y.max())
+        margins.append(y.abs().min() / y.max())
         if pooling == "max" and name in ("conv1_2", "conv2_2", "conv3_4", "conv4_4"):
             four = functional.unfold(y.relu().transpose(0, 1), 2, stride=2)  # (C, 4, windows)
             first, second = four.topk(2, dim=1).values.unbind(1)
-            calls.append((first - second)[first > 0].min() / y.max())
-    return float(min(calls))
+            margins.append((first - second)[first > 0].min() / y.max())
+    return float(min(margins))
 
 
 def gram(F: Tensor) -> Tensor:
@@ -92,15 +92,15 @@ def mse(a: Tensor, b: Tensor) -> Tensor:
 
 
 def corner_differences(x: Tensor) -> tuple[Tensor, Tensor]:
-    """To the pixel below and to that on the right, for the (H - 1) x (W - 1) pixels that have both."""
+    """To the neighbors below and to the right, for the (H - 1) x (W - 1) pixels that have both."""
     corner = x[:-1, :-1]
     return x[1:, :-1] - corner, x[:-1, 1:] - corner
 
 
 def paper(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
-    """Gatys, Ecker, Bethge 2016, equations 1, 4, 5, 7; each Gram matrix over its own M."""
+    """Gatys, Ecker, Bethge 2016, equations 1, 4, 5, 7; each Gram matrix divided by its own M."""
     alpha, beta = 1e-3, 1.0
-    F, P, Fa = (responses(picture, "average") for picture in (x, p, styles[0]))
+    F, P, Fa = (feature_maps(picture, "average") for picture in (x, p, styles[0]))
     terms = {"content/conv4_2": alpha * 0.5 * ((F["conv4_2"] - P["conv4_2"]) ** 2).sum()}
     for name in FIVE:
         M, C = F[name].shape
@@ -111,8 +111,8 @@ def paper(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) ->
 
 
 def keras(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
-    """The example of Keras: sums, Gram matrices as they are, 3 channels and N pixels in every layer."""
-    F, P, Fa = (responses(picture, "max") for picture in (x, p, styles[0]))
+    """The example of Keras: sums, undivided Gram matrices, 3 channels and N pixels in every layer."""
+    F, P, Fa = (feature_maps(picture, "max") for picture in (x, p, styles[0]))
     N = x.shape[0] * x.shape[1]
     terms = {"content/conv5_2": 0.025 * ((F["conv5_2"] - P["conv5_2"]) ** 2).sum()}
     for name in FIVE:
@@ -127,19 +127,19 @@ def anishathalye(
     x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float], blend: float = 1.0, e: float = 1.0
 ) -> Terms:
     """anishathalye/neural-style: means; the loss of each style picture, then their mean."""
-    F, P = responses(x, "max"), responses(p, "max")
+    F, P = feature_maps(x, "max"), feature_maps(p, "max")
     terms = {
         "content/conv4_2": 5 * blend * mse(F["conv4_2"], P["conv4_2"]),
         "content/conv5_2": 5 * (1 - blend) * mse(F["conv5_2"], P["conv5_2"]),
     }
     w = [e**i for i in range(5)]
-    for share, style in zip(b, styles, strict=True):
-        Fa = responses(style, "max")
+    for style_weight, style in zip(b, styles, strict=True):
+        Fa = feature_maps(style, "max")
         for name, weight in zip(FIVE, w, strict=True):
             M, C = F[name].shape
             M_a = len(Fa[name])
             distance = mse(gram(F[name]) / (C * M), gram(Fa[name]) / (C * M_a))
-            loss = share * 500 * weight / sum(w) * distance
+            loss = style_weight * 500 * weight / sum(w) * distance
             terms[f"style/{name}"] = terms.get(f"style/{name}", 0) + loss
     down, right = x[1:] - x[:-1], x[:, 1:] - x[:, :-1]
     terms["total_variation"] = 100 * ((down**2).mean() + (right**2).mean())
@@ -147,14 +147,14 @@ def anishathalye(
 
 
 def jcjohnson(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
-    """jcjohnson/neural-style: means; one target, the blended Gram matrix."""
-    F, P = responses(x, "max"), responses(p, "max")
-    Fa = [responses(style, "max") for style in styles]
+    """jcjohnson/neural-style: means; one target, the weighted mean of Gram matrices."""
+    F, P = feature_maps(x, "max"), feature_maps(p, "max")
+    Fa = [feature_maps(style, "max") for style in styles]
     terms = {"content/conv4_2": 5 * mse(F["conv4_2"], P["conv4_2"])}
     for name in FIVE:
         M, C = F[name].shape
         target = sum(
-            share * gram(like[name]) / (C * len(like[name])) for share, like in zip(b, Fa, strict=True)
+            weight * gram(F_a[name]) / (C * len(F_a[name])) for weight, F_a in zip(b, Fa, strict=True)
         )
         terms[f"style/{name}"] = 100 * mse(gram(F[name]) / (C * M), target)
     down, right = corner_differences(x)
@@ -163,8 +163,8 @@ def jcjohnson(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]
 
 
 def gatys_pytorch(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
-    """The notebook of the paper's first author: 1e3 / C^2 in front of each layer's mean."""
-    F, P, Fa = (responses(picture, "max") for picture in (x, p, styles[0]))
+    """The notebook of the paper's first author: 1e3 / C^2 times each layer's mean."""
+    F, P, Fa = (feature_maps(picture, "max") for picture in (x, p, styles[0]))
     terms = {"content/conv4_2": 1 * mse(F["conv4_2"], P["conv4_2"])}
     for name in FIVE:
         M, C = F[name].shape
@@ -174,8 +174,8 @@ def gatys_pytorch(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[fl
 
 
 def udacity(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
-    """Udacity's notebook: Gram matrices as they are, their mean distance over C M."""
-    F, P, Fa = (responses(picture, "max") for picture in (x, p, styles[0]))
+    """Udacity's notebook: undivided Gram matrices, their mean distance divided by C M."""
+    F, P, Fa = (feature_maps(picture, "max") for picture in (x, p, styles[0]))
     terms = {"content/conv4_2": 1 * mse(F["conv4_2"], P["conv4_2"])}
     for name, weight in zip(FIVE, (1, 0.75, 0.2, 0.2, 0.2), strict=True):
         M, C = F[name].shape
@@ -183,8 +183,8 @@ def udacity(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) 
     return terms
 
 
-# A case is called by its preset, a comma, and what is special about it. The systems that compare Gram
-# matrices as they are bring the style picture to the content's size; the formula holds at others, too.
+# A case is named by its preset, a comma, and what is special about it. The systems that compare undivided
+# Gram matrices resize the style picture to the content's size; the formula is defined for others, too.
 CASES = {
     "paper, equal sizes": Case(paper, 63, (32, 32), [(32, 32)]),
     "paper, odd sizes": Case(paper, 293, (24, 41), [(40, 33)]),
@@ -208,7 +208,7 @@ CASES = {
 
 
 def picture(seed: int, n: int, size: Sequence[int], smoothed: int) -> Any:
-    """Whole numbers, 0..255: noise, each pixel then averaged with three neighbors, so many times."""
+    """Integers, 0..255: noise, each pixel then averaged with three neighbors, `smoothed` times."""
     x = np.random.default_rng([seed, n]).integers(0, 256, (*size, 3))
     for _ in range(smoothed):
         x = (x + np.roll(x, 1, 0) + np.roll(x, 1, 1) + np.roll(x, 1, (0, 1))) // 4
@@ -216,7 +216,7 @@ def picture(seed: int, n: int, size: Sequence[int], smoothed: int) -> Any:
 
 
 def pictures(case: Case) -> list[Any]:
-    """The generated, the content and the style pictures, each of noise of its own."""
+    """The generated, the content and the style pictures, independent noise."""
     kinds = [(case.size, 1), (case.size, 2), *((size, 0) for size in case.styles)]
     return [picture(case.seed, n, size, smoothed) for n, (size, smoothed) in enumerate(kinds)]
 
@@ -226,27 +226,27 @@ def gradient_of(terms: Sequence[Tensor], x: Tensor) -> Any:
 
 
 def golden(case: Case) -> tuple[dict[str, Any], Any, Any]:
-    """What there is to know of a case, the gradient of its loss, and that of its content terms alone."""
-    made = pictures(case)
-    x, p, *styles = (torch.tensor(array, dtype=torch.float64) for array in made)
-    closest = closest_call(x, "average" if case.formula is paper else "max")
-    if closest < CLOSEST_CALL:
-        raise SystemExit(f"{case}: a call as close as {closest:.1e}; take another seed")
+    """Description of a case, the gradient of its loss, and that of its content terms alone."""
+    arrays = pictures(case)
+    x, p, *styles = (torch.tensor(array, dtype=torch.float64) for array in arrays)
+    smallest = margin(x, "average" if case.formula is paper else "max")
+    if smallest < MIN_MARGIN:
+        raise SystemExit(f"{case}: a margin of only {smallest:.1e}; take another seed")
     x.requires_grad_()
     b = [weight / sum(case.blend) for weight in case.blend]
     terms = case.formula(x, p, styles, b, **(case.options or {}))
     loss: Tensor = sum(terms.values())
-    about = {
+    description = {
         "seed": case.seed,
         "size": case.size,
         "styles": case.styles,
         "blend": case.blend,
-        "pictures": zlib.crc32(b"".join(array.astype(np.uint8).tobytes() for array in made)),
+        "pictures": zlib.crc32(b"".join(array.astype(np.uint8).tobytes() for array in arrays)),
         "loss": loss.item(),
         "terms": {name: term.item() for name, term in terms.items()},
     }
     content = [term for name, term in terms.items() if name.startswith("content")]
-    return about, gradient_of(list(terms.values()), x), gradient_of(content, x)
+    return description, gradient_of(list(terms.values()), x), gradient_of(content, x)
 
 
 def main() -> None:
@@ -255,7 +255,7 @@ def main() -> None:
     cases = {}
     for name, case in CASES.items():
         cases[name], arrays[name], content = golden(case)
-        if case.size == MIN_SIZE:
+        if case.size == SIZE_WITH_CONTENT:
             arrays[f"{name}: content"] = content
         print(f"{name}: {cases[name]['loss']:.15g}")
     path = Path(__file__).with_name("presets.npz")

@@ -1,1 +1,1 @@
-"""Answers to the exercises in docs/exercises, to show that they can be solved. Readers: later."""
+"""Solutions of docs/exercises; try them yourself first."""

@@ -11,7 +11,7 @@ Array = NDArray[np.floating[Any]]
 
 
 def convolve(x: Array, kernel: Array, bias: Array) -> Array:
-    """Nine pictures, each shifted by one of nine steps, times one matrix of the kernel."""
+    """Nine shifted pictures, each multiplied by one of the nine matrices of the kernel."""
     H, W, _ = x.shape
     padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
     y = np.zeros((H, W, kernel.shape[3])) + bias
@@ -30,7 +30,7 @@ def patches(x: Array) -> Array:
 
 
 def back_from_patches(dP: Array, H: int, W: int) -> Array:
-    """Each of the nine pictures is added where it was taken from; what was taken from outside is lost."""
+    """Each of the nine pictures is added where it was taken from; what belongs to the padding is dropped."""
     C = dP.shape[1] // 9
     padded = np.zeros((H + 2, W + 2, C))
     shifted = dP.reshape(H, W, 3, 3, C)
@@ -41,7 +41,7 @@ def back_from_patches(dP: Array, H: int, W: int) -> Array:
 
 
 def backward(dy: Array, kernel: Array) -> Array:
-    """The kernel turned by 180 degrees, its channels exchanged."""
+    """The kernel rotated by 180 degrees, its channels exchanged."""
     return convolve(dy, kernel[::-1, ::-1].swapaxes(2, 3), np.zeros(kernel.shape[2]))
 
 

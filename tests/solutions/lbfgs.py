@@ -16,15 +16,15 @@ def direction(g: Array, steps: Sequence[Array], changes: Sequence[Array]) -> Arr
     """Two loops over the pairs, the newest first, then the oldest first."""
     pairs = [(s, y, 1 / np.vdot(s, y)) for s, y in zip(steps, changes, strict=True)]
     q = np.array(g)
-    shares = []
+    alphas = []
     for s, y, rho in reversed(pairs):
-        shares.append(rho * np.vdot(s, q))
-        q -= shares[-1] * y
+        alphas.append(rho * np.vdot(s, q))
+        q -= alphas[-1] * y
     if pairs:
         _, y, rho = pairs[-1]
         q /= rho * np.vdot(y, y)
-    for (s, y, rho), share in zip(pairs, reversed(shares), strict=True):
-        q += (share - rho * np.vdot(y, q)) * s
+    for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
+        q += (alpha - rho * np.vdot(y, q)) * s
     return -q
 
 
@@ -36,7 +36,7 @@ def wolfe(
 
 
 def minimize(
-    function: Callable[[Array], tuple[float, Array]], x: Array, iterations: int, history: int = 10
+    function: Callable[[Array], tuple[float, Array]], x: Array, iterations: int, maxcor: int = 10
 ) -> Array:
     """Directions from `direction`, steps by doubling and halving."""
     value, g = function(x)
@@ -61,6 +61,6 @@ def minimize(
             t = (low + high) / 2 if high < math.inf else 2 * t
         else:
             break
-        steps, changes = [*steps, t * d][-history:], [*changes, g_t - g][-history:]
+        steps, changes = [*steps, t * d][-maxcor:], [*changes, g_t - g][-maxcor:]
         x, value, g = x + t * d, value_t, g_t
     return x

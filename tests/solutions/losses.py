@@ -21,15 +21,15 @@ def style_derivative(F: Array, A: Array) -> Array:
 def which_are_right(
     loss: Callable[[Array], float], derivatives: Sequence[Callable[[Array], Array]], F: Array
 ) -> list[bool]:
-    """One direction does for all of them."""
+    """One direction is enough for all of them."""
     d, step = np.random.default_rng(0).standard_normal(F.shape), 1e-5
     numeric = (loss(F + step * d) - loss(F - step * d)) / (2 * step)
     analytic = [float(np.vdot(derivative(F), d)) for derivative in derivatives]
-    return [abs(number - numeric) < 1e-6 * abs(numeric) for number in analytic]
+    return [abs(product - numeric) < 1e-6 * abs(numeric) for product in analytic]
 
 
 def guided_style_derivative(F: Array, T: Array, A_mean: Array) -> Array:
-    """T stands before F on the way there, and so again on the way back."""
+    """F is multiplied by T in the forward pass, and the gradient by T in the backward pass."""
     region, M = T[:, None] * F, np.sum(T**2)
     D = region.T @ region / M - A_mean
     derivative: Array = T[:, None] * (4 / M * region @ D)
@@ -47,5 +47,5 @@ def moments_derivative(F: Array, mean: Array, std: Array) -> Array:
 def normalize(
     kernel: Array, bias: Array, next_kernel: Array, activation: Array
 ) -> tuple[Array, Array, Array]:
-    """Divide what goes out, multiply what goes in."""
+    """Divide the output of one layer, multiply the input of the next."""
     return kernel / activation, bias / activation, next_kernel * activation[:, None]

@@ -13,7 +13,7 @@ Single = NDArray[np.float32]
 
 
 def sum_in_blocks(x: Single, block: int) -> float:
-    """Python's floats are doubles."""
+    """Python's floats are float64."""
     parts = (x[i : i + block] for i in range(0, x.size, block))
     return sum(float(np.cumsum(part, dtype=np.float32)[-1]) for part in parts)
 
@@ -21,8 +21,8 @@ def sum_in_blocks(x: Single, block: int) -> float:
 def sum_with_correction(x: Single) -> np.float32:
     """Kahan's sum."""
     total = lost = np.float32(0)
-    for number in x:
-        corrected = number - lost
+    for element in x:
+        corrected = element - lost
         larger = total + corrected
         lost = (larger - total) - corrected
         total = larger

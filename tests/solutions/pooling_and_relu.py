@@ -11,22 +11,22 @@ Array = NDArray[np.floating[Any]]
 
 
 def kinks(x: Array, d: Array, step: float) -> int:
-    """The bits of both ends, compared."""
+    """The masks at both ends, compared."""
     return int(np.count_nonzero((x - step * d > 0) != (x + step * d > 0)))
 
 
 def leaky_relu_backward(dy: Array, x: Array, slope: float) -> Array:
-    """The slope of the branch that x is on."""
+    """The slope of the branch x is on."""
     return np.where(x > 0, dy, slope * dy)
 
 
 def _to_cells(dy: Array) -> Array:
-    """Each number of (h, w, C) in all four pixels of its cell: (2 h, 2 w, C)."""
+    """Each element of (h, w, C) in all four pixels of its cell: (2 h, 2 w, C)."""
     return dy.repeat(2, axis=0).repeat(2, axis=1)
 
 
 def average_pool_backward(dy: Array, H: int, W: int) -> Array:
-    """A quarter of dy, and zeros in what was left out."""
+    """A quarter of dy, and zeros in dropped rows and columns."""
     h, w, _ = dy.shape
     return np.pad(_to_cells(dy) / 4, ((0, H - 2 * h), (0, W - 2 * w), (0, 0)))
 
@@ -44,7 +44,7 @@ def square_pool_backward(dy: Array, x: Array) -> Array:
 
 
 def fair_max_pool_backward(dy: Array, x: Array) -> Array:
-    """The winners of a cell, and how many there are."""
+    """The maxima of a cell, and how many there are."""
     cells = _cells(x)
     largest = cells.max(axis=3)
     count = (cells == largest[..., None]).sum(axis=3)
