@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-Array = NDArray[np.floating]  # float32 or float64
-AnyArray = NDArray[Any]
-Double = NDArray[np.float64]
-Single = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
+# As strings, so that settings and the help of the command line do not import NumPy.
+Array: TypeAlias = "NDArray[np.floating]"  # float32 or float64
+AnyArray: TypeAlias = "NDArray[Any]"
+Double: TypeAlias = "NDArray[np.float64]"
+Single: TypeAlias = "NDArray[np.float32]"
+Bytes: TypeAlias = "NDArray[np.uint8]"
 
 Preprocessing = Literal["caffe", "torchvision"]
 Pooling = Literal["average", "max"]

@@ -72,7 +72,7 @@ def preprocessing_of(
     if choice is None:
         raise UserError(
             "preprocessing",
-            f"none: the weights are a {type(weights).__name__}, which does not say it",
+            f"none (weights of type {type(weights).__name__} do not carry it)",
             "'caffe' or 'torchvision', as the filters were trained",
             "give preprocessing='caffe' for filters of Caffe or Keras, 'torchvision' for torchvision's, "
             "or put them into npstyle.weights.Weights, which carries it",

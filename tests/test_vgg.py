@@ -281,7 +281,7 @@ def test_preprocessing_is_what_the_weights_carry_or_the_argument(weights: Any) -
 
 
 def test_preprocessing_is_not_guessed(weights: Any) -> None:
-    with pytest.raises(UserError, match=r"preprocessing: found none.* a dict.*give preprocessing='caffe'"):
+    with pytest.raises(UserError, match=r"preprocessing: found none .*dict.*; give preprocessing='caffe'"):
         VGG19(dict(weights))
 
 
