@@ -25,7 +25,9 @@ Main = Callable[[list[str]], int]
 def filters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of filters up to conv2_2, used as they are, like trained ones."""
     layers = dict(random_weights(0, "conv2_2"))
-    return write_weights(tmp_path_factory.mktemp("filters") / "filters.npz", Weights(layers, "here"))
+    return write_weights(
+        tmp_path_factory.mktemp("filters") / "filters.npz", Weights(layers, "here", preprocessing="caffe")
+    )
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from npstyle.errors import UserError
 from npstyle.initialize import FLOOR, mean_activations, normalize_network
 from npstyle.weights import ConvWeights, Weights, random_weights, read_weights, write_weights
 from npstyle.weights import download as _download
+from npstyle.weights import registry as _registry
 
 Patch = pytest.MonkeyPatch
 Output = pytest.CaptureFixture[str]
@@ -144,7 +145,7 @@ def test_list_prints_places_and_states_of_files(
     project = tmp_path / "project"
     for folder in (project, alone):
         folder.mkdir()
-    monkeypatch.setattr(_download, "project_folder", lambda: project)
+    monkeypatch.setattr(_registry, "project_folder", lambda: project)
     good = b"good" * 500_000
     register(("one.h5", good, 80), ("two.h5", b"2", 575), ("three.h5", b"3", None))
     (project / "one.h5").write_bytes(good)
@@ -293,10 +294,12 @@ def test_verify_checks_all_files_and_fails_if_one_is_wrong(
     paths: dict[str, Any] = {}
     for name in ("damaged", "gap", "nan"):
         paths[name] = tmp_path / f"{name}.npz"
-    write_weights(paths["damaged"], Weights(layers, ""))
-    write_weights(paths["gap"], Weights({n: layers[n] for n in ("conv1_1", "conv2_1")}, ""))
+    write_weights(paths["damaged"], Weights(layers, "", preprocessing="caffe"))
+    write_weights(
+        paths["gap"], Weights({n: layers[n] for n in ("conv1_1", "conv2_1")}, "", preprocessing="caffe")
+    )
     layers["conv1_2"].kernel[1, 1, 7, 7] = np.nan
-    write_weights(paths["nan"], Weights(layers, ""))
+    write_weights(paths["nan"], Weights(layers, "", preprocessing="caffe"))
     gone = tmp_path / "gone.npz"
     names = [paths["damaged"], gone, file, paths["gap"], paths["nan"]]
     assert weights_command.main(["verify", *map(str, names)]) == 1

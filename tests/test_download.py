@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine that behaves well, badly or not at all."""
+"""Downloads from a local server that answers correctly, wrongly, or not at all."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ import pytest
 from npstyle.errors import UserError
 from npstyle.weights import RandomFiltersWarning, load_weights
 from npstyle.weights import download as _download
+from npstyle.weights.registry import Entry, cache_folder, registry
 
 Page = Callable[[BaseHTTPRequestHandler], None]
 Register = Callable[..., None]
@@ -34,12 +35,12 @@ NAME = "filters.npz"
 
 
 class Server(ThreadingHTTPServer):
-    """What it answers at each path is a function in `pages`; what was asked for is listed in `asked`."""
+    """Answers each path with the function in `pages`; records the requested paths."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.pages: dict[str, Page] = {}
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.closing = threading.Event()
 
     def address(self, path: str) -> str:
@@ -49,7 +50,7 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         assert isinstance(self.server, Server)
-        self.server.asked.append(self.path)
+        self.server.requested.append(self.path)
         page = self.server.pages.get(self.path)
         if page is None:
             self.send_error(404)
@@ -61,7 +62,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def sends(body: bytes, missing: int = 0) -> Page:
-    """An answer that promises `missing` bytes more than it has."""
+    """A response whose Content-Length is `missing` bytes more than it has."""
 
     def page(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(200)
@@ -100,16 +101,16 @@ def server(monkeypatch: Patch) -> Iterator[Server]:
 
 
 @pytest.fixture
-def deaf(server: Server, monkeypatch: Patch) -> Iterator[str]:
-    """Address where connections are taken and never answered; patience with it is short."""
+def silent(server: Server, monkeypatch: Patch) -> Iterator[str]:
+    """Address that accepts connections and never answers, with a short timeout."""
     monkeypatch.setattr(_download, "TIMEOUT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/deaf"
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/silent"
 
 
 @pytest.fixture
 def dead(server: Server) -> Iterator[str]:
-    """Address where nothing listens."""
+    """Address that refuses connections."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{unused.getsockname()[1]}/dead"
@@ -125,7 +126,7 @@ every_algorithm = pytest.mark.parametrize("algorithm", ["md5", "sha256", "sha256
 
 @pytest.fixture
 def register(alone: Path) -> Register:
-    """Function that makes the registry of one file: its addresses, and what it should hold."""
+    """Function that writes a registry of one file, given its addresses and contents."""
 
     def write(*addresses: str, content: bytes = GOOD, algorithm: str = "sha256") -> None:
         checksum = f"{algorithm}:{digits(algorithm, content)}"
@@ -140,22 +141,24 @@ def left_in(cache: Path) -> list[str]:
 
 
 @every_algorithm
-def test_a_good_file_is_kept(algorithm: str, server: Server, register: Register, alone: Path) -> None:
+def test_download_is_verified_and_kept(
+    algorithm: str, server: Server, register: Register, alone: Path
+) -> None:
     register(server.address("/good"), algorithm=algorithm)
     assert _download.fetch_any() == (alone / NAME, [])
     assert left_in(alone) == [NAME]
     assert (alone / NAME).read_bytes() == GOOD
-    assert server.asked == ["/good"]
+    assert server.requested == ["/good"]
 
 
-def test_a_cache_in_the_home_folder_may_be_written_with_a_tilde(
+def test_npstyle_cache_variable_expands_tilde(
     server: Server, register: Register, tmp_path: Path, monkeypatch: Patch
 ) -> None:
     for variable in ("HOME", "USERPROFILE"):
         monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.setenv("NPSTYLE_CACHE", "~/kept")
     register(server.address("/good"))
-    assert _download.cache_folder() == tmp_path / "kept"
+    assert cache_folder() == tmp_path / "kept"
     assert _download.fetch_any() == (tmp_path / "kept" / NAME, [])
 
 
@@ -176,7 +179,7 @@ bad_pages = pytest.mark.parametrize(("page", "reason"), BAD_PAGES.values(), ids=
 
 @bad_pages
 @every_algorithm
-def test_a_bad_file_is_refused(
+def test_bad_download_is_refused(
     page: Page, reason: str, algorithm: str, server: Server, register: Register, alone: Path
 ) -> None:
     server.pages["/hash/refused/404"] = page
@@ -187,7 +190,7 @@ def test_a_bad_file_is_refused(
 
 
 @bad_pages
-def test_the_next_one_is_tried(
+def test_next_address_is_tried(
     page: Page, reason: str, server: Server, register: Register, alone: Path
 ) -> None:
     server.pages["/bad"] = page
@@ -195,11 +198,11 @@ def test_the_next_one_is_tried(
     assert _download.fetch_any() == (alone / NAME, [f"{server.address('/bad')} ({reason})"])
     assert (alone / NAME).read_bytes() == GOOD
     assert left_in(alone) == [NAME]
-    assert server.asked == ["/bad", "/good"]
+    assert server.requested == ["/bad", "/good"]
 
 
 @every_algorithm
-def test_a_damaged_file_in_the_cache_is_replaced(
+def test_damaged_cached_file_is_replaced(
     algorithm: str, server: Server, register: Register, alone: Path
 ) -> None:
     alone.mkdir()
@@ -210,20 +213,20 @@ def test_a_damaged_file_in_the_cache_is_replaced(
 
 
 @every_algorithm
-def test_a_good_file_in_the_cache_is_kept(
+def test_intact_cached_file_is_not_downloaded_again(
     algorithm: str, server: Server, register: Register, alone: Path
 ) -> None:
     alone.mkdir()
     (alone / NAME).write_bytes(GOOD)
     register(server.address("/good"), algorithm=algorithm)
     assert _download.fetch_any() == (alone / NAME, [])
-    assert server.asked == []
+    assert server.requested == []
 
 
-def test_what_is_fetched_can_be_chosen(server: Server, register: Register, alone: Path) -> None:
+def test_fetch_any_of_given_entries(server: Server, register: Register, alone: Path) -> None:
     register(server.address("/good"))
-    (entry,) = _download.registry()
-    assert (entry.name, entry.whole, entry.megabytes) == (NAME, True, None)
+    (entry,) = registry()
+    assert (entry.name, entry.has_full_checksum, entry.megabytes) == (NAME, True, None)
     assert _download.fetch_any(entries=[]) == (None, [])
     assert _download.fetch_any(entries=[entry]) == (alone / NAME, [])
 
@@ -231,43 +234,43 @@ def test_what_is_fetched_can_be_chosen(server: Server, register: Register, alone
 @pytest.mark.parametrize(
     "checksum", ["sha256-prefix:0123456", "sha256-prefix:012345678", "md5-prefix:01234567", "sha256:01234567"]
 )
-def test_a_checksum_has_as_many_digits_as_it_says(checksum: str) -> None:
+def test_checksum_length_is_validated(checksum: str) -> None:
     with pytest.raises(ValueError, match=f"checksum '{checksum}'"):
-        _download.Entry("x", checksum, ())
+        Entry("x", checksum, ())
 
 
-def test_a_dead_server_is_passed_over(server: Server, dead: str, register: Register, alone: Path) -> None:
+def test_dead_server_is_skipped(server: Server, dead: str, register: Register, alone: Path) -> None:
     register(dead, server.address("/good"))
     assert _download.fetch_any() == (alone / NAME, [f"{dead} (connection refused)"])
 
 
-def test_a_silent_server_is_passed_over(server: Server, deaf: str, register: Register, alone: Path) -> None:
+def test_silent_server_is_skipped(server: Server, silent: str, register: Register, alone: Path) -> None:
     server.pages["/stalls"] = stalls
     stalled = server.address("/stalls")
-    register(deaf, stalled, server.address("/good"))
-    assert _download.fetch_any() == (alone / NAME, [f"{deaf} (timed out)", f"{stalled} (timed out)"])
+    register(silent, stalled, server.address("/good"))
+    assert _download.fetch_any() == (alone / NAME, [f"{silent} (timed out)", f"{stalled} (timed out)"])
     assert left_in(alone) == [NAME]
 
 
-def test_patience_ends(deaf: str, register: Register, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(_download, "PATIENCE", 0.6)
-    register(*(f"{deaf}/{index}" for index in range(9)))
+def test_fetch_any_gives_up_after_max_wait(silent: str, register: Register, monkeypatch: Patch) -> None:
+    monkeypatch.setattr(_download, "MAX_WAIT", 0.6)
+    register(*(f"{silent}/{index}" for index in range(9)))
     path, failures = _download.fetch_any()
     assert path is None
-    assert failures[0] == f"{deaf}/0 (timed out)"
+    assert failures[0] == f"{silent}/0 (timed out)"
     assert failures[-1] == "gave up after 1 s"
     assert len(failures) <= 3
 
 
 @pytest.fixture
 def clock(monkeypatch: Patch) -> SimpleNamespace:
-    """The clock by which patience is measured, to be put forward by hand."""
+    """The clock of the maximum wait, advanced by hand."""
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(_download, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
-def test_patience_is_fifteen_seconds(register: Register, clock: SimpleNamespace, monkeypatch: Patch) -> None:
+def test_max_wait_is_fifteen_seconds(register: Register, clock: SimpleNamespace, monkeypatch: Patch) -> None:
     def look_up(*_: object) -> None:
         clock.now += 5
         raise socket.gaierror(-3, "Temporary failure in name resolution")
@@ -279,7 +282,7 @@ def test_patience_is_fifteen_seconds(register: Register, clock: SimpleNamespace,
     assert _download.fetch_any() == (None, [*unknown, "gave up after 15 s"])
 
 
-def test_patience_is_not_used_up_where_something_arrives(
+def test_max_wait_does_not_count_downloads(
     server: Server, register: Register, clock: SimpleNamespace, alone: Path
 ) -> None:
     def slow(handler: BaseHTTPRequestHandler) -> None:
@@ -291,21 +294,21 @@ def test_patience_is_not_used_up_where_something_arrives(
     assert _download.fetch_any()[0] == alone / NAME
 
 
-def test_a_name_that_does_not_exist(server: Server, register: Register, alone: Path) -> None:
+def test_unknown_host_is_skipped(server: Server, register: Register, alone: Path) -> None:
     register("http://npstyle.invalid/x", server.address("/good"))
     path, (failure,) = _download.fetch_any()
     assert path == alone / NAME
-    reasons = r"no network, or the name is unknown|no answer on the name npstyle.invalid within 5 s"
+    reasons = r"no network, or the name is unknown|the name npstyle.invalid was not resolved within 5 s"
     assert re.fullmatch(rf"http://npstyle\.invalid/x \(({reasons})\)", failure)
 
 
-def test_a_look_up_that_hangs_is_cut_short(register: Register, server: Server, monkeypatch: Patch) -> None:
+def test_hanging_name_lookup_times_out(register: Register, server: Server, monkeypatch: Patch) -> None:
     monkeypatch.setattr(_download, "TIMEOUT", 0.6)
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: server.closing.wait(10))
     register("http://slow.example/x")
-    expected = "http://slow.example/x (no answer on the name slow.example within 1 s)"
+    expected = "http://slow.example/x (the name slow.example was not resolved within 1 s)"
     assert _download.fetch_any() == (None, [expected])
-    assert server.asked == []
+    assert server.requested == []
 
 
 @pytest.mark.parametrize(
@@ -317,7 +320,7 @@ def test_a_look_up_that_hangs_is_cut_short(register: Register, server: Server, m
         ("x", "no network, or the name is unknown"),
     ],
 )
-def test_an_impossible_address_is_passed_over(
+def test_invalid_address_is_skipped(
     address: str, reason: str, server: Server, register: Register, alone: Path
 ) -> None:
     register(address, server.address("/good"))
@@ -327,18 +330,18 @@ def test_an_impossible_address_is_passed_over(
     assert reason in failure
 
 
-def test_a_cache_that_cannot_be_written_is_told(server: Server, register: Register, alone: Path) -> None:
+def test_unwritable_cache_is_reported(server: Server, register: Register, alone: Path) -> None:
     alone.write_text("a file in the place of the folder")
     register(server.address("/good"))
     path, (failure,) = _download.fetch_any()
     assert path is None
     assert failure.startswith(f"{server.address('/good')} (")
     assert str(alone) in failure
-    assert server.asked == []
+    assert server.requested == []
 
 
 def test_downloads_are_silent(server: Server, register: Register, caplog: Log, capfd: Output) -> None:
-    logger = pooch.get_logger()  # it stands alone: nothing it says reaches the other loggers
+    logger = pooch.get_logger()  # it does not propagate to the root logger
     level = logger.level
     register(server.address("/good"))
     logger.addHandler(caplog.handler)
@@ -351,7 +354,7 @@ def test_downloads_are_silent(server: Server, register: Register, caplog: Log, c
     assert logger.level == level != logging.WARNING
 
 
-def test_a_bar_is_shown_if_wanted(server: Server, register: Register, capfd: Output) -> None:
+def test_progress_bar_is_shown_if_asked(server: Server, register: Register, capfd: Output) -> None:
     register(server.address("/good"))
     assert _download.fetch_any(progress=True)[1] == []
     output, errors = capfd.readouterr()
@@ -373,7 +376,7 @@ BAD_REGISTRIES = {
 
 
 @pytest.mark.parametrize(("text", "found"), BAD_REGISTRIES.values(), ids=BAD_REGISTRIES.keys())
-def test_a_bad_registry_is_named_in_one_line(text: str | None, found: str, alone: Path) -> None:
+def test_invalid_registry_is_reported(text: str | None, found: str, alone: Path) -> None:
     path = alone.parent / "registry.json"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(UserError) as caught:
@@ -395,24 +398,26 @@ def npz() -> bytes:
 
 
 @pytest.mark.parametrize("source", ["auto", "imagenet"])
-def test_filters_are_downloaded_once(source: str, server: Server, register: Register, alone: Path) -> None:
+def test_weights_are_downloaded_once(source: str, server: Server, register: Register, alone: Path) -> None:
     server.pages["/npz"] = sends(npz())
     register(server.address("/npz"), content=npz())
     for _ in range(2):
         weights = load_weights(source)
         assert (weights.source, weights.random) == (str(alone / NAME), False)
         assert weights["conv1_1"].bias.tolist() == [3.0] * 64
-    assert server.asked == ["/npz"]
+    assert server.requested == ["/npz"]
 
 
-def test_what_was_tried_is_told(server: Server, dead: str, register: Register, alone: Path) -> None:
+def test_warning_and_error_list_what_was_tried(
+    server: Server, dead: str, register: Register, alone: Path
+) -> None:
     gone = server.address("/gone")
     register(gone, dead)
     tried = [f"{alone} (no registered file)", f"{gone} (HTTP 404)", f"{dead} (connection refused)"]
     with pytest.warns(RandomFiltersWarning) as caught:
         assert load_weights("auto", deepest="conv1_1").random
     text = str(caught[0].message)
-    assert ";\n       ".join(tried) + f".\nFor the real ones: fetch {NAME} on a machine with" in text
+    assert ";\n       ".join(tried) + f".\nFor the ImageNet filters: fetch {NAME} on a machine with" in text
     with pytest.raises(UserError) as error:
         load_weights("imagenet")
     assert "; ".join(tried) + f"; expected a file or a network; fetch {NAME} on a" in str(error.value)

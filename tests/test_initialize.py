@@ -104,7 +104,7 @@ def filters(deepest: str = "conv3_1") -> Weights:
         spread = np.exp(rng.normal(0, 1, bias.size)).astype(np.float32)
         size = 20 if name == "conv1_1" else 5
         layers[name] = ConvWeights(kernel * spread, size * rng.standard_normal(bias.shape, np.float32))
-    return Weights(layers, "here")
+    return Weights(layers, "here", preprocessing="caffe")
 
 
 def over(weights: Any, pooling: Pooling = "average") -> dict[str, Any]:
@@ -119,7 +119,7 @@ def over(weights: Any, pooling: Pooling = "average") -> dict[str, Any]:
 
 @pytest.mark.parametrize("pooling", ["average", "max"])
 @pytest.mark.parametrize("preprocessing", ["caffe", "torchvision"])
-def test_every_mean_activation_becomes_1(pooling: Pooling, preprocessing: str) -> None:
+def test_every_mean_activation_becomes_1(pooling: Pooling, preprocessing: Preprocessing) -> None:
     weights = Weights(filters(), "here", preprocessing=preprocessing)
     scaled = normalize_network(weights, pictures(), 0, pooling)
     assert (scaled.preprocessing, scaled.source) == (preprocessing, "here, normalized to mean activation 1")
@@ -219,8 +219,9 @@ def test_invalid_input_is_rejected() -> None:
         normalize_network({}, pictures(), preprocessing="caffe")
     with pytest.raises(UserError, match="no conv1_2"):
         normalize_network(
-            Weights({name: layer for name, layer in filters("conv2_1").items() if name != "conv1_2"}, "gap"),
+            {name: layer for name, layer in filters("conv2_1").items() if name != "conv1_2"},
             pictures(),
+            preprocessing="caffe",
         )
     with pytest.raises(UserError, match=r"^floor: found -1; expected a finite number from 0"):
         normalize_network(weights, pictures(), -1)

@@ -192,7 +192,7 @@ def test_unknown_private_routine_is_replaced_with_a_warning(
     np.testing.assert_array_equal(steps_of(run, 20), steps_of_minimize(3, 20))
 
 
-WEIGHTS = Weights(dict(load_weights("random", deepest="conv2_1")), "fixed")
+WEIGHTS = Weights(dict(load_weights("random", deepest="conv2_1")), "fixed", preprocessing="caffe")
 SETTINGS = Settings(content_layers=("conv2_1",), style_layers=("conv1_1",), min_size=32, iterations=4)
 
 

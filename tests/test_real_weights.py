@@ -26,13 +26,13 @@ def picture(name: str, size: int) -> Array:
     return images.fit(images.read(Path(__file__).parent.parent / "examples" / name), size)
 
 
-def test_known_values(network: VGG19) -> None:
+def test_known_values_of_imagenet_filters(network: VGG19) -> None:
     first = network.weights["conv1_1"]
     assert first.kernel[0, 0, 0, 0] == np.float32(0.34119523)
     assert first.bias[0] == np.float32(0.7301776)
 
 
-def test_responses_are_sparse(network: VGG19) -> None:
+def test_trained_activations_are_sparse(network: VGG19) -> None:
     """Trained filters fire seldom and strongly. Measured by (mean F)^2 / mean F^2 (Treves and Rolls 1991).
 
     Half a bell curve, which random filters give, has 1 / pi = 0.32.
@@ -48,13 +48,13 @@ def test_responses_are_sparse(network: VGG19) -> None:
         assert chance[name].mean() ** 2 / np.square(chance[name]).mean() > 0.28
 
 
-def test_a_gray_picture_gives_the_same_everywhere_but_at_the_border(network: VGG19) -> None:
+def test_gray_picture_gives_constant_activations_inside(network: VGG19) -> None:
     response = network.forward(np.full((64, 64, 3), 128.0), ["conv2_1"])["conv2_1"]
     inner = response[6:-6, 6:-6]
     np.testing.assert_allclose(inner, np.broadcast_to(inner[0, 0], inner.shape), rtol=1e-9)
 
 
-def test_thirty_iterations_lower_the_loss_tenfold(real_weights: str) -> None:
+def test_thirty_iterations_lower_loss_tenfold(real_weights: str) -> None:
     settings = Settings(content_layers=("conv3_3",), style_layers=LAYERS)
     content, style = picture("content.jpg", 128), picture("style.jpg", 128)
     result = stylize(content, [style], settings=settings, weights=real_weights, iterations=30)

@@ -29,7 +29,7 @@ from npstyle.weights import Weights
 Array = NDArray[Any]
 
 # Not initialized to the pictures of each run.
-FIXED = Weights(dict(load_weights("random", deepest="conv2_2")), "fixed")
+FIXED = Weights(dict(load_weights("random", deepest="conv2_2")), "fixed", preprocessing="caffe")
 SHALLOW = Settings(content_layers=("conv2_2",), style_layers=("conv1_1", "conv2_1"))
 PYRAMID = replace(SHALLOW, min_size=32)
 
@@ -210,7 +210,7 @@ def test_start_without_loss_is_a_success() -> None:
 
 
 def test_default_settings_depend_on_random_weights() -> None:
-    trained = Weights(dict(load_weights("random")), "not random")
+    trained = Weights(dict(load_weights("random")), "not random", preprocessing="caffe")
     for weights, name in (("random", "random"), (load_weights("random"), "random"), (trained, "default")):
         by_default, by_name = (run(weights=weights, settings=one, iterations=1) for one in (None, name))
         np.testing.assert_array_equal(by_default.image, by_name.image)

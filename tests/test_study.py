@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 # Not calibrated to the pictures of each run.
 FIXED = Weights(load_weights("random", deepest="conv2_2"), "not initialized")
-TRAINED_UP_TO_CONV3_4 = Weights(dict(load_weights("random", deepest="conv3_4")), "as if trained")
+TRAINED_UP_TO_CONV3_4 = Weights(load_weights("random", deepest="conv3_4"), "as if trained")
 
 
 def picture(H: int, W: int, seed: int = 0) -> Array:

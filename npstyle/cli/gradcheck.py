@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle import fused, layers, losses, objective
+from npstyle._typing import Preprocessing
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_out
 from npstyle.gradcheck import BOUNDS, Compared, adjoint, directional
 from npstyle.layers import Array
@@ -131,7 +132,7 @@ OTHERWISE = replace(
 )
 
 
-def _objective(settings: Settings, preprocessing: str, regions: bool = False) -> Compared:
+def _objective(settings: Settings, preprocessing: Preprocessing, regions: bool = False) -> Compared:
     drawn = load_weights("random", seed=1)
     weights = Weights(drawn, drawn.source, random=True, preprocessing=preprocessing)
     network = VGG19.for_settings(weights, settings, "im2col")

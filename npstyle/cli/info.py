@@ -27,7 +27,7 @@ def lines() -> Iterator[tuple[str, str]]:
 
     from npstyle import _kernels
     from npstyle._runtime import threads as _threads
-    from npstyle.weights import download as _download
+    from npstyle.weights.registry import cache_folder
 
     yield "npstyle", __version__
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
@@ -44,19 +44,19 @@ def lines() -> Iterator[tuple[str, str]]:
             kind = f"{pool['internal_api']} {pool.get('version')} for {pool.get('architecture')}"
             yield "BLAS", f"{kind}, {pool['filepath']}"
     yield "weights", _weights()
-    yield "cache", str(_download.cache_folder())
+    yield "cache", str(cache_folder())
 
 
 def _weights() -> str:
     """Where the next run would get its filters, or why it would get none."""
-    from npstyle.weights import find
+    from npstyle.weights import find_weights
 
     named = os.environ.get("NPSTYLE_WEIGHTS")
     if named:
         missing = "" if os.path.isfile(os.path.expanduser(named)) else ": no file of that name"
         return f"{named} (NPSTYLE_WEIGHTS){missing}"
     try:
-        found, tried = find()
+        found, tried = find_weights()
     except UserError as error:
         return str(error)
     return str(found or "none here: " + "; ".join(tried))

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from npstyle._typing import Preprocessing
     from npstyle.weights import Weights
-    from npstyle.weights.download import Entry
+    from npstyle.weights.registry import Entry
 
 
 def main(argv: list[str]) -> int:
@@ -80,16 +81,16 @@ def _add_normalize_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from npstyle.weights import download as _download
+    from npstyle.weights import registry
 
-    for entry in _download.registry():
+    for entry in registry.registry():
         copies = list(_copies(entry))
         size = f"about {entry.megabytes} MB" if entry.megabytes else "of unknown size"
         print_out(f"{entry.name}:" + ("" if copies else f" absent, {size}"))
         for path, state in copies:
             print_out(f"  {state}, {path.stat().st_size / 1e6:.0f} MB, {path}")
-    print_out(f"project folder: {_download.project_folder()}")
-    print_out(f"cache: {_download.cache_folder()}")
+    print_out(f"project folder: {registry.project_folder()}")
+    print_out(f"cache: {registry.cache_folder()}")
     named = os.environ.get("NPSTYLE_WEIGHTS")
     missing = ", no file of that name" if named and not os.path.isfile(os.path.expanduser(named)) else ""
     print_out(f"NPSTYLE_WEIGHTS: {named or 'not set'}{missing}")
@@ -98,22 +99,23 @@ def _list(options: argparse.Namespace) -> int:
 
 def _copies(entry: Entry) -> Iterator[tuple[Path, str]]:
     """The copies of a registered file on this machine, and their state."""
-    from npstyle.weights import download as _download
+    from npstyle.weights import registry
 
-    for folder in dict.fromkeys([_download.project_folder(), _download.cache_folder()]):
+    for folder in dict.fromkeys([registry.project_folder(), registry.cache_folder()]):
         path = folder / entry.name
         if os.path.isfile(path):
             try:
-                intact = _download.intact(path, entry)
+                intact = registry.matches_checksum(path, entry)
                 yield path, "intact" if intact else f"damaged ({entry.algorithm} is not the registered one)"
             except OSError as error:
                 yield path, f"unreadable ({error.strerror})"
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from npstyle.weights import download as _download
+    from npstyle.weights import registry
+    from npstyle.weights.download import fetch_any
 
-    entries = {entry.name: entry for entry in _download.registry()}
+    entries = {entry.name: entry for entry in registry.registry()}
     if not entries:
         raise UserError("registry", "no files", "at least one", "unset NPSTYLE_REGISTRY")
     name = options.name or next(iter(entries))
@@ -122,9 +124,9 @@ def _fetch(options: argparse.Namespace) -> int:
         if state == "intact":
             print_out(str(path))
             return DONE
-    fetched, failures = _download.fetch_any(shows_bars(options.quiet), [entries[name]])
+    fetched, failures = fetch_any(shows_bars(options.quiet), [entries[name]])
     if fetched is None:
-        cure = f"fetch it on another machine and put it into {_download.cache_folder()}"
+        cure = f"fetch it on another machine and put it into {registry.cache_folder()}"
         raise UserError(f"weights: {name}", "; ".join(failures) or "no address", "a download", cure)
     print_out(str(fetched))
     return DONE
@@ -157,17 +159,16 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _present_files() -> list[Path]:
     """Every registered file on this machine, and the one that NPSTYLE_WEIGHTS names."""
-    from npstyle.weights import download as _download
+    from npstyle.weights import registry
 
-    paths = [path for entry in _download.registry() for path, _ in _copies(entry)]
+    paths = [path for entry in registry.registry() for path, _ in _copies(entry)]
     named = os.environ.get("NPSTYLE_WEIGHTS")
     return list(dict.fromkeys([*paths, *([Path(named)] if named else [])]))
 
 
-def _verify_file(path: Path, preprocessing: str | None) -> str:
+def _verify_file(path: Path, preprocessing: Preprocessing | None) -> str:
     """The line about a file that is good; a UserError if anything is wrong with it."""
-    from npstyle.weights import download as _download
-    from npstyle.weights import read_weights
+    from npstyle.weights import read_weights, registry
 
     weights = read_weights(path, preprocessing=preprocessing)
     missing = [name for name in convolutions_up_to(deepest(weights)) if name not in weights]
@@ -175,9 +176,9 @@ def _verify_file(path: Path, preprocessing: str | None) -> str:
         expected = "all layers up to the deepest"
         raise UserError(f"weights: {path}", f"no {missing[0]}", expected, "take a file of VGG19")
     registered = "not a registered name"
-    for entry in _download.registry():
+    for entry in registry.registry():
         if entry.name == path.name:
-            if not _download.intact(path.expanduser(), entry):
+            if not registry.matches_checksum(path.expanduser(), entry):
                 found = f"another {entry.algorithm} than is registered for that name"
                 raise UserError(f"weights: {path}", found, entry.checksum, "fetch it again")
             registered = f"{entry.algorithm} as registered"

@@ -10,7 +10,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin, UnidentifiedImageError, features
 
-from npstyle._runtime.atomic import temporary_name, written_whole
+from npstyle._runtime.atomic import check_writable, open_replacing
 from npstyle.errors import UserError
 
 Picture = NDArray[np.uint8]
@@ -459,26 +459,9 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         It can't be written, or it exists and `overwrite` is False.
     """
     path = Path(path)
-    if os.path.isdir(path):
-        raise UserError(f"output: {path}", "a folder", "a file name", "add a name to it")
-    _format_of(path)
-    if os.path.lexists(path) and not overwrite:
-        raise _exists(path)
-    probe = temporary_name(Path(os.path.realpath(path)))
-    try:
-        probe.write_bytes(b"npstyle")
-        with suppress(FileNotFoundError):
-            os.lstat(path)  # the name itself may be too long
-    except OSError as error:
-        raise UserError(
-            f"output: {path}",
-            f"{error.strerror} on writing there",
-            "a name in a folder that can be written to",
-            "choose another",
-        ) from error
-    finally:
-        with suppress(OSError):
-            probe.unlink()
+    if not os.path.isdir(path):
+        _format_of(path)
+    check_writable(path, overwrite)
     return path
 
 
@@ -555,9 +538,8 @@ def write(
     if alpha is not None:
         check_alpha(path)
         values = _with_alpha(values, alpha)
-    path = Path(os.path.realpath(path))  # through a symbolic link, to where it points
     try:
-        with written_whole(path, os.replace if overwrite else _rename_if_free) as file:
+        with open_replacing(Path(path), overwrite) as file:
             if depth == 16:
                 WRITERS_OF_16_BITS[form](file, values, text)
             else:
@@ -702,18 +684,6 @@ def _even(file: BinaryIO) -> int:
 WRITERS_OF_16_BITS = {"PNG": _write_png16, "TIFF": _write_tiff16}
 
 
-def _rename_if_free(temporary: Path, path: Path) -> None:
-    """Give the file its name unless another has it, also if that came a moment ago."""
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        raise _exists(path) from None
-    except OSError:  # a file system without links
-        if os.path.lexists(path):
-            raise _exists(path) from None
-        os.replace(temporary, path)
-
-
 def _format_of(path: Path) -> tuple[str, dict[str, Any]]:
     """Pillow's name of the format that the extension stands for, and options for it."""
     if path.suffix.lower() not in FORMATS:
@@ -740,9 +710,3 @@ def png(picture: Picture) -> bytes:
     file = io.BytesIO()
     Image.fromarray(picture).save(file, format="PNG")
     return file.getvalue()
-
-
-def _exists(path: Path) -> UserError:
-    return UserError(
-        f"output: {path}", "a file of that name", "a new name", "choose another or add --overwrite"
-    )

@@ -26,14 +26,14 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from npstyle._runtime.atomic import TEMPORARY, written_whole
+from npstyle._runtime.atomic import TEMPORARY, open_replacing
 from npstyle._runtime.npy import Member
 from npstyle.architecture import convolutions_up_to, deepest
 from npstyle.errors import UserError
 from npstyle.filters import Filters
 from npstyle.run.inputs import Request
 from npstyle.run.results import LevelResult
-from npstyle.weights.download import cache_folder
+from npstyle.weights.registry import cache_folder
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -170,7 +170,7 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     meta = {"npstyle checkpoint": FORMAT, "fingerprint": checkpoint.fingerprint, "levels": levels}
     losses = np.array([loss for level in checkpoint.levels for loss in level.losses], np.float64)
     try:
-        with written_whole(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+        with open_replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
             archive.writestr(META, json.dumps(meta))
             for name, array in {LOSSES: losses, **checkpoint.state}.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

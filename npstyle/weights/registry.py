@@ -1,0 +1,101 @@
+"""The registry of weights files: what is known of each, where copies of it are kept, and its checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from npstyle.errors import UserError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered weights file.
+
+    Attributes
+    ----------
+    name : str
+    checksum : str
+        "md5:" and 32 digits, "sha256:" and 64 digits or, for a file whose publisher states no more,
+        "sha256-prefix:" and the first 8 digits.
+    addresses : tuple of str
+        URLs, the preferred first.
+    megabytes : int, optional
+        Approximate size.
+    """
+
+    name: str
+    checksum: str
+    addresses: tuple[str, ...]
+    megabytes: int | None = None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"\w[\w .+-]*", self.name):  # TypeError if it is not a str
+            raise ValueError(f"name {self.name!r}")
+        if not re.fullmatch("md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8}", self.checksum):
+            raise ValueError(f"checksum {self.checksum!r}")
+
+    @property
+    def algorithm(self) -> str:
+        """The hash function: "md5" or "sha256"."""
+        return self.checksum.split(":")[0].removesuffix("-prefix")
+
+    @property
+    def has_full_checksum(self) -> bool:
+        """Whether all digits of the checksum are known."""
+        return "-prefix:" not in self.checksum
+
+
+def registry() -> list[Entry]:
+    """The registered files, the preferred first, from the file that NPSTYLE_REGISTRY names or npstyle's own.
+
+    Raises
+    ------
+    UserError
+        The file is missing or not a registry.
+    """
+    override = os.environ.get("NPSTYLE_REGISTRY")
+    file = Path(override) if override else resources.files("npstyle._registry") / "registry.json"
+    try:
+        return [
+            Entry(item["name"], item["checksum"], tuple(item["addresses"]), item.get("megabytes"))
+            for item in json.loads(file.read_text(encoding="utf-8"))["files"]
+        ]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"registry: {file}",
+            f"no list of weights files ({error!r})",
+            "a file such as weights/registry.json",
+            "correct it or unset NPSTYLE_REGISTRY",
+        ) from error
+
+
+def project_folder() -> Path:
+    """`weights/` of a checkout, or its copy in site-packages where npstyle was installed from a wheel."""
+    return Path(str(resources.files("npstyle._registry")))
+
+
+def cache_folder() -> Path:
+    """The folder for downloads: NPSTYLE_CACHE, or the operating system's place for caches."""
+    import pooch
+
+    return Path(os.path.expanduser(os.environ.get("NPSTYLE_CACHE") or pooch.os_cache("npstyle")))
+
+
+def matches_checksum(path: Path, entry: Entry) -> bool:
+    """Whether the file has the registered checksum."""
+    return file_digest(path, entry.algorithm).startswith(entry.checksum.split(":")[1])
+
+
+def file_digest(path: Path, algorithm: str) -> str:
+    """The file's hash in hexadecimal digits; `algorithm` is a name that hashlib knows."""
+    digest = hashlib.new(algorithm)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
