@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +67,22 @@ def without_openmp(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_kernels, "OPENMP", False)
     monkeypatch.setattr(_kernels, "_warned_without_openmp", False, raising=False)  # once in a process
     monkeypatch.setattr(threads, "available", lambda: cores)
+
+
+def error_line(call: Callable[[], object], name: str) -> str:
+    """The message of the UserError that a call raises, without the name, after a check of its form."""
+    with pytest.raises(UserError) as caught:
+        call()
+    error, line = caught.value, str(caught.value)
+    assert error.name == name
+    assert line == " ".join(f"{name}: found {error.found}; expected {error.expected}; {error.cure}".split())
+    assert line.splitlines() == [line]
+    return line.removeprefix(f"{name}: ")
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG file, with its length and checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 class FailingStream:

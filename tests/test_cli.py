@@ -201,7 +201,7 @@ def test_imagenet_fails_where_auto_warns(folder: Path) -> None:
         (["photo.png", "painting.png", "--preset", "monet"], 2, ["--preset", "'monet'"]),
         (["nothing.png", "painting.png"], 1, ["nothing.png", "no such file"]),
         (["photo.png", "."], 1, ["a folder"]),
-        (["text.jpg", "painting.png"], 1, ["text.jpg", "no picture"]),
+        (["text.jpg", "painting.png"], 1, ["text.jpg", "not a picture"]),
         (["photo.png", "painting.png", "-o", "out.jgp"], 1, ["'.jgp'", ".png", "out.png"]),
         (["photo.png", "painting.png", "-o", "nowhere/out.png"], 1, ["nowhere", "No such file"]),
         (["photo.png", "painting.png", "-o", "photo.png"], 1, ["a file of that name", "--overwrite"]),

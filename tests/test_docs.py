@@ -30,7 +30,10 @@ SOURCES = sorted(
     if path.suffix in (".py", ".pyx", ".pxd", ".h")
 )
 # Modules that a reader is to study: everything public in them is documented.
-STUDIED = ("layers", "losses", "images", "color", "regions", "gradcheck")
+STUDIED = (
+    *("layers", "losses", "regions", "gradcheck", "images.arrays", "images.color", "images.deep"),
+    *("images.icc", "images.metadata", "images.reading", "images.writing"),
+)
 
 
 def name_of(path: Path) -> str:

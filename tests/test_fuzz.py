@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import png_chunk
 from npstyle import images
 from npstyle.errors import UserError
 from npstyle.run import checkpoint
@@ -321,11 +322,8 @@ def test_other_mat_variables_are_ignored(tmp_path: Path) -> None:
 
 
 def png_of(width: int, height: int) -> bytes:
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(99)))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(bytes(99)))
 
 
 def tiff_of(width: int, height: int) -> bytes:
@@ -378,7 +376,7 @@ def test_postscript_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "x").write_text(
         "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n%%EOF\n"
     )
-    assert "found something that is no picture" in refusal(images.read, tmp_path / "x")
+    assert "found a file that is not a picture" in refusal(images.read, tmp_path / "x")
     assert ran == []
 
 

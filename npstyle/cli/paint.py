@@ -236,7 +236,7 @@ def _save(
 
 def _metadata(options: argparse.Namespace, settings: Settings, result: StyleResult) -> dict[str, str]:
     """The options of the run, as they are kept in the picture's file for `npstyle show`."""
-    from npstyle.cli.show import as_text
+    from npstyle.images.metadata import as_text
 
     names = ("content", "style", "size", "seed", "weights", "preprocessing", "convolution", "style_scale")
     values = {name: getattr(options, name) for name in names}

@@ -1,7 +1,7 @@
-"""Colors of one picture and brightness of another: taken apart, put back together, matched.
+"""Combine the luma of one picture with the chroma of another, and match color statistics.
 
-Pictures are (H, W, 3), RGB, 0..255, uint8 or floating; nothing is written to them. float64 stays float64,
-anything else becomes float32; means and covariances are taken in double.
+Pictures are (H, W, 3), RGB, 0..255, uint8 or floating point; arguments are not modified. float64 stays
+float64, any other dtype becomes float32; means and covariances are accumulated in float64.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from numpy.typing import NDArray
 from npstyle.errors import UserError
 
 Array = NDArray[np.floating]
-Double = NDArray[np.float64]
+Float64 = NDArray[np.float64]
 
-RED, GREEN, BLUE = 0.299, 0.587, 0.114
+RED, GREEN, BLUE = 0.299, 0.587, 0.114  # weights of luma, ITU-R BT.601
 
-# Where a style has next to no contrast, noise is most of it. So differences are stretched at most so many
-# times; a painting of the night and a photograph by day, each matched to the other, needed 1.8.
-STRETCH = 10.0
-# A standard deviation that is none: rounding to whole numbers alone makes 0.29.
-NONE = 0.1
+# Differences of colors are stretched by at most this factor, as a style with hardly any contrast is mostly
+# noise. A painting of the night and a photograph by day, each matched to the other, needed a factor of 1.8.
+MAX_STRETCH = 10.0
+# A standard deviation that counts as none: rounding to integers alone gives 0.29.
+MIN_STD = 0.1
 
 
 def luma(picture: NDArray[Any]) -> Array:
-    """Brightness of a picture (H, W, 3) as (H, W).
+    """The luma (H, W) of a picture (H, W, 3).
 
         Y = 0.299 R + 0.587 G + 0.114 B
 
@@ -38,7 +38,7 @@ def luma(picture: NDArray[Any]) -> Array:
     >>> luma(np.array([[[255.0, 0.0, 0.0], [10.0, 20.0, 30.0]]])).round(3).tolist()
     [[76.245, 18.15]]
     """
-    rgb = _floating(picture)
+    rgb = _as_float(picture)
     Y: Array = RED * rgb[:, :, 0] + GREEN * rgb[:, :, 1] + BLUE * rgb[:, :, 2]
     return Y
 
@@ -49,23 +49,33 @@ def gray(picture: NDArray[Any]) -> Array:
 
 
 def transfer_luma(painted: NDArray[Any], content: NDArray[Any]) -> Array:
-    """The painted picture's luma with the content picture's chroma, for pictures (H, W, 3) of one size.
+    """The luma of the painted picture with the chroma of the content picture.
 
-        content + (Y(painted) - Y(content)),      the same number in all three channels
+        content + (Y(painted) - Y(content)),      the same difference in all three channels
 
-    That sets Y, and leaves B - Y and R - Y alone, which Cb and Cr are multiples of.
+    This sets Y and leaves B - Y and R - Y unchanged, of which Cb and Cr are multiples.
 
-    The sum may leave 0..255. Whoever writes the picture clips it, each channel by itself: such pixels then
-    have less color, and are less bright or less dark than they were painted.
+    Parameters
+    ----------
+    painted, content : (H, W, 3) array
+        Two pictures of the same size.
 
-    Source: Gatys, Bethge, Hertzmann, Shechtman, "Preserving Color in Neural Artistic Style Transfer", 2016,
-    on transfer in luminance; "-original_colors" of jcjohnson's neural-style and "--preserve-colors" of
-    anishathalye's do it after the run, as here.
+    Returns
+    -------
+    (H, W, 3) array
+        Values may lie outside 0..255. `npstyle.images.write` clips each channel by itself; a clipped pixel
+        has less color, and is less bright or less dark than it was painted.
 
     Raises
     ------
     UserError
         The pictures differ in size.
+
+    Notes
+    -----
+    Source: Gatys, Bethge, Hertzmann, Shechtman, "Preserving Color in Neural Artistic Style Transfer", 2016,
+    on transfer in luminance. "-original_colors" of jcjohnson's neural-style and "--preserve-colors" of
+    anishathalye's do it after the run, as npstyle does.
     """
     (h, w), (H, W) = painted.shape[:2], content.shape[:2]
     if (h, w) != (H, W):
@@ -75,39 +85,51 @@ def transfer_luma(painted: NDArray[Any], content: NDArray[Any]) -> Array:
             f"{W} x {H}, the size of the content picture",
             "resize one of them",
         )
-    return _floating(content) + (luma(painted) - luma(content))[:, :, None]
+    return _as_float(content) + (luma(painted) - luma(content))[:, :, None]
 
 
 def match_color_statistics(style: NDArray[Any], content: NDArray[Any]) -> Array:
-    """The style picture in colors that have the mean and covariance of the content picture's.
+    """The style picture, recolored to the mean and covariance of the content picture's colors.
 
         x -> A (x - mean_s) + mean_c,      A S_s A' = S_c
 
-    for each pixel x (3,), where mean_s and S_s (3, 3) are mean and covariance over the pixels of the style,
-    mean_c and S_c over those of the content picture; the two may differ in size. Many A do that. This one is
-    symmetric and has no negative eigenvalue; of all, it moves the colors least (mean square):
+    for each pixel x (3,), where mean_s (3,) and S_s (3, 3) are the mean and covariance over the pixels of the
+    style, mean_c and S_c those of the content picture. Many A satisfy this. The one used here, the
+    Monge-Kantorovich map, is symmetric and positive semidefinite; of all, it changes the colors least (in the
+    mean square):
 
         A = S_s^(-1/2) (S_s^(1/2) S_c S_s^(1/2))^(1/2) S_s^(-1/2)
 
-    S_c^(1/2) S_s^(-1/2), image analogies' choice, turns colors as well, and stretches some of them further.
+    S_c^(1/2) S_s^(-1/2), as in image analogies, rotates colors as well, and stretches some of them further.
 
-    For a style that is gray or flat there is no S_s^(-1/2), and for one that nearly is, it blows up noise.
-    So S_s is raised to F = S_c / 10^2 + 0.1^2 I, by adding the positive part of F - S_s. That stretches no
-    difference of colors more than tenfold, and changes nothing where S_s - F has no negative eigenvalue.
-    Elsewhere the mean is still the content's, and no variance is larger than the content's. A gray style is
-    tinted, nearly by the regression of the content picture's colors on R + G + B.
+    Parameters
+    ----------
+    style, content : (H, W, 3) array
+        The two may differ in size.
 
-    Values are clipped to 0..255, as no painting has others and the filters have seen no others. The match is
-    exact where nothing is clipped. A painting of the night, matched to a photograph by day, had 7 % of its
-    values clipped, which moved the mean by up to 2 and the covariance by 6 %.
+    Returns
+    -------
+    (H, W, 3) array
+        Of the style's size. Clipped to 0..255, as no painting has other values and the network was trained on
+        none; the statistics are exact where nothing is clipped. In a painting of the night, matched to a
+        photograph by day, 7 % of the values were clipped, which moved the mean by up to 2 and the covariance
+        by 6 %.
+
+    Notes
+    -----
+    For a gray or flat style S_s^(-1/2) does not exist, and for a nearly gray one it amplifies noise. So S_s
+    is raised to at least F = S_c / 10^2 + 0.1^2 I, by adding the positive part of F - S_s. This limits the
+    stretching of any difference of colors to a factor of ten, and changes nothing where S_s - F is positive
+    semidefinite. Otherwise the mean still equals the content's, and no variance exceeds the content's. A
+    gray style is tinted, nearly by the regression of the content picture's colors on R + G + B.
 
     Source: Gatys, Ecker, Bethge, Hertzmann, Shechtman, "Controlling Perceptual Factors in Neural Style
     Transfer", CVPR 2017, section 5, for the matching; Pitié, Kokaram, "The Linear Monge-Kantorovitch Linear
-    Colour Mapping for Example-Based Colour Transfer", CVMP 2007, for this A. Raising S_s is ours.
+    Colour Mapping for Example-Based Colour Transfer", CVMP 2007, for this A. The limit F is npstyle's own.
     """
-    pixels = _floating(style)
-    mean_s, S_s = _moments(style)
-    mean_c, S_c = _moments(content)
+    pixels = _as_float(style)
+    mean_s, S_s = _mean_and_covariance(style)
+    mean_c, S_c = _mean_and_covariance(content)
     A = _monge_kantorovich_map(S_s, S_c)
     return np.clip((pixels - mean_s) @ A + mean_c, 0, 255).astype(pixels.dtype)  # A' = A
 
@@ -115,27 +137,36 @@ def match_color_statistics(style: NDArray[Any], content: NDArray[Any]) -> Array:
 def match_luma_statistics(style_gray: NDArray[Any], content_gray: NDArray[Any]) -> Array:
     """The gray style picture with the mean and standard deviation of the gray content picture.
 
-        Y -> (Y - mean_s) sd_c / sd_s + mean_c
+        Y -> (Y - mean_s) std_c / std_s + mean_c
 
-    Each is (H, W), as of `luma`, or (H, W, 3), as of `gray`; they may differ in size. As in
-    `match_color_statistics`, contrast is stretched at most tenfold, so that a flat style
-    stays flat, and values are clipped to 0..255.
+    Parameters
+    ----------
+    style_gray, content_gray : (H, W) array, as from `luma`, or (H, W, 3) array, as from `gray`
+        The two may differ in size.
 
+    Returns
+    -------
+    array
+        Of the style's shape. As in `match_color_statistics`, contrast is stretched at most tenfold, so that a
+        flat style stays flat, and values are clipped to 0..255.
+
+    Notes
+    -----
     Source: Gatys, Ecker, Bethge, Hertzmann, Shechtman, "Controlling Perceptual Factors in Neural Style
     Transfer", CVPR 2017, section 5.1.
     """
-    Y = _floating(style_gray)
-    mean_s, sd_s = _mean_and_sd(style_gray)
-    mean_c, sd_c = _mean_and_sd(content_gray)
-    stretched = (Y.astype(np.float64) - mean_s) * (sd_c / max(sd_s, sd_c / STRETCH, NONE)) + mean_c
+    Y = _as_float(style_gray)
+    mean_s, std_s = _mean_and_std(style_gray)
+    mean_c, std_c = _mean_and_std(content_gray)
+    stretched = (Y.astype(np.float64) - mean_s) * (std_c / max(std_s, std_c / MAX_STRETCH, MIN_STD)) + mean_c
     return np.clip(stretched, 0, 255).astype(Y.dtype)
 
 
-def _floating(picture: NDArray[Any]) -> Array:
+def _as_float(picture: NDArray[Any]) -> Array:
     return picture if picture.dtype == np.float64 else np.asarray(picture, np.float32)
 
 
-def _moments(picture: NDArray[Any]) -> tuple[Double, Double]:
+def _mean_and_covariance(picture: NDArray[Any]) -> tuple[Float64, Float64]:
     """Mean (3,) and covariance (3, 3) of the pixels."""
     pixels = np.asarray(picture, np.float64).reshape(-1, 3)
     mean = pixels.mean(axis=0)
@@ -143,25 +174,25 @@ def _moments(picture: NDArray[Any]) -> tuple[Double, Double]:
     return mean, centered.T @ centered / len(centered)
 
 
-def _mean_and_sd(numbers: NDArray[Any]) -> tuple[float, float]:
-    return float(np.mean(numbers, dtype=np.float64)), float(np.std(numbers, dtype=np.float64))
+def _mean_and_std(values: NDArray[Any]) -> tuple[float, float]:
+    return float(np.mean(values, dtype=np.float64)), float(np.std(values, dtype=np.float64))
 
 
-def _monge_kantorovich_map(S_s: Double, S_c: Double) -> Double:
-    """The symmetric A with A S_s A = S_c, once S_s is raised; see `match_color_statistics`."""
-    floor = S_c / STRETCH**2 + NONE**2 * np.eye(3)
-    S_s = S_s + _of_eigenvalues(_positive, floor - S_s)
-    root, inverse = _of_eigenvalues(np.sqrt, S_s), _of_eigenvalues(lambda values: values**-0.5, S_s)
-    middle = _of_eigenvalues(lambda values: np.sqrt(_positive(values)), root @ S_c @ root)
-    return inverse @ middle @ inverse
+def _monge_kantorovich_map(S_s: Float64, S_c: Float64) -> Float64:
+    """The symmetric A with A S_s A = S_c, after S_s has been raised; see `match_color_statistics`."""
+    floor = S_c / MAX_STRETCH**2 + MIN_STD**2 * np.eye(3)
+    S_s = S_s + _map_eigenvalues(_positive_part, floor - S_s)
+    root, inverse_root = _map_eigenvalues(np.sqrt, S_s), _map_eigenvalues(lambda values: values**-0.5, S_s)
+    middle = _map_eigenvalues(lambda values: np.sqrt(_positive_part(values)), root @ S_c @ root)
+    return inverse_root @ middle @ inverse_root
 
 
-def _positive(values: Double) -> Double:
+def _positive_part(values: Float64) -> Float64:
     return np.maximum(values, 0)
 
 
-def _of_eigenvalues(function: Callable[[Double], Double], matrix: Double) -> Double:
-    """The symmetric matrix with the same eigenvectors, and the function of each eigenvalue."""
+def _map_eigenvalues(function: Callable[[Float64], Float64], matrix: Float64) -> Float64:
+    """The symmetric matrix with the same eigenvectors, and the function applied to each eigenvalue."""
     values, vectors = np.linalg.eigh(matrix)
-    result: Double = (vectors * function(values)) @ vectors.T
+    result: Float64 = (vectors * function(values)) @ vectors.T
     return result

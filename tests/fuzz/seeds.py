@@ -71,7 +71,9 @@ def pictures(folder: Path) -> Iterator[bytes]:
         images.write(folder / name, colors, text={"content": "a.jpg", "style": "b.jpg", "size": "16"})
         yield (folder / name).read_bytes()
     for name in ("x.png", "x.tif"):
-        images.write(folder / name, colors, depth=16, alpha=alpha, text={"note": "interrupted"})
+        images.write(
+            folder / name, colors, overwrite=True, depth=16, alpha=alpha, text={"note": "interrupted"}
+        )
         yield (folder / name).read_bytes()
 
 

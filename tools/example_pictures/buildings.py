@@ -1,4 +1,4 @@
-"""The lighthouse and the keeper's cottage: solids described by their distance, met by marching rays.
+"""The lighthouse and the keeper's cottage: solids given by signed distances, rendered by ray marching.
 
 A white tower with a red lantern room stands at the origin of its own axes, the cottage beside it.
 """
@@ -11,11 +11,11 @@ from camera import ACROSS, COLS, FOCAL, HORIZON, RISE, SKYLIGHT, SUN, SUNLIGHT, 
 from land import Land
 from shared import Array, color, mix, sample, smoothstep
 
-PLACE = color(14.0, 84.0, 3.3)  # of the tower in the world
+TOWER = color(14.0, 84.0, 3.3)  # of the tower in the world
 COTTAGE = color(9.6, -2.4, 0.0)  # from the tower
-TURN = 0.42  # the cottage is turned, so that two of its walls show
+COTTAGE_ANGLE = 0.42  # radians, so that two of its walls are visible
 
-# What the buildings are made of, in the order in which ``parts`` returns the distances.
+# The materials, in the order in which ``part_distances`` returns the distances.
 PLASTER, METAL, GLASS, STONE, ROOF, RAILS = range(6)
 COLORS = np.stack(
     [
@@ -46,13 +46,13 @@ def drum(p: Array, bottom: float, top: float, radius: Array | float) -> Array:
 
 
 def cottage_frame(p: Array) -> Array:
-    """Return points in the axes of the cottage."""
+    """Return points in the coordinate system of the cottage."""
     q = p - COTTAGE
-    c, s = np.cos(TURN), np.sin(TURN)
+    c, s = np.cos(COTTAGE_ANGLE), np.sin(COTTAGE_ANGLE)
     return np.stack([c * q[..., 0] + s * q[..., 1], c * q[..., 1] - s * q[..., 0], q[..., 2]], -1)
 
 
-def parts(p: Array) -> list[Array]:
+def part_distances(p: Array) -> list[Array]:
     """Return the distances to plaster, red metal, glass, stone, roof and rails."""
     z = p[..., 2]
     flare = 0.5 * np.exp(-np.maximum(z, 0.0) / 0.8)
@@ -80,24 +80,24 @@ def parts(p: Array) -> list[Array]:
 
 def distance(p: Array) -> Array:
     """Return the distance to the nearest part."""
-    nearest: Array = np.minimum.reduce(parts(p))
+    nearest: Array = np.minimum.reduce(part_distances(p))
     return nearest
 
 
-def march(origin: Array, ray: Array, far: float, steps: int) -> Array:
-    """Walk along unit rays until something is met; return how far that is (infinite if nothing is)."""
+def march_rays(origin: Array, ray: Array, far: float, steps: int) -> Array:
+    """Follow unit rays to the first surface; return its distance, infinite where a ray meets none."""
     traveled = np.zeros(len(ray), np.float32)
-    met = np.full(len(ray), np.inf, np.float32)
+    hit = np.full(len(ray), np.inf, np.float32)
     live = np.arange(len(ray))
     for _ in range(steps):
         gap = distance(origin[live] + ray[live] * traveled[live, None])
         done = gap < 0.012
-        met[live[done]] = traveled[live[done]]
+        hit[live[done]] = traveled[live[done]]
         traveled[live] += 0.85 * gap
         live = live[~done & (traveled[live] < far)]
         if not len(live):
             break
-    return met
+    return hit
 
 
 def sunlit(points: Array, land: Land) -> Array:
@@ -107,18 +107,18 @@ def sunlit(points: Array, land: Land) -> Array:
         at = points + SUN * np.float32(step)
         buried = land.near(at[:, 0], at[:, 1]) - at[:, 2]
         lit = np.minimum(lit, 1.0 - smoothstep(0.0, 0.12 * step, buried))
-    local = points - PLACE
-    # Only points near the vertical plane through the buildings and the sun can lose the sun to them.
+    local = points - TOWER
+    # Only points near the vertical plane through the buildings and the sun can lie in their shadow.
     aside = np.abs(local[:, 0] * SUN[1] - local[:, 1] * SUN[0]) / np.hypot(SUN[0], SUN[1])
     near = (aside < 9.0) & (local[:, 0] > -4.0) & (lit > 0.0)
     rays = np.broadcast_to(SUN, (int(near.sum()), 3))
-    lit[near] *= np.isinf(march(local[near], rays, 60.0, 40))
+    lit[near] *= np.isinf(march_rays(local[near], rays, 60.0, 40))
     return lit
 
 
 def paint(local: Array, land: Land) -> tuple[Array, Array]:
     """Return the colors of points on the buildings, and which of them are glass."""
-    part = np.argmin(np.stack(parts(local)), axis=0)
+    part = np.argmin(np.stack(part_distances(local)), axis=0)
     fine = sample(land.rough, (local[:, 0] + local[:, 1]) / 7.0, local[:, 2] / 11.0)
     stain = sample(land.fine, (local[:, 0] - local[:, 1]) / 9.0, local[:, 2] / 60.0)
     x, y, z = local.T
@@ -143,13 +143,13 @@ def paint(local: Array, land: Land) -> tuple[Array, Array]:
 
 
 def send_light(local: Array, ray: Array, land: Land) -> Array:
-    """Return the light that points of the buildings send back along ``ray``."""
+    """Return the light that points of the buildings reflect along ``ray``."""
     nudges = 0.02 * np.eye(3, dtype=np.float32)
     normal = np.stack([distance(local + nudge) - distance(local - nudge) for nudge in nudges], -1)
     normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-9
     albedo, shiny = paint(local, land)
     sun = np.clip(normal @ SUN, 0.0, 1.0)
-    sun *= sunlit(local + PLACE + normal * 0.06, land)
+    sun *= sunlit(local + TOWER + normal * 0.06, land)
     # Corners are darker: compare the free distance a step away with what open space would give.
     corner = np.clip(distance(local + normal * 0.7) / 0.7, 0.0, 1.0)
     ambient = (0.62 + 0.38 * normal[:, 2]) * (0.35 + 0.65 * corner)
@@ -169,11 +169,11 @@ def draw_buildings(frame: Frame, eye: float, land: Land) -> None:
     ray = np.stack([ACROSS[cols], np.ones(len(rows), np.float32), RISE[rows]], -1)
     length = np.linalg.norm(ray, axis=-1)
     ray /= length[:, None]
-    start = 70.0  # metres; nothing of the buildings is nearer
-    origin = color(0.0, 0.0, eye) - PLACE + ray * start
-    met = march(origin, ray, 45.0, 90)
-    depth = (met + start) / length
-    seen = np.isfinite(met) & (depth < frame.depth[rows, cols])
+    start = 70.0  # meters; no part of the buildings is nearer
+    origin = color(0.0, 0.0, eye) - TOWER + ray * start
+    hit = march_rays(origin, ray, 45.0, 90)
+    depth = (hit + start) / length
+    seen = np.isfinite(hit) & (depth < frame.depth[rows, cols])
     rows, cols, ray = rows[seen], cols[seen], ray[seen]
-    frame.light[rows, cols] = send_light(origin[seen] + ray * met[seen, None], ray, land)
+    frame.light[rows, cols] = send_light(origin[seen] + ray * hit[seen, None], ray, land)
     frame.depth[rows, cols] = depth[seen]

@@ -1,6 +1,6 @@
 """The camera that looks at the landscape, and the light and the air it looks through.
 
-World coordinates are metres: x to the right, y away from the camera, z up; the lake lies at z = 0.
+World coordinates are meters: x to the right, y away from the camera, z up; the lake lies at z = 0.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from camera import COLS, FOCAL, HORIZON, ROWS, SKYLIGHT, SUN, SUNLIGHT, Frame
 from land import Land
 from shared import Array, color
 
-# x, y, height (metres), the farthest first.
+# x, y, height (meters), from the farthest to the nearest.
 CONIFERS = (
     (44.5, 100.0, 19.0),
     (35.5, 97.0, 17.0),
@@ -24,7 +24,7 @@ CONIFERS = (
 
 
 def grow(height: float, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return the needles of a conifer, as points round its foot, and how deep in the crown they lie."""
+    """Return the needles of a conifer, as points around its foot, and how deep in the crown each lies."""
     boughs = int(17 * height)
     level = np.sort(rng.uniform(0.05, 1.0, boughs)) ** 0.9
     reach = (0.205 * height * (1.0 - level) ** 0.85 + 0.12) * rng.uniform(0.4, 1.2, boughs)
@@ -32,7 +32,7 @@ def grow(height: float, rng: np.random.Generator) -> tuple[Array, Array]:
     needles = np.maximum((reach * 380).astype(int), 60)
     bough = np.repeat(np.arange(boughs), needles)
     along = np.sqrt(rng.random(len(bough)))
-    # Twigs: needles on the same eighth of a bough hang together, at either side of it.
+    # Twigs: the needles on one side of an eighth of a bough hang together.
     side = rng.choice((-1.0, 1.0), len(bough))
     twig = (bough * 8 + (along * 8).astype(int)) * 2 + (side > 0)
     twig_sag, twig_tone = rng.uniform(0.0, 1.0, (2, boughs * 16 + 16))
@@ -51,7 +51,7 @@ def grow(height: float, rng: np.random.Generator) -> tuple[Array, Array]:
 
 
 def grow_trunk(height: float, rng: np.random.Generator) -> Array:
-    """Return the points of a trunk, round its foot."""
+    """Return the points of a trunk, around its foot."""
     z = rng.uniform(0.0, height * 0.98, int(900 * height))
     girth = 0.020 * (height - z)
     around = rng.uniform(0.0, 2.0 * np.pi, len(z))
@@ -59,7 +59,7 @@ def grow_trunk(height: float, rng: np.random.Generator) -> Array:
 
 
 def light_needles(points: Array, inside: Array, rng: np.random.Generator) -> Array:
-    """Return the light that needles send to the eye: the less, the deeper in the crown they lie."""
+    """Return the light that needles reflect to the camera: less, the deeper they are in the crown."""
     outward = points.copy()
     outward[:, 2] = 0.35 * np.hypot(points[:, 0], points[:, 1])
     outward /= np.linalg.norm(outward, axis=-1, keepdims=True) + 1e-6
@@ -71,7 +71,7 @@ def light_needles(points: Array, inside: Array, rng: np.random.Generator) -> Arr
 
 
 def splat(frame: Frame, eye: float, points: Array, light: Array) -> None:
-    """Draw points of the world into a frame, the farthest first."""
+    """Draw points of the world into a frame, from the farthest to the nearest."""
     order = np.argsort(-points[:, 1])
     (x, y, z), light = points[order].T, light[order]
     cols = (COLS / 2 + FOCAL * x / y).astype(int)

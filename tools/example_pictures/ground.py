@@ -1,4 +1,4 @@
-"""The ground as the camera sees it: where each line of sight meets it, and the light it sends back."""
+"""The ground as the camera sees it: where each line of sight meets it, and the light it reflects."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class Terrain:
         split = int(np.searchsorted(self.distance, SHORE))
         near, far = (np.maximum.accumulate(part, axis=0) for part in (rise[:split], rise[split:]))
         close, distant = (np.append(part, np.inf) for part in (self.distance[:split], self.distance[split:]))
-        wanted = RISE[::-1]
+        rises = RISE[::-1]
         hits = np.empty((ROWS, COLS), np.float32)
         for col in range(COLS):
-            found = close[np.searchsorted(near[:, col], wanted)]
-            # Seen from below, a line that is still under water there passes under the near ground.
-            passes = np.isinf(found)
+            hit = close[np.searchsorted(near[:, col], rises)]
+            # Seen from below, a line that is still under water at the near ground passes under it.
+            passes = np.isinf(hit)
             if eye < 0:
-                passes |= wanted * np.minimum(found, SHORE) < -eye
-            found[passes] = distant[np.searchsorted(far[:, col], wanted[passes])]
-            hits[::-1, col] = found
+                passes |= rises * np.minimum(hit, SHORE) < -eye
+            hit[passes] = distant[np.searchsorted(far[:, col], rises[passes])]
+            hits[::-1, col] = hit
         return hits
 
 
 def shade_ground(land: Land, x: Array, y: Array) -> Array:
-    """Return the light that points of the ground send to the eye, before haze."""
+    """Return the light that points of the ground reflect to the camera, before haze."""
     here = land.height(x, y)
     grain = np.maximum(1.2 * y / FOCAL, 0.05)
     slope_x = (land.height(x + grain, y) - here) / grain

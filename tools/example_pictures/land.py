@@ -1,4 +1,4 @@
-"""The shape of the land: mountains on a height map, forests on them, and the rocky shore close by."""
+"""The shape of the land: mountains on a height map, forests on them, and a rocky shore in the foreground."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from scipy import ndimage
 from camera import SUN
 from shared import Array, power_noise, sample, smoothstep
 
-MAP_SIZE, MAP_SPAN = 2048, 14400.0  # cells, and metres, along a side of the height map
+MAP_SIZE, MAP_SPAN = 2048, 14400.0  # cells, and meters, along a side of the height map
 CELL = MAP_SPAN / MAP_SIZE
-SHORE = 250.0  # metres; the ground is the rocky shore nearer than this, and the height map beyond
-TREE_CELL = 6.5  # metres; the far forests grow on two grids of such squares, a tree to a square at most
+SHORE = 250.0  # meters; nearer than this the ground is the rocky shore, beyond it the height map
+TREE_CELL = 6.5  # meters; the far forests grow on two grids of such squares, at most one tree in each
 
-# Mountains: x, y, height, half-width (metres).
+# Mountains: x, y, height, half-width (meters).
 MASSIFS = (
     (-900.0, 9000.0, 2250.0, 1900.0),
     (1500.0, 11500.0, 2300.0, 2300.0),
@@ -34,7 +34,7 @@ ROCKS = (
 
 
 def mountains(fine: Array, rng: np.random.Generator) -> Array:
-    """Raise the mountains round the lake, and carve them."""
+    """Raise the mountains around the lake, and carve them."""
     size = MAP_SIZE // 2  # the broad shapes need no more
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) * (MAP_SPAN / size)
     x -= MAP_SPAN / 2
@@ -95,12 +95,12 @@ def cast_shadows(land: Array) -> Array:
 
 
 def on_map(texture: Array, x: Array, y: Array) -> Array:
-    """Read a map of the land at points in metres."""
+    """Read a map of the land at points in meters."""
     return sample(texture, x / MAP_SPAN + 0.5, y / MAP_SPAN)
 
 
 class Land:
-    """The ground: a height map far away, and rocks at the water's edge close by."""
+    """The ground: a height map in the distance, and rocks at the water's edge in the foreground."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self.fine = power_noise(1024, 1.55, rng)
@@ -113,18 +113,18 @@ class Land:
         self.woods *= smoothstep(1.0, 6.0, self.map)
         self.lit = cast_shadows(self.map)
 
-    def scatter(self, x: Array, y: Array, cell: float, turn: float) -> tuple[Array, Array]:
-        """Strew one thing in each cell of a turned grid; return how many cells away it is, and its luck.
+    def scatter(self, x: Array, y: Array, cell: float, angle: float) -> tuple[Array, Array]:
+        """Scatter one object per cell of a rotated grid; return its distance in cells, and its random values.
 
-        The luck is four random numbers, of which the first two have already moved the thing.
+        Of the four random values, the first two have already moved the object within its cell.
         """
-        u = (np.cos(turn) * x + np.sin(turn) * y).astype(np.float32) / cell
-        v = (np.cos(turn) * y - np.sin(turn) * x).astype(np.float32) / cell
+        u = (np.cos(angle) * x + np.sin(angle) * y).astype(np.float32) / cell
+        v = (np.cos(angle) * y - np.sin(angle) * x).astype(np.float32) / cell
         col, row = np.floor(u), np.floor(v)
-        luck = self.random[row.astype(int) % 512, col.astype(int) % 512]
-        dx = u - col - 0.5 - (luck[..., 0] - 0.5) * 0.45
-        dy = v - row - 0.5 - (luck[..., 1] - 0.5) * 0.45
-        return np.hypot(dx, dy), luck
+        chance = self.random[row.astype(int) % 512, col.astype(int) % 512]
+        dx = u - col - 0.5 - (chance[..., 0] - 0.5) * 0.45
+        dy = v - row - 0.5 - (chance[..., 1] - 0.5) * 0.45
+        return np.hypot(dx, dy), chance
 
     def near(self, x: Array, y: Array) -> Array:
         """Return the height of the rocky shore."""
@@ -133,13 +133,13 @@ class Land:
         for cx, cy, wide, deep, tall in ROCKS:
             inside = 1.0 - np.hypot((x - cx) / wide, (y - cy) / deep) + 0.16 * wobble
             height = np.maximum(height, tall * np.tanh(2.0 * inside))
-        # Boulders lie along the shore; the middle is smoother ground.
+        # Boulders lie along the shore; farther from the water the ground is smoother.
         shore = smoothstep(3.3, 1.2, np.abs(height - 0.3))
         ground: Array = height + 0.10 * sample(self.fine, x / 13.0, y / 13.0) * (0.3 + shore)
-        for cell, turn in ((6.5, 0.7), (3.6, 0.3), (2.2, 1.2)):
-            away, luck = self.scatter(x, y, cell, turn)
-            dome = np.sqrt(np.clip(1.0 - (away / (0.30 + 0.18 * luck[..., 3])) ** 2, 0.0, 1.0))
-            rock = height - 0.25 * cell + (0.30 + 0.22 * luck[..., 2]) * cell * dome
+        for cell, angle in ((6.5, 0.7), (3.6, 0.3), (2.2, 1.2)):
+            away, chance = self.scatter(x, y, cell, angle)
+            dome = np.sqrt(np.clip(1.0 - (away / (0.30 + 0.18 * chance[..., 3])) ** 2, 0.0, 1.0))
+            rock = height - 0.25 * cell + (0.30 + 0.22 * chance[..., 2]) * cell * dome
             ground = np.maximum(ground, rock - 2.0 * (1.0 - shore))
         return ground
 
@@ -147,11 +147,11 @@ class Land:
         """Return the height the far forest adds to the ground, and how far up a tree (0 to 1) that is."""
         tall, up = np.zeros_like(x), np.zeros_like(x)
         dense = on_map(self.woods, x, y)
-        for turn in (0.5, 1.9):  # two grids at odd angles, so that no rows show
-            away, luck = self.scatter(x, y, TREE_CELL, turn)
-            cone = np.clip(1.0 - away / (0.26 + 0.10 * luck[..., 3]), 0.0, 1.0)
-            cone = cone * (dense > luck[..., 3] * 0.9 + 0.05)
-            top = cone * (9.0 + 12.0 * luck[..., 2] ** 2)
+        for angle in (0.5, 1.9):  # two grids at odd angles, so that no rows show
+            away, chance = self.scatter(x, y, TREE_CELL, angle)
+            cone = np.clip(1.0 - away / (0.26 + 0.10 * chance[..., 3]), 0.0, 1.0)
+            cone = cone * (dense > chance[..., 3] * 0.9 + 0.05)
+            top = cone * (9.0 + 12.0 * chance[..., 2] ** 2)
             up = np.where(top > tall, cone, up)
             tall = np.maximum(tall, top)
         return tall, up

@@ -1,23 +1,23 @@
 """Paint the two example pictures of the project: a content photograph and a style painting.
 
-Style transfer needs a picture whose drawing is kept and one whose manner is borrowed.  Both are made
-here from nothing but numbers, so they carry no one's copyright and anybody can make them again:
+Style transfer needs a picture that provides the content and one that provides the style.  Both are
+computed here, so that they use nobody's work and anyone can make them again:
 
 * ``content.jpg``: a lighthouse on a mountain lake in late afternoon light.  It is a small renderer:
   a height map seen in perspective, a distance-field lighthouse, point-cloud conifers, a reflecting lake.
   ``photograph.py`` puts it together.
-* ``style.jpg``: an abstract in oil, thousands of shaded brush strokes laid along a whirling flow field.
+* ``style.jpg``: an abstract oil painting, thousands of shaded brush strokes laid along a whirling flow field.
   ``painting.py`` is all of it.
 
-Four masks divide them, to try regions with: what is above the waterline and below it, what is cool in
-the painting and what is warm.
+Four masks divide them into regions: above and below the waterline, cool and warm colors of the
+painting.
 
 Run it with::
 
     python tools/example_pictures/make_examples.py [FOLDER]
 
-The pictures go to FOLDER, or beside this file.  Every run gives the same ones, up to the rounding of a
-processor.
+The pictures go to FOLDER, or beside this file.  Every run gives the same ones, up to rounding,
+which depends on the processor.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from shared import Array, color, mix, shrink, smoothstep
 
 WIDTH, HEIGHT = 900, 720
 SCALE = 2  # painted at twice the size, so that averaging smooths the edges of the strokes
-STEP = 0.7  # pixels of the canvas between two points of a stroke
+STEP = 0.7  # pixels of the canvas between consecutive points of a stroke
 HAIRS = (1200, 1600)  # the size of the noise that hair marks are cut out of
 
 # Center (in picture heights), spin (positive: clockwise), core radius, inward pull, warmth.
@@ -51,7 +51,7 @@ class Layer:
     strokes: int
     width: float
     length: float
-    jitter: float  # how far the colors stray
+    jitter: float  # how much the colors vary
     detail: float  # 0: anywhere; 1: only where the color field is lively
 
 
@@ -160,9 +160,9 @@ class Canvas:
         ridge = np.exp(-(((np.abs(t) - 0.86) / 0.12) ** 2)) + 0.8 * np.exp(-(((s - 0.97) / 0.03) ** 2))
         thick = (0.55 + 0.24 * hairs + 0.25 * smears + 0.75 * ridge) * (1.0 - 0.35 * s) * load
         self.relief[where] = 0.35 * self.relief[where] + (thick * np.sqrt(width))[wet]
-        share = np.clip(0.25 + 0.33 * smears + 0.14 * hairs, 0.0, 0.9)[wet][:, None]
+        fraction = np.clip(0.25 + 0.33 * smears + 0.14 * hairs, 0.0, 0.9)[wet][:, None]
         shade = (1.0 + 0.05 * hairs)[wet][:, None]
-        self.paint[where] = (main + (second - main) * share) * shade
+        self.paint[where] = (main + (second - main) * fraction) * shade
 
     def photograph(self) -> Array:
         """Light the relief from the upper left and return the picture at its final size."""
@@ -188,10 +188,10 @@ def paint_layer(canvas: Canvas, layer: Layer, plan: Plan) -> None:
     rows = np.clip(start[:, 1], 0, HEIGHT - 1).astype(int)
     cols = np.clip(start[:, 0], 0, WIDTH - 1).astype(int)
     keep = rng.random(layer.strokes) > layer.detail * (1.0 - plan.lively[rows, cols])
-    longest = int(layer.length * 1.3 * SCALE / STEP)
-    paths = trace(plan.flow, start[keep].astype(np.float32) * SCALE, longest)
+    max_steps = int(layer.length * 1.3 * SCALE / STEP)
+    paths = trace(plan.flow, start[keep].astype(np.float32) * SCALE, max_steps)
     for path, base in zip(paths, plan.colors[rows[keep], cols[keep]], strict=True):
-        steps = int(longest * rng.uniform(0.5, 1.0))
+        steps = int(max_steps * rng.uniform(0.5, 1.0))
         width = layer.width * SCALE * rng.uniform(0.65, 1.25)
         main = base * (1.0 + rng.normal(0.0, layer.jitter * 1.3)) + rng.normal(0.0, layer.jitter * 0.35, 3)
         near = PALETTE[np.argsort(np.sum((PALETTE - base) ** 2, axis=1))[rng.integers(1, 4)]]

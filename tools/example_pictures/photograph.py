@@ -13,12 +13,12 @@ from land import Land
 from shared import Array, color, mix, sample, shrink, smoothstep
 
 EXPOSURE = 0.82
-CLOUD_SLICES = 30  # level ones, from the bottom of the clouds to the top
+CLOUD_SLICES = 30  # horizontal, from the bottom of the clouds to the top
 RIPPLE_TAKES = 6  # mirror images averaged
 
 
 def cloud(land: Land, x: Array, y: Array, level: Array, lumpy: Array) -> Array:
-    """Return how thick the clouds are at points in metres; ``level`` rises from 0 to 1 through them."""
+    """Return how thick the clouds are at points in meters; ``level`` rises from 0 to 1 through them."""
     shape = sample(land.fine, x / 23000.0 + 0.10, y / 31000.0 + 0.483)
     lumps = sample(land.fine, x / 3900.0, y / 5700.0 + 0.5 * level)
     thick: Array = shape + lumpy * lumps - 0.17 - 1.2 * np.abs(level - 0.2)

@@ -1,4 +1,4 @@
-"""What both example pictures are made with: soft steps, colors, noise and textures."""
+"""Shared by both example pictures: smooth steps, colors, noise and textures."""
 
 from __future__ import annotations
 

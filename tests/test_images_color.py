@@ -1,4 +1,4 @@
-"""Luma and chroma taken apart and put together; colors matched, also where there are none."""
+"""Luma and chroma; color statistics matched, also of pictures that lack color or contrast."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pixels(*colors: tuple[float, ...], dtype: type = np.float64) -> Array:
 
 
 def colorful(H: int, W: int, spread: Array | float, seed: int) -> Array:
-    """Evenly distributed around a color, mixed by a random rotation; nothing far out."""
+    """Pixels distributed uniformly around a color, rotated at random; bounded, so that nothing is clipped."""
     rng = np.random.default_rng(seed)
     rotation, _ = np.linalg.qr(rng.standard_normal((3, 3)))
     picture: Array = (spread * rng.uniform(-1, 1, (H, W, 3))) @ rotation + rng.uniform(110, 145, 3)
@@ -32,7 +32,7 @@ def colorful(H: int, W: int, spread: Array | float, seed: int) -> Array:
 
 
 def every_color_of(values: Sequence[float]) -> Array:
-    """One pixel for each way to choose R, G and B among the values."""
+    """One pixel for each combination of R, G and B from the values."""
     return np.stack(np.meshgrid(*[np.array(values, np.float64)] * 3), axis=-1).reshape(1, -1, 3)
 
 
@@ -87,29 +87,29 @@ def test_gray_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "dtype"), [(np.uint8, np.float32), (np.float32, np.float32), (np.float64, np.float64)]
+    ("dtype", "result_dtype"), [(np.uint8, np.float32), (np.float32, np.float32), (np.float64, np.float64)]
 )
-def test_dtypes_and_arguments_left_alone(given: type, dtype: type) -> None:
+def test_dtypes_and_unmodified_arguments(dtype: type, result_dtype: type) -> None:
     style, content = np.rint(STYLE), np.rint(CONTENT)
     expected = [function(style, content) for function in FUNCTIONS.values()]
-    style, content = style.astype(given), content.astype(given)
+    style, content = style.astype(dtype), content.astype(dtype)
     style.flags.writeable = content.flags.writeable = False
-    for (name, function), wanted in zip(FUNCTIONS.items(), expected, strict=True):
+    for (name, function), reference in zip(FUNCTIONS.items(), expected, strict=True):
         result = function(style, content)
-        assert result.dtype == dtype, name
+        assert result.dtype == result_dtype, name
         assert result.flags.writeable, name
         assert not np.shares_memory(result, style), name
-        np.testing.assert_allclose(result, wanted, rtol=SAME[result.dtype], err_msg=name)
+        np.testing.assert_allclose(result, reference, rtol=SAME[result.dtype], err_msg=name)
 
 
-def test_recolored_by_hand() -> None:
+def test_transfer_luma_by_hand() -> None:
     content, painted = pixels((100, 50, 0), (250, 100, 20)), pixels((70, 70, 70), (0, 0, 0))
     Y = 0.299 * 250 + 0.587 * 100 + 0.114 * 20
     expected = pixels((100 + 10.75, 50 + 10.75, 10.75), (250 - Y, 100 - Y, 20 - Y))  # 59.25 is the first luma
     np.testing.assert_allclose(transfer_luma(painted, content), expected, rtol=EXACT)
 
 
-def test_recolored_has_the_luma_of_one_and_the_chroma_of_the_other() -> None:
+def test_transfer_luma_has_painted_luma_and_content_chroma() -> None:
     rng = np.random.default_rng(9)
     painted, content = rng.uniform(0, 255, (2, 11, 13, 3))
     result = transfer_luma(painted, content)
@@ -119,13 +119,13 @@ def test_recolored_has_the_luma_of_one_and_the_chroma_of_the_other() -> None:
     np.testing.assert_allclose(chroma(result), chroma(content), atol=255 * EXACT)
 
 
-def test_a_picture_recolored_by_itself_or_its_gray() -> None:
+def test_transfer_luma_of_a_picture_to_itself_or_its_gray() -> None:
     np.testing.assert_array_equal(transfer_luma(STYLE, STYLE), STYLE)
     np.testing.assert_allclose(transfer_luma(gray(STYLE), STYLE), STYLE, rtol=EXACT)
     np.testing.assert_allclose(transfer_luma(STYLE, gray(STYLE)), gray(STYLE), rtol=EXACT)
 
 
-def test_recolored_needs_one_size() -> None:
+def test_transfer_luma_needs_equal_sizes() -> None:
     with pytest.raises(UserError) as caught:
         transfer_luma(STYLE, CONTENT)
     assert str(caught.value) == (
@@ -134,15 +134,15 @@ def test_recolored_needs_one_size() -> None:
     )
 
 
-def test_matched_by_hand() -> None:
-    """Channels that vary by themselves: each is stretched by the ratio of its standard deviations."""
+def test_match_color_statistics_by_hand() -> None:
+    """Uncorrelated channels: each is stretched by the ratio of its standard deviations."""
     corners = every_color_of([-1, 1])
     style, content = 50 + corners * [2, 4, 8], np.array([100, 110, 120]) + corners[::-1] * [6, 4, 2]
     expected = np.array([100, 110, 120]) + corners * [6, 4, 2]
     np.testing.assert_allclose(match_color_statistics(style, content), expected, rtol=EXACT)
 
 
-def test_matched_colors_have_the_mean_and_covariance_of_the_content() -> None:
+def test_match_color_statistics_has_mean_and_covariance_of_content() -> None:
     result = match_color_statistics(STYLE, CONTENT)
     assert result.min() > 0
     assert result.max() < 255  # nothing was clipped
@@ -152,19 +152,19 @@ def test_matched_colors_have_the_mean_and_covariance_of_the_content() -> None:
     np.testing.assert_allclose(covariance, expected, atol=EXACT * np.abs(expected).max())
 
 
-def test_matching_again_changes_nothing() -> None:
+def test_match_color_statistics_is_idempotent() -> None:
     once = match_color_statistics(STYLE, CONTENT)
     np.testing.assert_allclose(match_color_statistics(once, CONTENT), once, rtol=EXACT)
     np.testing.assert_allclose(match_color_statistics(STYLE, STYLE), STYLE, rtol=EXACT)
 
 
-def test_no_other_linear_match_moves_colors_less() -> None:
-    """All others are A S_s^(1/2) R S_s^(-1/2) with an orthogonal R; they have the same moments."""
+def test_monge_kantorovich_map_moves_colors_least() -> None:
+    """All other maps are A S_s^(1/2) R S_s^(-1/2) with an orthogonal R; they give the same moments."""
     mean, S_s = moments(STYLE)
-    root, half = np.linalg.cholesky(S_s), match_color_statistics(STYLE, CONTENT) - moments(CONTENT)[0]
-    A = np.linalg.lstsq((STYLE - mean).reshape(-1, 3), half.reshape(-1, 3), rcond=None)[0].T
+    root, mapped = np.linalg.cholesky(S_s), match_color_statistics(STYLE, CONTENT) - moments(CONTENT)[0]
+    A = np.linalg.lstsq((STYLE - mean).reshape(-1, 3), mapped.reshape(-1, 3), rcond=None)[0].T
     np.testing.assert_allclose(A, A.T, atol=EXACT)
-    moved = np.square(half - (STYLE - mean)).mean()
+    moved = np.square(mapped - (STYLE - mean)).mean()
     for seed in range(20):
         R, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))
         other = (STYLE - mean) @ (A @ root @ R @ np.linalg.inv(root)).T
@@ -172,9 +172,9 @@ def test_no_other_linear_match_moves_colors_less() -> None:
         assert np.square(other - (STYLE - mean)).mean() > moved
 
 
-@pytest.mark.parametrize("lacks", LACKING)
-def test_a_colorful_style_takes_any_colors_exactly(lacks: str) -> None:
-    content = LACKING[lacks]
+@pytest.mark.parametrize("content_name", LACKING)
+def test_colorful_style_matches_any_content_exactly(content_name: str) -> None:
+    content = LACKING[content_name]
     result = match_color_statistics(STYLE, content)
     expected_mean, expected = moments(content) if content.size > 3 else (content[0, 0], np.zeros((3, 3)))
     mean, covariance = moments(result)
@@ -185,73 +185,71 @@ def test_a_colorful_style_takes_any_colors_exactly(lacks: str) -> None:
 
 @pytest.mark.parametrize("content", PICTURES)
 @pytest.mark.parametrize("style", LACKING)
-def test_a_style_that_lacks_colors_comes_as_near_as_it_can(style: str, content: str) -> None:
-    """The mean is right, no variance is too large, and noise is stretched no more than tenfold."""
-    given, wanted = LACKING[style], PICTURES[content]
-    result = match_color_statistics(given, wanted)
-    assert result.shape == given.shape
+def test_style_lacking_colors_is_stretched_at_most_tenfold(style: str, content: str) -> None:
+    """The mean is the content's, no variance exceeds the content's, and differences grow at most tenfold."""
+    before, reference = LACKING[style], PICTURES[content]
+    result = match_color_statistics(before, reference)
+    assert result.shape == before.shape
     assert np.isfinite(result).all()
-    (mean_s, _), (mean_c, S_c), (mean, S) = moments(given), moments(wanted), moments(result)
+    (mean_s, _), (mean_c, S_c), (mean, S) = moments(before), moments(reference), moments(result)
     np.testing.assert_allclose(mean, mean_c, atol=1e-9)
     assert np.linalg.eigvalsh(S_c - S).min() > -1e-9
-    before, after = (np.linalg.norm(p - m, axis=2) for p, m in ((given, mean_s), (result, mean)))
-    assert (after <= 10 * before + 1e-9).all()
+    distance = np.linalg.norm(before - mean_s, axis=2)
+    assert (np.linalg.norm(result - mean, axis=2) <= 10 * distance + 1e-9).all()
 
 
-@pytest.mark.parametrize("flat", ["flat", "black", "one color", "one pixel"])
-def test_a_flat_style_becomes_the_mean_color(flat: str) -> None:
-    expected = np.broadcast_to(moments(CONTENT)[0], LACKING[flat].shape)
-    np.testing.assert_allclose(match_color_statistics(LACKING[flat], CONTENT), expected, rtol=EXACT)
+@pytest.mark.parametrize("style", ["flat", "black", "one color", "one pixel"])
+def test_flat_style_becomes_mean_color_of_content(style: str) -> None:
+    expected = np.broadcast_to(moments(CONTENT)[0], LACKING[style].shape)
+    np.testing.assert_allclose(match_color_statistics(LACKING[style], CONTENT), expected, rtol=EXACT)
 
 
-def test_a_gray_style_is_tinted_as_the_content_is_at_that_brightness() -> None:
-    """The regression of the content's colors on R + G + B is along S_c (1, 1, 1); 2 % for raising S_s."""
+def test_gray_style_is_tinted_by_regression_on_brightness() -> None:
+    """The regression of the content's colors on R + G + B is along S_c (1, 1, 1); raising S_s costs 2 %."""
     mean, S_c = moments(CONTENT)
-    towards = S_c @ np.ones(3)
-    given = LACKING["gray"]
-    expected = towards / np.sqrt(np.ones(3) @ towards)  # a standard deviation of the gray moves it so far
-    normed = (given[:, :, :1] - given.mean()) / given[:, :, 0].std()
+    direction = S_c @ np.ones(3)
+    style = LACKING["gray"]
+    per_std = direction / np.sqrt(np.ones(3) @ direction)  # the change of color for one std of the gray
+    standardized = (style[:, :, :1] - style.mean()) / style[:, :, 0].std()
     np.testing.assert_allclose(
-        match_color_statistics(given, CONTENT) - mean,
-        normed * expected,
-        atol=0.02 * np.abs(normed * expected).max(),
+        match_color_statistics(style, CONTENT) - mean,
+        standardized * per_std,
+        atol=0.02 * np.abs(standardized * per_std).max(),
     )
 
 
-def test_a_gray_style_takes_shades_of_one_color_nearly_whole() -> None:
+def test_gray_style_matches_content_of_one_hue_nearly_exactly() -> None:
     for content in ("reds", "two colors"):
         expected = moments(LACKING[content])[1]
         covariance = moments(match_color_statistics(LACKING["gray"], LACKING[content]))[1]
         np.testing.assert_allclose(covariance, expected, atol=0.02 * expected.max())
 
 
-def test_rounding_a_gray_style_makes_hardly_any_color() -> None:
-    """Three different roundings of a gray, 0.29 of standard deviation each."""
+def test_rounding_noise_of_gray_style_is_stretched_at_most_tenfold() -> None:
+    """The channels of a gray, each rounded differently, with a standard deviation of 0.29."""
     clean = LACKING["gray"]
     noisy = np.rint(clean + np.random.default_rng(10).uniform(-0.5, 0.5, clean.shape))
     difference = match_color_statistics(noisy, CONTENT) - match_color_statistics(clean, CONTENT)
     assert np.abs(difference).max() <= 10 * np.sqrt(3)
 
 
-def test_matched_values_are_clipped() -> None:
+def test_match_color_statistics_clips() -> None:
     style, content = every_color_of([0, 0, 0, 0, 100]), every_color_of([0, 255])
-    dark, light = (
-        127.5 - 127.5 / 2,
-        255,
-    )  # a mean of 20 is half a standard deviation above 0, and two below 100
+    # The style's mean of 20 is half a standard deviation above 0, and two below 100.
+    dark, light = 127.5 - 127.5 / 2, 255
     np.testing.assert_allclose(
         match_color_statistics(style, content), np.where(style == 0, dark, light), rtol=EXACT
     )
 
 
-def test_matched_luma_by_hand() -> None:
+def test_match_luma_statistics_by_hand() -> None:
     style, content = np.array([[10.0, 30.0]]), np.array([[100.0], [140.0], [100.0], [140.0]])
     np.testing.assert_allclose(match_luma_statistics(style, content), [[100, 140]], rtol=EXACT)
 
 
-@pytest.mark.parametrize("of", [luma, gray])
-def test_matched_luma_has_the_mean_and_standard_deviation_of_the_content(of: Any) -> None:
-    style, content = of(STYLE), of(CONTENT)
+@pytest.mark.parametrize("to_gray", [luma, gray])
+def test_match_luma_statistics_has_mean_and_std_of_content(to_gray: Any) -> None:
+    style, content = to_gray(STYLE), to_gray(CONTENT)
     result = match_luma_statistics(style, content)
     assert result.shape == style.shape
     assert result.mean() == pytest.approx(content.mean(), rel=EXACT)
@@ -262,14 +260,14 @@ def test_matched_luma_has_the_mean_and_standard_deviation_of_the_content(of: Any
 
 @pytest.mark.parametrize("content", PICTURES)
 @pytest.mark.parametrize("style", LACKING)
-def test_matched_luma_of_pictures_without_contrast(style: str, content: str) -> None:
-    given, wanted = luma(LACKING[style]), luma(PICTURES[content])
-    result = match_luma_statistics(given, wanted)
-    assert result.mean() == pytest.approx(wanted.mean(), abs=1e-9)
-    assert result.std() <= min(wanted.std(), 10 * given.std()) + 1e-9
+def test_match_luma_statistics_without_contrast(style: str, content: str) -> None:
+    before, reference = luma(LACKING[style]), luma(PICTURES[content])
+    result = match_luma_statistics(before, reference)
+    assert result.mean() == pytest.approx(reference.mean(), abs=1e-9)
+    assert result.std() <= min(reference.std(), 10 * before.std()) + 1e-9
 
 
-def test_matched_luma_is_stretched_tenfold_at_most() -> None:
+def test_match_luma_statistics_stretches_at_most_tenfold() -> None:
     style = np.array([[127.0, 129.0]])
     np.testing.assert_allclose(
         match_luma_statistics(style, np.array([[91.0, 109.0]])), [[91, 109]], rtol=EXACT
@@ -279,6 +277,6 @@ def test_matched_luma_is_stretched_tenfold_at_most() -> None:
     )
 
 
-def test_matched_luma_is_clipped() -> None:
+def test_match_luma_statistics_clips() -> None:
     style, content = np.array([[0.0, 0, 0, 0, 100]]), np.array([[0.0, 255.0]])
     np.testing.assert_allclose(match_luma_statistics(style, content), [[63.75] * 4 + [255]], rtol=EXACT)

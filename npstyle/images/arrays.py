@@ -1,0 +1,115 @@
+"""Pictures as arrays: the check of what a caller passes, resizing, and rounding to 8 bits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from npstyle.errors import UserError
+
+Picture = NDArray[np.uint8]
+Mask = NDArray[np.float32]
+
+# Floating-point values up to this one are taken for an overshoot of resampling or of the optimizer, not for
+# another range.
+MAX_OVERSHOOT = 10_000
+
+
+def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
+    """Check that an array is a picture.
+
+    Parameters
+    ----------
+    picture : array_like, (H, W, 3)
+        RGB, integers or floating point, from 0 to 255; floating-point values may overshoot.
+    name : str
+        What the picture is to the caller, for the error.
+
+    Returns
+    -------
+    ndarray, (H, W, 3)
+        The same values in the same dtype; the same array, if it was one.
+
+    Raises
+    ------
+    UserError
+        Another shape or dtype, NaN or infinity, or values that look like another range: 0 to 1, or 16 bits.
+    """
+    try:
+        array = np.asarray(picture)
+    except ValueError as error:
+        raise UserError(
+            name, "rows of unequal length", "an array (H, W, 3)", "npstyle.images.read makes one from a file"
+        ) from error
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or array.dtype.kind not in "uif":
+        raise UserError(
+            name,
+            f"{array.dtype} array of shape {array.shape}",
+            "values of shape (H, W, 3), RGB, 0..255",
+            "npstyle.images.read makes one from a file",
+        )
+    if not np.isfinite(array).all():
+        raise UserError(name, "NaN or infinity", "finite values from 0 to 255", "check where they come from")
+    if np.abs(array).max() > (255 if array.dtype.kind in "ui" else MAX_OVERSHOOT):
+        raise UserError(
+            name, f"values up to {array.max()}", "values from 0 to 255", "divide 16-bit values by 257"
+        )
+    if array.dtype.kind == "f" and 0 < array.max() <= 1:
+        raise UserError(name, "values from 0 to 1", "values from 0 to 255", "multiply them by 255")
+    return array
+
+
+def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:
+    """Width and height scaled so that the longer side is `size`; unchanged where it is shorter already.
+
+    Examples
+    --------
+    >>> fitted_size(1024, 768, 512)
+    (512, 384)
+    >>> fitted_size(300, 200, 512)
+    (300, 200)
+    """
+    longer = max(width, height)
+    if longer <= size:
+        return width, height
+    return max(1, round(width * size / longer)), max(1, round(height * size / longer))
+
+
+def fit(picture: NDArray[Any], size: int) -> NDArray[Any]:
+    """Reduce a picture (H, W, 3) so that its longer side is `size`, never enlarging it; see `fitted_size`."""
+    H, W, _ = picture.shape
+    return resize(picture, *fitted_size(W, H, size))
+
+
+def resize(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """Resample a picture with the Lanczos filter (a = 3), widened by the scale when reducing.
+
+    Parameters
+    ----------
+    picture : (H, W, 3) or (H, W) array
+        A picture, or one channel: each channel of a picture is resampled as it would be alone.
+    width, height : int
+        Pixels.
+
+    Returns
+    -------
+    (height, width, 3) or (height, width) array
+        uint8 stays uint8; any other dtype becomes float32. Of the same size, it may be the array passed.
+    """
+    H, W = picture.shape[:2]
+    if (width, height) == (W, H):
+        return picture if picture.dtype == np.uint8 else np.asarray(picture, np.float32)
+    if picture.dtype == np.uint8:
+        return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+    if picture.ndim == 3:
+        return np.stack([resize(channel, width, height) for channel in np.moveaxis(picture, 2, 0)], axis=2)
+    channel = Image.fromarray(np.ascontiguousarray(picture, np.float32))
+    return np.array(channel.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def to_uint8(pixels: NDArray[Any]) -> Picture:
+    """Round to the nearest integer (ties to even) and clip to 0..255."""
+    return np.asarray(np.clip(np.rint(pixels), 0, 255), np.uint8)

@@ -1,0 +1,203 @@
+"""Pictures of more than 8 bits per channel: their conversion, and the 16-bit PNG and TIFF files.
+
+Pillow writes neither format in color with 16 bits, and reads only the upper 8 bits of such files.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from npstyle.images.icc import srgb_profile
+from npstyle.images.metadata import IMAGE_DESCRIPTION, TEXT_KEY, encoded
+
+Deep = NDArray[np.uint16]
+
+BAND_BYTES = 2**20  # compressed at a time, so that the memory needed does not grow with the picture
+MAX_TIFF_BYTES = 2**32 - 2**24  # offsets have 32 bits; deflated data may be slightly larger than the input
+
+
+def is_deep(mode: str) -> bool:
+    """Whether a mode of Pillow has one channel of more than 8 bits."""
+    return mode in ("I", "F") or mode.startswith("I;16")
+
+
+def to_8_bits(image: Image.Image) -> Image.Image:
+    """Convert a deep image to gray, mode L, or LA if it has a transparent value.
+
+    Pillow's own conversion would clip at 255. No file says which value is white. For 16 bits it is 65535; for
+    32 bits and floating point it is the smallest of 1 (floating point only), 255 and 65535 that no value
+    exceeds by more than half, which leaves room for the overshoot of resampling, or else the largest value.
+    """
+    with np.errstate(invalid="ignore"):  # converting a signaling NaN would warn
+        values = np.nan_to_num(np.asarray(image, np.float64))
+    whites = {"I": (255.0, 65535.0), "F": (1.0, 255.0, 65535.0)}.get(image.mode, (65535.0,))
+    white = next((white for white in whites if values.max() <= 1.5 * white), values.max())
+    gray = Image.fromarray(np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8))
+    if "transparency" in image.info:  # one of 65536 values: its neighbors share its 8 bits, but are opaque
+        opaque = values != image.info["transparency"]
+        gray.putalpha(Image.fromarray(np.where(opaque, 255, 0).astype(np.uint8)))
+    return gray
+
+
+def to_16_bits(pixels: NDArray[Any]) -> Deep:
+    """Scale from 0..255 to 0..65535, round to the nearest integer (ties to even) and clip."""
+    scaled = np.multiply(np.clip(pixels, 0, 255), 257, dtype=np.float32)
+    return np.asarray(np.rint(scaled), np.uint16)
+
+
+def write_png16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -> None:
+    """Write a 16-bit PNG file, labeled as sRGB.
+
+    Parameters
+    ----------
+    file : binary file
+    values : (H, W, 3) array, or (H, W, 4) with alpha
+    text : mapping of str to str, or None
+        As for `npstyle.images.write`.
+
+    Notes
+    -----
+    Source: W3C, "Portable Network Graphics (PNG) Specification".
+    """
+
+    def chunk(kind: bytes, data: bytes) -> None:
+        file.write(struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)))
+
+    H, W, C = values.shape
+    file.write(b"\x89PNG\r\n\x1a\n")
+    chunk(b"IHDR", struct.pack(">IIBBBBB", W, H, 16, 2 if C == 3 else 6, 0, 0, 0))
+    chunk(b"sRGB", b"\0")
+    if text:
+        chunk(b"tEXt", f"{TEXT_KEY}\0{encoded(text)}".encode("ascii"))
+    compressor, above = zlib.compressobj(), np.zeros((1, 2 * W * C), np.uint8)
+    for band in _bands(values):
+        rows = band.astype(">u2").reshape(len(band), -1).view(np.uint8)
+        # Each row begins with the number of its filter. Filter 2, "up": each byte minus the one above it.
+        filtered = np.insert(rows - np.vstack([above, rows[:-1]]), 0, 2, axis=1)
+        chunk(b"IDAT", compressor.compress(filtered.tobytes()))
+        above = rows[-1:]
+    chunk(b"IDAT", compressor.flush())
+    chunk(b"IEND", b"")
+
+
+def write_tiff16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -> None:
+    """Write a 16-bit TIFF file, deflated, with an sRGB profile.
+
+    Parameters
+    ----------
+    file : binary file
+        Seekable.
+    values : (H, W, 3) array, or (H, W, 4) with alpha
+    text : mapping of str to str, or None
+        As for `npstyle.images.write`.
+
+    Raises
+    ------
+    ValueError
+        The picture is larger than the 4 GB that TIFF can address.
+
+    Notes
+    -----
+    Source: Adobe, "TIFF Revision 6.0", 1992, sections 6 (RGB), 14 (predictor) and 18 (alpha); deflate is from
+    "Adobe Photoshop TIFF Technical Notes", 2002.
+    """
+    H, W, C = values.shape
+    if values.nbytes > MAX_TIFF_BYTES:
+        raise ValueError("more than the 4 GB of TIFF")
+    file.write(b"II*\0" + bytes(4))  # little-endian; the offset of the directory is filled in at the end
+    offsets, lengths = [], []
+    for band in _bands(values):
+        # The predictor: each value minus the same channel's value in the pixel to its left.
+        compressed = zlib.compress(np.diff(band.astype("<u2"), axis=1, prepend=np.uint16(0)).tobytes())
+        offsets.append(file.tell())
+        lengths.append(file.write(compressed))
+    fields = {
+        256: _longs(W),  # ImageWidth
+        257: _longs(H),  # ImageLength
+        258: _shorts(*[16] * C),  # BitsPerSample
+        259: _shorts(8),  # Compression: deflate
+        262: _shorts(2),  # PhotometricInterpretation: RGB
+        IMAGE_DESCRIPTION: _ascii(encoded(text) if text else ""),
+        273: _longs(*offsets),  # StripOffsets
+        277: _shorts(C),  # SamplesPerPixel
+        278: _longs(_rows_per_band(values)),  # RowsPerStrip
+        279: _longs(*lengths),  # StripByteCounts
+        282: _rational(1, 1),  # XResolution
+        283: _rational(1, 1),  # YResolution
+        284: _shorts(1),  # PlanarConfiguration: the channels of a pixel are adjacent
+        296: _shorts(1),  # ResolutionUnit: none; the two resolutions only say that pixels are square
+        317: _shorts(2),  # Predictor: horizontal differences
+        338: _shorts(*[2] * (C - 3)),  # ExtraSamples: alpha, not multiplied into the colors
+        34675: _undefined(srgb_profile() or b""),  # the ICC profile
+    }
+    entries = [_directory_entry(file, tag, field) for tag, field in fields.items() if field.length]
+    offset = _even_offset(file)
+    file.write(struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4))
+    file.seek(4)
+    file.write(struct.pack("<I", offset))
+
+
+DEEP_WRITERS = {"PNG": write_png16, "TIFF": write_tiff16}
+
+
+def _bands(values: Deep) -> Iterator[Deep]:
+    """The rows of a picture (H, W, C), about `BAND_BYTES` at a time."""
+    rows = _rows_per_band(values)
+    for top in range(0, len(values), rows):
+        yield values[top : top + rows]
+
+
+def _rows_per_band(values: Deep) -> int:
+    return min(len(values), max(1, BAND_BYTES // int(values[0].nbytes)))
+
+
+class _Field(NamedTuple):
+    """The content of a TIFF field: the code of its type, how many values, and their bytes."""
+
+    type_code: int
+    length: int
+    data: bytes
+
+
+def _ascii(text: str) -> _Field:
+    data = text.encode("ascii") + b"\0" if text else b""
+    return _Field(2, len(data), data)
+
+
+def _shorts(*values: int) -> _Field:
+    return _Field(3, len(values), struct.pack(f"<{len(values)}H", *values))
+
+
+def _longs(*values: int) -> _Field:
+    return _Field(4, len(values), struct.pack(f"<{len(values)}I", *values))
+
+
+def _rational(numerator: int, denominator: int) -> _Field:
+    return _Field(5, 1, struct.pack("<II", numerator, denominator))
+
+
+def _undefined(data: bytes) -> _Field:
+    return _Field(7, len(data), data)
+
+
+def _directory_entry(file: BinaryIO, tag: int, field: _Field) -> bytes:
+    """An entry of the directory. Data longer than its 4 bytes is written to the file first."""
+    data = field.data
+    if len(data) > 4:
+        offset = _even_offset(file)
+        file.write(data)
+        data = struct.pack("<I", offset)
+    return struct.pack("<HHI", tag, field.type_code, field.length) + data.ljust(4, b"\0")
+
+
+def _even_offset(file: BinaryIO) -> int:
+    """The current offset, after a padding byte if it was odd: TIFF requires even ones."""
+    file.write(bytes(file.tell() % 2))
+    return file.tell()

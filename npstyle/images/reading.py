@@ -1,0 +1,234 @@
+"""Picture files and Pillow images to arrays: whatever Pillow reads becomes upright sRGB, 8 bits, on white."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
+
+from npstyle.errors import UserError
+from npstyle.images.arrays import Mask, Picture
+from npstyle.images.deep import is_deep, to_8_bits
+from npstyle.images.icc import ProfileWarning, profile_name, to_srgb
+from npstyle.images.metadata import printable, stored_text
+
+# A picture of this format is a program; Pillow would have Ghostscript run it, without a time limit.
+EXECUTABLE_FORMATS = ("EPS",)
+# Without a handler, what Pillow logs about a damaged file would be printed on standard error.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+class Description(NamedTuple):
+    """What `describe` finds in a file: format, upright size, Pillow's mode, colors and stored text."""
+
+    format: str
+    width: int
+    height: int
+    mode: str
+    profile: str
+    text: dict[str, str]
+
+
+def read(path: str | os.PathLike[str]) -> Picture:
+    """Read the picture in a file as (H, W, 3) uint8 sRGB: upright, on white where it is transparent.
+
+    Gray, palette, CMYK, 16-bit and floating-point pictures are converted; 16 bits become 8. Colors are
+    converted from the profile that the file carries; those outside sRGB become the nearest inside. Of an
+    animation the first frame is read.
+
+    Raises
+    ------
+    UserError
+        Missing, not a picture, damaged, or more pixels than Pillow's limit.
+
+    Warns
+    -----
+    ProfileWarning
+        The profile is damaged or not for such a picture. The picture is read as if it had none.
+    """
+    with _opened(path) as image:
+        return np.array(_as_rgb(ImageOps.exif_transpose(image), f"picture: {path}"))
+
+
+def read_alpha(path: str | os.PathLike[str]) -> Picture | None:
+    """Read a picture's alpha channel as (H, W) uint8, upright: 0 transparent, 255 opaque; None without one.
+
+    Raises
+    ------
+    UserError
+        As `read`.
+    """
+    with _opened(path) as image:
+        _, alpha = _split_alpha(ImageOps.exif_transpose(image))
+        return None if alpha is None else np.array(alpha)
+
+
+def read_mask(path: str | os.PathLike[str]) -> Mask:
+    """Read a mask as (H, W) float32, upright: 1 (inside) where it is white, 0 (outside) where it is black.
+
+    It may be any picture that `read` reads; of colors the luma counts. Transparent pixels are outside,
+    whatever their color, and half transparent ones count half: the mask lies on black. White is 255, or 65535
+    of 16 bits; a mask of zeros and ones is nearly black. The values of a mask are not colors: its profile is
+    ignored.
+
+    Raises
+    ------
+    UserError
+        As `read`.
+    """
+    with _opened(path) as image:
+        return _as_mask(image)
+
+
+def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read the `text` that `write` stored in a file; empty if it stored none.
+
+    Raises
+    ------
+    UserError
+        As `read`, or the stored text is damaged.
+    """
+    return describe(path).text
+
+
+def describe(path: str | os.PathLike[str]) -> Description:
+    """Describe what a file carries besides its pixels.
+
+    Raises
+    ------
+    UserError
+        As `read`, or the text stored in it is damaged.
+    """
+    with _opened(path) as image:
+        # Pillow's mode may have fewer bits than the file; its tiles know how many, until they are loaded.
+        mode = image.mode + (", 16 bits" if ";16" in str(image.tile) else "")
+        width, height = ImageOps.exif_transpose(image).size  # loads it: the text may follow the pixels
+        profile = printable(profile_name(image.info, _color_mode(image.mode)))
+        text = stored_text(image, f"picture: {path}")
+        return Description(image.format or "", width, height, mode, profile, text)
+
+
+def from_pillow(source: Any) -> Any:
+    """Convert a Pillow image as `read` does; anything else is returned as it is."""
+    if not isinstance(source, Image.Image):
+        return source
+    return np.array(_as_rgb(ImageOps.exif_transpose(source), "Pillow image"))
+
+
+def mask_from_pillow(source: Any) -> Any:
+    """Convert a Pillow image as `read_mask` does; anything else is returned as it is."""
+    if not isinstance(source, Image.Image):
+        return source
+    return _as_mask(source)
+
+
+class _BoundedReader(io.BufferedReader):
+    """A file whose `read` allocates no more than its size, whatever length a damaged header has."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self.end = os.fstat(self.fileno()).st_size
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return super().read(size if size is None else min(size, max(0, self.end - self.tell())))
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
+    """An open picture file; any failure, also while it is being decoded, becomes a UserError."""
+    path = Path(path)
+    name = f"picture: {path}"
+    if not os.path.isfile(path):  # Path.is_file may raise
+        raise UserError(name, _kind_of_path(path), "a picture file", "check the name")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns at half its limit; only the limit itself is an error here.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # Damage that Pillow works around, in EXIF for example: users could do nothing about it.
+            warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+            # A file object, not the name: Pillow would map some files into memory by their name, and
+            # then confuses rows and columns of a gray TIFF whose orientation is not upright.
+            with _BoundedReader(path) as file, Image.open(file) as image:
+                if image.format in EXECUTABLE_FORMATS:
+                    raise UnidentifiedImageError
+                yield image
+    except (MemoryError, UserError, ProfileWarning):  # the last where warnings are made errors
+        raise
+    except Exception as error:  # a damaged file can make Pillow raise anything
+        raise _reading_error(name, path, error) from error
+
+
+def _reading_error(name: str, path: Path, error: Exception) -> UserError:
+    """What an exception of Pillow means for the user."""
+    if isinstance(error, UnidentifiedImageError):
+        found = "an empty file" if path.stat().st_size == 0 else "a file that is not a picture"
+        return UserError(name, found, "a format that Pillow reads", "convert it to PNG")
+    if isinstance(error, Image.DecompressionBombError):
+        limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
+        return UserError(name, "too many pixels", f"at most {limit} million", "make it smaller first")
+    if isinstance(error, PermissionError):
+        return UserError(name, f"{error.strerror}", "a readable file", "check its permissions")
+    return UserError(name, f"a damaged file ({error})", "an intact one", "copy it again")
+
+
+def _kind_of_path(path: Path) -> str:
+    """What a path is that is not a file."""
+    if os.path.isdir(path):
+        return "a folder"
+    return "something that is not a regular file" if os.path.exists(path) else "no such file"
+
+
+def _as_rgb(image: Image.Image, name: str) -> Image.Image:
+    """The image in sRGB, on white."""
+    colors, alpha = _split_alpha(image)
+    try:
+        colors = to_srgb(colors, image.info)
+    except ImageCms.PyCMSError as error:
+        reason = printable(str(error))
+        text = f"{name}: its color profile is not used, its values are taken as they are: {reason}"
+        warnings.warn(text, ProfileWarning, stacklevel=3)
+        colors = colors.convert("RGB")
+    return _composite(colors, alpha, "white")
+
+
+def _as_mask(image: Image.Image) -> Mask:
+    """The luma of the stored values, on black, from 0 to 1."""
+    colors, alpha = _split_alpha(ImageOps.exif_transpose(image))
+    luma = _composite(colors.convert("RGB"), alpha, "black").convert("L")
+    return np.asarray(luma, np.float32) / np.float32(255)
+
+
+def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """The colors in 8 bits (L, RGB or CMYK), not multiplied by alpha; and the alpha channel, if any."""
+    color_mode = _color_mode(image.mode)
+    if is_deep(image.mode):
+        image = to_8_bits(image)
+    alpha = None
+    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+    return image.convert(color_mode), alpha
+
+
+def _color_mode(mode: str) -> str:
+    """L, RGB or CMYK: the kind of colors in an image of a mode."""
+    if mode in ("1", "L", "LA", "La") or is_deep(mode):
+        return "L"
+    return "CMYK" if mode == "CMYK" else "RGB"
+
+
+def _composite(colors: Image.Image, alpha: Image.Image | None, background: str) -> Image.Image:
+    """The colors over a background color, as RGB."""
+    if alpha is None:
+        return colors
+    foreground = colors.copy()
+    foreground.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", foreground.size, background), foreground).convert("RGB")

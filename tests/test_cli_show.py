@@ -1,0 +1,125 @@
+"""`npstyle show`: what it prints about good, foreign, damaged and malicious files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import FailingStream
+from npstyle import __version__, images
+from npstyle.cli import show
+from npstyle.errors import UserError
+from npstyle.images.metadata import as_text
+
+Capture = pytest.CaptureFixture[str]
+
+
+PICTURE = np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+
+
+TEXT = as_text({"content": "photo.jpg", "style": ["painting.jpg"], "size": 800, "seed": 7})
+
+
+COMMAND = "npstyle photo.jpg painting.jpg --size 800 --seed 7"
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.tif", "x.webp"])
+def test_show_prints_size_profile_and_settings(name: str, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / name
+    images.write(path, PICTURE, text=TEXT)
+    assert show.main([str(path)]) == 0
+    kind = {"x.png": "PNG", "x.jpg": "JPEG", "x.tif": "TIFF", "x.webp": "WEBP"}[name]
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [
+        str(path),
+        "    size:     30 x 20 pixels",
+        f"    mode:     {kind}, RGB",
+        "    profile:  sRGB",
+        f"    version:  {__version__}",
+        f"    settings: {COMMAND}",
+    ]
+    assert err == ""
+
+
+def test_show_prints_depth_and_note(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "x.png"
+    text = as_text({"content": "a", "style": "b"}, note="interrupted")
+    images.write(path, PICTURE, depth=16, alpha=PICTURE[:, :, 0], text=text)
+    assert show.main([str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "    mode:     PNG, RGBA, 16 bits" in lines
+    assert "    note:     interrupted" in lines
+    assert lines[-1] == "    settings: npstyle a b"
+
+
+def test_show_file_without_settings(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "x.gif"
+    Image.fromarray(PICTURE[:, :, 0]).save(path)
+    assert show.main([str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == ["    profile:  none", "    settings: no settings of npstyle in it"]
+
+
+def test_show_continues_after_unreadable_file(tmp_path: Path, capsys: Capture) -> None:
+    images.write(tmp_path / "good.png", PICTURE, text=TEXT)
+    (tmp_path / "empty.png").touch()
+    status = show.main([str(tmp_path / name) for name in ("missing.png", "good.png", "empty.png")])
+    out, err = capsys.readouterr()
+    assert status == 1
+    assert COMMAND in out
+    assert out.count("settings:") == 1
+    missing, empty = err.splitlines()
+    assert missing.startswith(f"npstyle: picture: {tmp_path / 'missing.png'}: found no such file;")
+    assert empty.startswith(f"npstyle: picture: {tmp_path / 'empty.png'}: found an empty file;")
+
+
+@pytest.mark.parametrize("argv", [[], ["--color", "x.png"]])
+def test_wrong_usage(argv: list[str], capsys: Capture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        show.main(argv)
+    assert caught.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("npstyle: wrong usage: ")
+    assert line.endswith("see npstyle show --help")
+
+
+@pytest.mark.parametrize("text", [{"Size": "1"}, {"size": "'unclosed"}])
+def test_show_foreign_settings(text: Any, tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "x.png"
+    images.write(path, PICTURE, text=text)
+    assert show.main([str(path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith(f"npstyle: picture: {path}: found ")
+    assert "among the settings" in line
+
+
+def test_show_malicious_settings_are_quoted_and_escaped(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "x.png"
+    evil = "'$(touch x)' ';' '\x1b[2J\nnext'"
+    images.write(path, PICTURE, text={"content": "a", "style": "b", "weights": evil, "note": "\x1b[31m\r"})
+    assert show.main([str(path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(line.isprintable() for line in lines)
+    assert lines[-2:] == [
+        "    note:     \\x1b[31m\\r",
+        "    settings: npstyle a b --weights '$(touch x)' --weights ';' --weights '\\x1b[2J\\nnext'",
+    ]
+
+
+def test_show_on_failing_standard_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader that has closed the pipe, such as `head`, is no error; a full disk is."""
+    images.write(tmp_path / "x.png", PICTURE)
+    monkeypatch.setattr(sys, "stdout", FailingStream(BrokenPipeError()))
+    assert show.main([str(tmp_path / "x.png")]) == 0
+    sys.stdout.close()
+    monkeypatch.setattr(sys, "stdout", FailingStream(OSError(28, "No space left on device")))
+    with pytest.raises(UserError, match="standard output: found No space left on device"):
+        show.main([str(tmp_path / "x.png")])
+    sys.stdout.close()
