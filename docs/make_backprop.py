@@ -1,9 +1,9 @@
-"""Runs docs/backprop.ipynb without Jupyter, and stores in it what its cells show.
+"""Run docs/backprop.ipynb without Jupyter, and store the outputs of its cells in it.
 
     python docs/make_backprop.py    # after an edit of the notebook
 
 The notebook is its own source; only outputs are written. They are made with random filters, whatever
-NPSTYLE_WEIGHTS says, so that everybody's are the same up to rounding.
+NPSTYLE_WEIGHTS says, so that they are the same on every machine up to rounding.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Output = dict[str, Any]
 
 
 class Image:
-    """What the notebook needs of IPython.display: a PNG file, and how wide it is to be shown."""
+    """The part of IPython.display.Image that the notebook uses: a PNG file and its width on the page."""
 
     def __init__(self, data: bytes, width: int) -> None:
         self.data = data
         self.width = width
 
 
-class Shown(TextIOBase):
-    """Collects what is printed and displayed, in its order, as a notebook stores it."""
+class OutputCollector(TextIOBase):
+    """Collects printed text and displayed pictures, in order and in the notebook's format."""
 
     def __init__(self) -> None:
         self.outputs: list[Output] = []
@@ -52,45 +52,45 @@ class Shown(TextIOBase):
                 "image/png": base64.b64encode(picture.data).decode("ascii"),
                 "text/plain": ["a picture"],
             }
-            how = {"image/png": {"width": picture.width}}
-            self.outputs.append({"data": data, "metadata": how, "output_type": "display_data"})
+            metadata = {"image/png": {"width": picture.width}}
+            self.outputs.append({"data": data, "metadata": metadata, "output_type": "display_data"})
 
 
 def read(path: Path = NOTEBOOK) -> Notebook:
-    """The notebook as it is stored."""
+    """The notebook as it is stored in a file."""
     notebook: Notebook = json.loads(path.read_text(encoding="utf-8"))
     return notebook
 
 
 def as_text(notebook: Notebook) -> str:
-    """The notebook as a file, in the layout that Jupyter gives it."""
+    """The text of the notebook's file, in the layout that Jupyter writes."""
     return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def run(notebook: Notebook, namespace: dict[str, Any]) -> list[list[Output]]:
-    """Execute the code cells one after the other in one namespace; what each of them shows.
+    """Execute the code cells in one namespace, and return the outputs of each.
 
-    The value of a cell's last line is not shown: cells print and display.
+    Unlike in Jupyter, the value of a cell's last line is no output: cells print and display.
     """
-    shown = Shown()
-    with _at_home(), _displaying(shown), redirect_stdout(shown):
-        return [_execute(cell, namespace, shown) for cell in code_cells(notebook)]
+    collector = OutputCollector()
+    with _in_folder_of_notebook(), _fake_ipython(collector), redirect_stdout(collector):
+        return [_execute(cell, namespace, collector) for cell in code_cells(notebook)]
 
 
 def code_cells(notebook: Notebook) -> list[dict[str, Any]]:
-    """Those of the notebook's cells that are not text."""
+    """The code cells of the notebook, in order."""
     return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
 
 
-def _execute(cell: dict[str, Any], namespace: dict[str, Any], shown: Shown) -> list[Output]:
-    shown.outputs = []
+def _execute(cell: dict[str, Any], namespace: dict[str, Any], collector: OutputCollector) -> list[Output]:
+    collector.outputs = []
     exec(compile("".join(cell["source"]), f"{NOTEBOOK.name}: {cell['id']}", "exec"), namespace)
-    return shown.outputs
+    return collector.outputs
 
 
 @contextmanager
-def _at_home() -> Iterator[None]:
-    """In the notebook's folder, as Jupyter runs it."""
+def _in_folder_of_notebook() -> Iterator[None]:
+    """Change to the notebook's folder, where Jupyter runs it."""
     before = Path.cwd()
     os.chdir(NOTEBOOK.parent)
     try:
@@ -100,14 +100,14 @@ def _at_home() -> Iterator[None]:
 
 
 @contextmanager
-def _displaying(shown: Shown) -> Iterator[None]:
-    """IPython.display is ours meanwhile, whether there is another or not."""
+def _fake_ipython(collector: OutputCollector) -> Iterator[None]:
+    """Replace IPython.display, whether IPython is installed or not."""
     before = {name: sys.modules.get(name) for name in ("IPython", "IPython.display")}
-    ours: Any = ModuleType("IPython.display")
-    ours.Image, ours.display = Image, shown.display
+    fake: Any = ModuleType("IPython.display")
+    fake.Image, fake.display = Image, collector.display
     package: Any = ModuleType("IPython")
-    package.display = ours
-    sys.modules.update({"IPython": package, "IPython.display": ours})
+    package.display = fake
+    sys.modules.update({"IPython": package, "IPython.display": fake})
     try:
         yield
     finally:
@@ -118,17 +118,18 @@ def _displaying(shown: Shown) -> Iterator[None]:
 
 
 def main() -> None:
-    """Run all cells, and write the notebook with what they show."""
+    """Run all cells, and write the notebook with their outputs."""
     os.environ.pop("NPSTYLE_WEIGHTS", None)
-    began = time.monotonic()
+    start = time.monotonic()
     notebook = read()
-    shown = run(notebook, {})
-    for number, (cell, outputs) in enumerate(zip(code_cells(notebook), shown, strict=True), 1):
+    outputs_of_cells = run(notebook, {})
+    for number, (cell, outputs) in enumerate(zip(code_cells(notebook), outputs_of_cells, strict=True), 1):
         cell["execution_count"] = number
         cell["outputs"] = outputs
     text = as_text(notebook)
     NOTEBOOK.write_text(text, encoding="utf-8")
-    print(f"{NOTEBOOK}: {len(shown)} cells in {time.monotonic() - began:.0f} s, {len(text) / 1000:.0f} kB")
+    seconds, kilobytes = time.monotonic() - start, len(text) / 1000
+    print(f"{NOTEBOOK}: {len(outputs_of_cells)} cells in {seconds:.0f} s, {kilobytes:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def test_figure_writes_all_panels(name: str, here: Path, filters: Path, capsys: 
 def test_inspect_writes_a_folder_of_pictures_and_a_table(here: Path, filters: Path, capsys: Capture) -> None:
     arguments = words("photo.png painting.png --layer conv1_1,conv2_1 -o seen --channels 4", filters)
     assert main_inspect(arguments) == 0
-    names = study.names_of_pictures(["conv1_1", "conv2_1"])
+    names = study.picture_names(["conv1_1", "conv2_1"])
     assert sorted(path.name for path in (here / "seen").iterdir()) == sorted(f"{n}.png" for n in names)
     out, err = capsys.readouterr()
     photo, painting = images.read("photo.png"), images.read("painting.png")

@@ -74,13 +74,13 @@ def _inspect(options: argparse.Namespace, signals: Signals) -> int:
     H, W, _ = pictures[0].shape
     announce(options, f"{W} x {H} pixels, {count_of(len(shown), 'layer')}", memory)
     folder = options.output or Path(f"{options.picture.stem}-inspected")
-    files = study.names_of_pictures(shown)
+    files = study.picture_names(shown)
     with _output_folder(folder, files, options.overwrite):
         inspection = study.inspect(
             pictures[0],
             pictures[1] if len(pictures) > 1 else None,
             shown,
-            study.ready(weights, pictures, names),
+            study.initialize_once(weights, pictures, names),
             content_layer=options.content_layer,
             at=None if at is None else images.resize(at, W, H),
             channels=options.channels,

@@ -76,7 +76,7 @@ def _reconstruct(options: argparse.Namespace, signals: Signals) -> int:
     init = read_init(options.init, INIT_KINDS)
     check_picture_size(picture, options.size, [options.layer], options.picture)
     weights = load_weights(options, options.layer)
-    settings = study.reconstruction(options.layer, options.iterations, options.tv_weight)
+    settings = study.reconstruction_settings(options.layer, options.iterations, options.tv_weight)
 
     def bytes_at(size: int) -> float:
         content = size_at(picture, size)
@@ -134,7 +134,7 @@ def _texture(options: argparse.Namespace, signals: Signals) -> int:
     weights = load_weights(options, deepest(options.layers or PAPER_STYLE_LAYERS))
     names = available_layers(options.layers, weights)
     check_picture_size(picture, options.size, names, options.picture)
-    settings = study.synthesis(names, options.iterations, options.tv_weight)
+    settings = study.texture_settings(names, options.iterations, options.tv_weight)
 
     def bytes_at(size: int) -> float:
         content = _texture_size(options, picture, size)
@@ -217,11 +217,10 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
     images.check_dimensions(output, sheet_width, sheet_height)
     panels = f"{len(recipes)} panels of {W} x {H} pixels"
     announce(options, f"{panels}, {count_of(options.iterations, 'iteration')} each", memory)
-    filters = study.ready(weights, pictures, names)
     style = pictures[1] if len(pictures) > 1 else None
     run = {"seed": options.seed, "threads": options.threads}
     with ProgressBar(options.quiet, len(recipes)) as bar:
-        figure = study.draw(rows, pictures[0], style, filters, callback=bar.update_panel, **run)
+        figure = study.draw(rows, pictures[0], style, weights, callback=bar.update_panel, **run)
         signals.ignore()
 
     def write(path: Path, overwrite: bool) -> None:
