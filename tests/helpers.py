@@ -62,6 +62,13 @@ def reading_error(path: Path, **options: Any) -> str:
     return line
 
 
+def without_openmp(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if the kernels were built without OpenMP, on a machine with so many cores."""
+    monkeypatch.setattr(_kernels, "OPENMP", False)
+    monkeypatch.setattr(_kernels, "_warned_without_openmp", False, raising=False)  # once in a process
+    monkeypatch.setattr(threads, "available", lambda: cores)
+
+
 def error_line(call: Callable[[], object], name: str) -> str:
     """The message of the UserError that a call raises, without the name, after a check of its form."""
     with pytest.raises(UserError) as caught:
@@ -76,13 +83,6 @@ def error_line(call: Callable[[], object], name: str) -> str:
 def png_chunk(kind: bytes, data: bytes) -> bytes:
     """A chunk of a PNG file, with its length and checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def without_openmp(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As if the kernels were built without OpenMP, on a machine with so many cores."""
-    monkeypatch.setattr(_kernels, "OPENMP", False)
-    monkeypatch.setattr(_kernels, "_warned_without_openmp", False, raising=False)  # once in a process
-    monkeypatch.setattr(threads, "available", lambda: cores)
 
 
 class FailingStream:

@@ -24,7 +24,7 @@ Main = Callable[[list[str]], int]
 @pytest.fixture(scope="module")
 def filters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of filters up to conv2_2, used as they are, like trained ones."""
-    layers = random_weights(0, "conv2_2")
+    layers = dict(random_weights(0, "conv2_2"))
     return write_weights(
         tmp_path_factory.mktemp("filters") / "filters.npz", Weights(layers, "here", preprocessing="caffe")
     )
@@ -185,16 +185,16 @@ def test_one_thread_without_openmp_is_announced(
 USAGE: list[tuple[Main, str, str]] = [
     (main_reconstruct, "photo.png", "the following arguments are required: --layer"),
     (main_reconstruct, "photo.png --layer conv7_1", "found 'conv7_1'; expected conv1_1 ... conv5_4"),
-    (main_reconstruct, "photo.png --layer conv1_1 --size 8", "expected a whole number from 16"),
-    (main_reconstruct, "photo.png --layer conv1_1 --iterations x", "found 'x'; expected a whole number"),
+    (main_reconstruct, "photo.png --layer conv1_1 --size 8", "expected an integer from 16"),
+    (main_reconstruct, "photo.png --layer conv1_1 --iterations x", "found 'x'; expected an integer"),
     (main_reconstruct, "photo.png --layer conv1_1 --tv-weight -1", "expected a finite number from 0"),
     (main_texture, "photo.png --layers ,", "found ','; expected at least one layer"),
-    (main_texture, "photo.png --width 3", "expected a whole number from 16"),
+    (main_texture, "photo.png --width 3", "expected an integer from 16"),
     (main_figure, "everything photo.png", "invalid choice: 'everything'"),
     (main_figure, "ratio photo.png", "ratio: found no STYLE"),
     (main_figure, "content photo.png painting.png", "content: found STYLE"),
     (main_inspect, "photo.png --layer conv1_9", "did you mean"),
-    (main_inspect, "photo.png --channels 0", "expected a whole number from 1"),
+    (main_inspect, "photo.png --channels 0", "expected an integer from 1"),
 ]
 
 

@@ -28,7 +28,7 @@ def positive_weights() -> Weights:
         name: ConvWeights(rng.uniform(0.5, 1, (3, 3, C, K)) / (9 * C), np.zeros(K))
         for name, (C, K) in list(CONVOLUTIONS.items())[:10]
     }
-    return Weights(layers, "positive")
+    return Weights(layers, "positive", preprocessing="caffe")
 
 
 LAYERS_UP_TO_CONV4_2 = LAYERS[: LAYERS.index("conv4_2") + 1]

@@ -7,12 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from npstyle.architecture import canonical
+from npstyle.architecture import PREPROCESSINGS, canonical
 from npstyle.cli.terminal import Parser
 from npstyle.errors import UserError, check_integer, check_nonnegative
-
-# As npstyle.weights.PREPROCESSINGS, which is slow to import.
-PREPROCESSINGS = ("caffe", "torchvision")
 
 T = TypeVar("T")
 

@@ -27,7 +27,7 @@ def lines() -> Iterator[tuple[str, str]]:
 
     from npstyle import _kernels
     from npstyle._runtime import threads as _threads
-    from npstyle.weights import registry
+    from npstyle.weights.registry import cache_folder
 
     yield "npstyle", __version__
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
@@ -36,7 +36,7 @@ def lines() -> Iterator[tuple[str, str]]:
     slow = ", plain NumPy and slow (NPSTYLE_KERNELS)" if _kernels.IMPLEMENTATION == "reference" else ""
     yield "kernels", _kernels.IMPLEMENTATION + slow
     without = "not used by these kernels" if slow else "no: one thread, whatever --threads says"
-    yield "vectors", _kernels.current_isa()
+    yield "vectors", _kernels.use(None)
     yield "OpenMP", "yes" if _kernels.OPENMP else without
     yield "threads", f"{_threads.available()} available"
     for pool in threadpool_info():
@@ -44,7 +44,7 @@ def lines() -> Iterator[tuple[str, str]]:
             kind = f"{pool['internal_api']} {pool.get('version')} for {pool.get('architecture')}"
             yield "BLAS", f"{kind}, {pool['filepath']}"
     yield "weights", _weights()
-    yield "cache", str(registry.cache_folder())
+    yield "cache", str(cache_folder())
 
 
 def _weights() -> str:

@@ -192,12 +192,10 @@ def announce(options: argparse.Namespace, run: str, memory: str) -> None:
 def warn_if_slow(threads: int | None) -> None:
     """Print, in every run, what makes it many times slower than it could be."""
     from npstyle import _kernels
-    from npstyle._runtime.threads import available
 
     if _kernels.IMPLEMENTATION == "reference":
         print_err("npstyle: NPSTYLE_KERNELS=reference: plain NumPy, many times slower")
-    elif not _kernels.OPENMP and (threads or available()) > 1:
-        print_err("npstyle: built without OpenMP: runs on one thread only")
+    _kernels.warn_without_openmp(threads)  # here, as a command may compute before it has a network
 
 
 def count_of(number: int, noun: str) -> str:

@@ -112,7 +112,8 @@ def _copies(entry: Entry) -> Iterator[tuple[Path, str]]:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from npstyle.weights import download, registry
+    from npstyle.weights import registry
+    from npstyle.weights.download import fetch_any
 
     entries = {entry.name: entry for entry in registry.registry()}
     if not entries:
@@ -123,7 +124,7 @@ def _fetch(options: argparse.Namespace) -> int:
         if state == "intact":
             print_out(str(path))
             return DONE
-    fetched, failures = download.fetch_any(shows_bars(options.quiet), [entries[name]])
+    fetched, failures = fetch_any(shows_bars(options.quiet), [entries[name]])
     if fetched is None:
         cure = f"fetch it on another machine and put it into {registry.cache_folder()}"
         raise UserError(f"weights: {name}", "; ".join(failures) or "no address", "a download", cure)
