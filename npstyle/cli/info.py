@@ -36,7 +36,7 @@ def lines() -> Iterator[tuple[str, str]]:
     slow = ", plain NumPy and slow (NPSTYLE_KERNELS)" if _kernels.IMPLEMENTATION == "reference" else ""
     yield "kernels", _kernels.IMPLEMENTATION + slow
     without = "not used by these kernels" if slow else "no: one thread, whatever --threads says"
-    yield "vectors", _kernels.use(None)
+    yield "vectors", _kernels.current_isa()
     yield "OpenMP", "yes" if _kernels.OPENMP else without
     yield "threads", f"{_threads.available()} available"
     for pool in threadpool_info():
