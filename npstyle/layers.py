@@ -178,7 +178,7 @@ class CaffeInput:
     """Preprocessing of the published filters, which were trained in Caffe: BGR minus the mean color.
 
     y[..., c] = x[..., 2 - c] - mean[c], for x (H, W, 3) in RGB, 0..255, without scaling; see
-    weights/README.md#what-the-filters-were-trained-on.
+    weights/README.md#preprocessing.
     """
 
     MEAN_BGR = (103.939, 116.779, 123.68)  # of the ImageNet training pictures
@@ -196,7 +196,7 @@ class TorchvisionInput:
     """Preprocessing of torchvision's filters: RGB from 0 to 1, standardized.
 
     y[..., c] = (x[..., c] / 255 - mean[c]) / std[c], for x (H, W, 3) in RGB, 0..255; see
-    weights/README.md#what-the-filters-were-trained-on.
+    weights/README.md#preprocessing.
     """
 
     MEAN = (0.485, 0.456, 0.406)
