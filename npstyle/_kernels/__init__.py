@@ -72,7 +72,7 @@ _warned_without_openmp = False
 
 
 def warn_without_openmp(threads: int | None) -> None:
-    """Warn, once in a process, that compiled kernels have no OpenMP where more than one thread was meant.
+    """Warn, once in a process, that compiled kernels have no OpenMP where threads and cores are several.
 
     Parameters
     ----------
@@ -80,7 +80,9 @@ def warn_without_openmp(threads: int | None) -> None:
         As the caller asked for them; None means every available core.
     """
     global _warned_without_openmp
-    if OPENMP or IMPLEMENTATION == "reference" or _warned_without_openmp or resolve(threads) == 1:
+    if OPENMP or IMPLEMENTATION == "reference" or _warned_without_openmp:
+        return
+    if min(resolve(threads), available()) == 1:
         return
     _warned_without_openmp = True
     warnings.warn(
