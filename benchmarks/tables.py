@@ -44,9 +44,9 @@ def whole(sizes: list[int], repeats: int, threads: int | None) -> None:
         print(f"### {headline}; threads: {threads or 'all'}\n")
         print("| | seconds | GFLOP/s | of peak | peak MB | time / npstyle: min, median, max |")
         print("|---|---|---|---|---|---|")
-        for name, spent, rate, share, megabytes, *compared in rows:
+        for name, spent, rate, fraction, megabytes, *compared in rows:
             times = ", ".join(f"{ratio:.2f}" for ratio in compared)
-            print(f"| {name} | {spent:.2f} | {rate:.0f} | {share:.0%} | {megabytes:.0f} | {times} |")
+            print(f"| {name} | {spent:.2f} | {rate:.0f} | {fraction:.0%} | {megabytes:.0f} | {times} |")
         print(flush=True)
 
 
@@ -56,8 +56,10 @@ def by_layer(repeats: int) -> None:
     print("|---|---|---|---|---|---|---|---|")
     for name, side, C, K, peak, methods in layers.rows(512, repeats, None):
         rates = {method: f"{there:.0f} / {back:.0f}" for method, there, back in methods}
-        share = [f"{there / peak:.1f} / {back / peak:.1f}" for m, there, back in methods if m == "Winograd"]
-        columns = [name, side, C, K, f"{peak:.0f}", rates["im2col"], rates.get("Winograd", ""), *share]
+        fraction = [
+            f"{there / peak:.1f} / {back / peak:.1f}" for m, there, back in methods if m == "Winograd"
+        ]
+        columns = [name, side, C, K, f"{peak:.0f}", rates["im2col"], rates.get("Winograd", ""), *fraction]
         print("| " + " | ".join(map(str, columns)) + " |", flush=True)
     print()
 

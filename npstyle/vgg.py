@@ -29,13 +29,12 @@ from npstyle.layers import (
     AveragePool,
     CaffeInput,
     Conv2D,
-    Crop,
     Layer,
     MaxPool,
     ReLU,
-    ReplicatePad,
     TorchvisionInput,
 )
+from npstyle.padding import padding_layers
 
 POOLINGS: dict[Pooling, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
 INPUTS: dict[Preprocessing, Callable[[], Layer]] = {"caffe": CaffeInput, "torchvision": TorchvisionInput}
@@ -248,17 +247,17 @@ class VGG19:
             return
         kernel, bias = filters_of(self.weights, name)
         kernel, bias = kernel.astype(dtype, copy=False), bias.astype(dtype, copy=False)
-        padded = name == "conv1_1" and self.padding == "replicate"
-        if padded:
-            yield Step(ReplicatePad(), None)
-        feature_map = None if padded else name
+        around = padding_layers(name, self.padding, self.arena)
+        if around:
+            yield Step(around[0], None)
+        feature_map = None if around else name
         if method in FUSED:
             yield Step(FUSED[method](kernel, bias, self.threads, self.arena), feature_map)
         else:
             yield Step(Conv2D(kernel, bias, self.threads, self.arena), None)
             yield Step(ReLU(in_place=True, threads=self.threads), feature_map)
-        if padded:
-            yield Step(Crop(self.arena), name)
+        if around:
+            yield Step(around[1], name)
 
 
 def _as_list(layers: str | Iterable[str]) -> list[str]:

@@ -22,9 +22,10 @@ from PIL import Image
 import npstyle
 from helpers import run_program, without_openmp
 from npstyle import preset
+from npstyle.cli import interrupts, recipe, session
 from npstyle.cli import main as cli
-from npstyle.cli import recipe, session
 from npstyle.cli.paint import painting_parser
+from npstyle.cli.progress import ProgressBar, _format_duration
 from npstyle.presets import PRESETS
 from npstyle.run import memory
 
@@ -297,7 +298,7 @@ def interrupt_at(iteration: int, monkeypatch: Any) -> None:
         if progress.iteration == iteration:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(session.ProgressBar, "update", update)
+    monkeypatch.setattr(ProgressBar, "update", update)
 
 
 def start_in_terminal(folder: Path, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
@@ -371,13 +372,13 @@ def test_resumed_run_makes_same_picture(folder: Path, optimizer: str, monkeypatc
     command = ["photo.png", "painting.png", *FAST, "--min-size", "32", "--iterations", "5"]
     command += ["--optimizer", optimizer]
     assert cli.main([*command, "-o", "whole.png"]) == 0
-    update = session.ProgressBar.update
+    update = ProgressBar.update
     for at in (3, 8):
         interrupt_at(at, monkeypatch)
         more = [] if at == 3 else ["--resume", "--overwrite"]
         assert cli.main([*command, "-o", "parts.png", *more]) == 130
         assert "run the same command with --resume --overwrite to continue" in capsys.readouterr().err
-    monkeypatch.setattr(session.ProgressBar, "update", update)
+    monkeypatch.setattr(ProgressBar, "update", update)
     assert cli.main([*command, "-o", "parts.png", "--resume", "--overwrite"]) == 0
     whole, parts = (np.asarray(Image.open(folder / name)) for name in ("whole.png", "parts.png"))
     np.testing.assert_array_equal(whole, parts)
@@ -479,7 +480,7 @@ def test_too_little_memory_is_refused_before_the_run(folder: Path, monkeypatch: 
 def test_time_left_is_printed_once(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     monkeypatch.chdir(folder)
     command = ["photo.png", "painting.png", "--weights", "random", "--iterations", "6"]
-    monkeypatch.setattr(session, "MIN_TIME_LEFT", 0.0)
+    monkeypatch.setattr("npstyle.cli.progress.MIN_TIME_LEFT", 0.0)
     assert cli.main(command) == 0
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("about ")] == [lines[1]]
@@ -489,8 +490,8 @@ def test_time_left_is_printed_once(folder: Path, monkeypatch: Any, capsys: Any) 
 
 
 def test_format_of_durations() -> None:
-    assert session._format_duration(99.4) == "99 s"
-    assert session._format_duration(1000) == "17 min"
+    assert _format_duration(99.4) == "99 s"
+    assert _format_duration(1000) == "17 min"
 
 
 def test_info(folder: Path) -> None:
@@ -709,13 +710,13 @@ def test_ctrl_c_before_the_first_iteration_writes_nothing(
 
 def test_second_ctrl_c_later_interrupts_again(monkeypatch: Any) -> None:
     """Python swallows exceptions in some places; pressing again after a while must work."""
-    monkeypatch.setattr(session, "REPEAT_SECONDS", 0.0)
-    with session.Signals():
+    monkeypatch.setattr(interrupts, "REPEAT_SECONDS", 0.0)
+    with interrupts.Signals():
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 signal.raise_signal(signal.SIGINT)
-    monkeypatch.setattr(session, "REPEAT_SECONDS", 1e9)
-    with session.Signals():
+    monkeypatch.setattr(interrupts, "REPEAT_SECONDS", 1e9)
+    with interrupts.Signals():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)  # at once: the same one
@@ -724,7 +725,7 @@ def test_second_ctrl_c_later_interrupts_again(monkeypatch: Any) -> None:
 def test_ignored_sigint_stays_ignored() -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with session.Signals():
+        with interrupts.Signals():
             signal.raise_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)

@@ -13,7 +13,7 @@ import pytest
 from helpers import without_openmp
 from npstyle import UserError, images, study
 from npstyle.cli.inspect import main as main_inspect
-from npstyle.cli.session import ProgressBar
+from npstyle.cli.progress import ProgressBar
 from npstyle.cli.study import FIGURES, main_figure, main_reconstruct, main_texture
 from npstyle.weights import Weights, random_weights, write_weights
 

@@ -44,7 +44,7 @@ SOURCES = sorted(
     if path.suffix in (".py", ".pyx", ".pxd", ".h")
 )
 # Modules and packages for readers and library users: everything public in them is documented.
-STUDIED = ("layers", "fused", "losses", "regions", "gradcheck", "images", "images.color")
+STUDIED = ("layers", "fused", "padding", "losses", "regions", "gradcheck", "images", "images.color")
 
 
 def name_of(path: Path) -> str:

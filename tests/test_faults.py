@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 import soak
 from npstyle import Settings, images
 from npstyle.cli import main as cli
-from npstyle.cli import session
+from npstyle.cli.progress import ProgressBar
 from npstyle.lbfgs import PrivateLbfgsb
 from npstyle.objective import Objective
 from npstyle.optimize import Minimizer
@@ -37,7 +37,7 @@ Captured = pytest.CaptureFixture[str]
 FAST = ["--weights", "random", "--style-layers", "conv1_1", "--content-layers", "conv1_2"]
 COMMAND = ["photo.png", "painting.png", *FAST, "--iterations", "4", "--min-size", "34", "--quiet"]
 RESUME = ["--overwrite", "--resume", "--checkpoint", "kept.npz"]
-UPDATE = session.ProgressBar.update
+UPDATE = ProgressBar.update
 
 
 @pytest.fixture
@@ -67,11 +67,11 @@ def at_iteration(number: int, action: Callable[[], object], monkeypatch: Patch, 
             done.append(True)
             action()
 
-    monkeypatch.setattr(session.ProgressBar, "update", update)
+    monkeypatch.setattr(ProgressBar, "update", update)
 
 
 def resumed(folder: Path, monkeypatch: Patch) -> bytes:
-    monkeypatch.setattr(session.ProgressBar, "update", UPDATE)
+    monkeypatch.setattr(ProgressBar, "update", UPDATE)
     assert cli.main([*COMMAND, "-o", "out.png", "--overwrite", "--resume"]) == 0
     return (folder / "out.png").read_bytes()
 

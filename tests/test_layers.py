@@ -17,12 +17,11 @@ from npstyle.layers import (
     AveragePool,
     CaffeInput,
     Conv2D,
-    Crop,
     MaxPool,
     ReLU,
-    ReplicatePad,
     TorchvisionInput,
 )
+from npstyle.padding import Crop, ReplicatePad
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 
 Array = NDArray[Any]

@@ -38,9 +38,9 @@ def test_trained_activations_are_sparse(network: VGG19) -> None:
     Half a bell curve, which random filters give, has 1 / pi = 0.32.
     """
     layers = ["conv2_2", "conv3_1"]
-    responses = network.forward(picture("content.jpg", 160), layers)
+    features = network.forward(picture("content.jpg", 160), layers)
     for name in layers:
-        assert responses[name].mean() ** 2 / np.square(responses[name]).mean() < 0.28
+        assert features[name].mean() ** 2 / np.square(features[name]).mean() < 0.28
     random = load_weights("random", deepest="conv3_1")
     pictures = [picture("content.jpg", 160)]
     chance = VGG19(data_dependent_init(random, pictures, layers)).forward(pictures[0], layers)
@@ -49,8 +49,8 @@ def test_trained_activations_are_sparse(network: VGG19) -> None:
 
 
 def test_gray_picture_gives_constant_activations_inside(network: VGG19) -> None:
-    response = network.forward(np.full((64, 64, 3), 128.0), ["conv2_1"])["conv2_1"]
-    inner = response[6:-6, 6:-6]
+    features = network.forward(np.full((64, 64, 3), 128.0), ["conv2_1"])["conv2_1"]
+    inner = features[6:-6, 6:-6]
     np.testing.assert_allclose(inner, np.broadcast_to(inner[0, 0], inner.shape), rtol=1e-9)
 
 

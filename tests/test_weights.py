@@ -222,11 +222,11 @@ def test_impossible_name_is_reported_as_missing(name: str) -> None:
 
 
 @every_format
-@pytest.mark.parametrize("share", [0.3, 0.9])
-def test_truncated_file_is_reported_as_damaged(write: Writer, share: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fraction", [0.3, 0.9])
+def test_truncated_file_is_reported_as_damaged(write: Writer, fraction: float, tmp_path: Path) -> None:
     path = tmp_path / "file"
     write(path, filters("conv1_2"))
-    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    path.write_bytes(path.read_bytes()[: int(fraction * path.stat().st_size)])
     line = reading_error(path)
     assert re.search(r"found a damaged file \(.+\); expected an intact one; fetch it again$", line)
 

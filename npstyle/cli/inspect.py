@@ -12,8 +12,8 @@ from pathlib import Path
 
 from npstyle.architecture import CONVOLUTIONS, channels, convolutions_up_to, deepest, log2_stride
 from npstyle.cli.arguments import add_overwrite, add_run, command_parser, integer, layer
+from npstyle.cli.interrupts import Signals
 from npstyle.cli.session import (
-    Signals,
     announce,
     check_memory,
     count_of,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from npstyle.cli import session
+from npstyle.cli.interrupts import NOTHING_WRITTEN, Terminated
 from npstyle.cli.terminal import FAILED, INTERRUPTED, TERMINATED, print_err
 from npstyle.errors import UserError
 
@@ -47,6 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         details = f" ({error})" if str(error) else ""
         print_err(f"npstyle: memory: found too little{details}; expected more; try a smaller --size")
     except KeyboardInterrupt as error:
-        print_err(f"\nnpstyle: {session.NOTHING_WRITTEN}")
-        return TERMINATED if isinstance(error, session.Terminated) else INTERRUPTED
+        print_err(f"\nnpstyle: {NOTHING_WRITTEN}")
+        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
     return FAILED

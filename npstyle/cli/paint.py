@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any
 from npstyle._version import __version__
 from npstyle.architecture import CONVOLUTION_METHODS, deepest
 from npstyle.cli.arguments import add_output, add_run, integer, nonnegative, numbers
+from npstyle.cli.interrupts import HOW_TO_RESUME, Signals, exit_status
+from npstyle.cli.progress import ProgressBar
 from npstyle.cli.recipe import RECIPE, add_recipe, field_of, format_field, settings_from
 from npstyle.cli.session import (
-    HOW_TO_RESUME,
     WRITE_ERRORS,
-    ProgressBar,
-    Signals,
     announce,
     check_memory,
     count_of,
-    exit_status,
     load_weights,
     read_init,
     report,

@@ -1,4 +1,4 @@
-"""What all commands do alike: progress, Ctrl-C and SIGTERM, memory, filters, warnings, saving, exit status.
+"""What all commands do alike: Ctrl-C and SIGTERM, memory, filters, warnings, saving, exit status.
 
 Everything slow to import is imported where it is used, so that --help is instant.
 """
@@ -6,98 +6,27 @@ Everything slow to import is imported where it is used, so that --help is instan
 from __future__ import annotations
 
 import argparse
-import math
 import secrets
-import signal
-import sys
 import tempfile
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from npstyle.cli.terminal import DONE, FAILED, INTERRUPTED, TERMINATED, print_err, print_out
+from npstyle.cli.interrupts import Signals
+from npstyle.cli.progress import shows_bars
+from npstyle.cli.terminal import print_err, print_out
 from npstyle.errors import UserError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from npstyle.run import Progress, StyleResult
-    from npstyle.study import Panel
+    from npstyle.run import StyleResult
     from npstyle.weights import Weights
 
-REPEAT_SECONDS = 2.0  # a second Ctrl-C within this time counts as the same one
-MIN_TIME_LEFT = 10.0  # seconds; less is not worth a line of its own
-
-# Printed on Ctrl-C and SIGTERM, beside the line about the picture that was saved.
-NOTHING_WRITTEN = "interrupted; nothing was written"
-FIGURE_INTERRUPTED = "interrupted, with the panels made so far"
-HOW_TO_RESUME = "run the same command with --resume --overwrite to continue"
 
 WRITE_ERRORS = (UserError, OSError, MemoryError)  # what writing a picture may raise
-
-# ------------------------------------------------------------------------------------------------
-# Signals
-# ------------------------------------------------------------------------------------------------
-
-
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command like Ctrl-C, but with an exit status of its own."""
-
-
-class Signals:
-    """Inside this context Ctrl-C and SIGTERM raise KeyboardInterrupt, once, however often they come.
-
-    Signals that were ignored stay ignored, as in a job in the background.
-
-    Attributes
-    ----------
-    terminated : bool
-        Whether SIGTERM was among them.
-    """
-
-    def __init__(self) -> None:
-        self.terminated = False
-        self._last = -math.inf
-        self._handlers: dict[signal.Signals, Any] = {}
-
-    def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handler = signal.getsignal(number)
-                if handler not in (signal.SIG_IGN, None):
-                    self._handlers[number] = handler
-                    signal.signal(number, self._interrupt)
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def ignore(self) -> None:
-        """Let nothing interrupt what follows: there is a picture to save."""
-        for number in self._handlers:
-            signal.signal(number, signal.SIG_IGN)
-
-    def _interrupt(self, number: int, _: object) -> None:
-        # Python swallows exceptions in some places: after a while, the signal is taken for a new one.
-        repeated, self._last = time.monotonic() - self._last < REPEAT_SECONDS, time.monotonic()
-        self.terminated |= number == signal.SIGTERM
-        if not repeated:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
-
-
-def exit_status(signals: Signals, interrupted: bool, diverged: bool) -> int:
-    """The exit status of a command whose picture was saved."""
-    if diverged:
-        return FAILED
-    if interrupted:
-        return TERMINATED if signals.terminated else INTERRUPTED
-    return DONE
-
 
 # ------------------------------------------------------------------------------------------------
 # Warnings
@@ -231,91 +160,6 @@ def read_init(init: str | None, kinds: Sequence[str]) -> NDArray[Any] | None:
     except UserError as error:
         expected = f"{', '.join(kinds)} or a picture file"
         raise UserError(f"--init: {init}", error.found, expected, error.cure) from None
-
-
-# ------------------------------------------------------------------------------------------------
-# Progress
-# ------------------------------------------------------------------------------------------------
-
-
-def shows_bars(quiet: bool) -> bool:
-    """Whether somebody is looking at standard error, and wants to see bars."""
-    return not quiet and sys.stderr is not None and sys.stderr.isatty()
-
-
-class ProgressBar:
-    """A bar with the loss and the time left on a terminal; elsewhere lines, also about a figure's panels.
-
-    Parameters
-    ----------
-    quiet : bool
-        Show neither.
-    panels : int
-        How many runs there are, one after the other.
-    """
-
-    SAMPLES = 3  # iterations from which the time left is estimated
-
-    def __init__(self, quiet: bool, panels: int = 1) -> None:
-        from tqdm import tqdm
-
-        on_terminal = shows_bars(quiet)
-        self._lines = not quiet and not on_terminal
-        self._panels, self._panel, self._caption = panels, 0, ""
-        self._start = time.monotonic()
-        self._first_update = math.nan
-        self._updates = 0
-        self._bar = tqdm(disable=not on_terminal, unit="it", dynamic_ncols=True)
-
-    @property
-    def seconds(self) -> float:
-        """Since the bar was made."""
-        return time.monotonic() - self._start
-
-    def update(self, progress: Progress) -> None:
-        """Show an iteration; the callback of `npstyle.run.paint`."""
-        h, w, _ = progress.iterate.shape
-        panel = max(1, self._panel)
-        self._bar.total = self._panels * progress.iterations
-        self._bar.set_postfix_str(f"{self._caption or f'{w} x {h}'}, loss {progress.loss:.4g}", refresh=False)
-        self._bar.update((panel - 1) * progress.iterations + progress.iteration - self._bar.n)
-        if self._lines:
-            self._print_time_left(progress, self._panels - panel)
-
-    def update_panel(self, number: int, panel: Panel, progress: Progress) -> None:
-        """Show an iteration of one panel, from 1; the callback of `npstyle.study.draw`."""
-        if number != self._panel:
-            self._panel, self._caption = number, panel.caption
-            if self._lines:
-                print_err(f"{number} of {self._panels}: {panel.caption}")
-        self.update(progress)
-
-    def _print_time_left(self, progress: Progress, panels_left: int) -> None:
-        self._updates += 1
-        if self._updates == 1:  # it included all preparations
-            self._first_update = time.monotonic()
-        elif self._updates == 1 + self.SAMPLES:
-            iterations = _iterations_left(progress) + panels_left * progress.iterations
-            seconds = (time.monotonic() - self._first_update) / self.SAMPLES * iterations
-            if seconds > MIN_TIME_LEFT:
-                print_err(f"about {_format_duration(seconds)} left")
-
-    def __enter__(self) -> ProgressBar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.close()
-
-
-def _iterations_left(progress: Progress) -> float:
-    """In iterations of this level; each level has twice as many pixels as the one before."""
-    per_level = progress.iterations // progress.levels
-    here = progress.level * per_level - progress.iteration
-    return here + sum(per_level * 2.0**n for n in range(1, progress.levels - progress.level + 1))
-
-
-def _format_duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 # ------------------------------------------------------------------------------------------------

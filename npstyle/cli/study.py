@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from npstyle.architecture import CONVOLUTIONS, deepest
 from npstyle.cli.arguments import add_output, add_run, command_parser, integer, layer, layers, nonnegative
+from npstyle.cli.interrupts import FIGURE_INTERRUPTED, Signals, exit_status
+from npstyle.cli.progress import ProgressBar
 from npstyle.cli.session import (
-    FIGURE_INTERRUPTED,
-    ProgressBar,
-    Signals,
     announce,
     check_memory,
     count_of,
-    exit_status,
     load_weights,
     read_init,
     report,

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from npstyle.architecture import CONVOLUTIONS, POOLING_METHODS, convolutions_up_to, deepest
 from npstyle.cli.arguments import add_overwrite, add_preprocessing, add_quiet, add_size, nonnegative
-from npstyle.cli.session import Signals, shows_bars, warn_if_slow, warnings_as_lines
+from npstyle.cli.interrupts import Signals
+from npstyle.cli.progress import shows_bars
+from npstyle.cli.session import warn_if_slow, warnings_as_lines
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_err, print_out
 from npstyle.errors import UserError, check_choice
 

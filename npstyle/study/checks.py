@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from npstyle import layers, losses, objective
+from npstyle import layers, losses, objective, padding
 from npstyle._typing import AnyArray, Double, Preprocessing
 from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
 from npstyle.gradcheck import Compared, adjoint, directional
@@ -191,8 +191,8 @@ CHECKS = [
     Check("MaxPool", "directional", _max_pool, "odd height and width, away from ties"),
     Check("CaffeInput", "adjoint", lambda: _affine(layers.CaffeInput), "RGB to BGR, minus the mean"),
     Check("TorchvisionInput", "adjoint", lambda: _affine(layers.TorchvisionInput), "shifted and scaled"),
-    Check("ReplicatePad", "adjoint", lambda: _affine(layers.ReplicatePad), "the border duplicated"),
-    Check("Crop", "adjoint", lambda: _affine(layers.Crop), "the border removed"),
+    Check("ReplicatePad", "adjoint", lambda: _affine(padding.ReplicatePad), "the border duplicated"),
+    Check("Crop", "adjoint", lambda: _affine(padding.Crop), "the border removed"),
     Check("content", "directional", lambda: _loss("content_loss", _normal(5, 7, 6, seed=1), 0.3)),
     Check("style", "directional", _style_loss),
     Check("guided-style", "directional", _guided_style_loss, "of a region with soft edges"),

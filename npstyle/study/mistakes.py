@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npstyle import layers, losses, objective
+from npstyle import layers, losses, objective, padding
 from npstyle._typing import AnyArray
 from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
 
@@ -174,11 +174,11 @@ MISTAKES = {
     ),
     "forgotten-border": Mistake(
         "the derivatives of the duplicated border are not added to the pixels it was copied from",
-        _backward_of(_replaced(lambda dy: dy[1:-1, 1:-1]), layers.ReplicatePad),
+        _backward_of(_replaced(lambda dy: dy[1:-1, 1:-1]), padding.ReplicatePad),
     ),
     "shifted-crop": Mistake(
         "the backward pass of the crop is one row too low",
-        _backward_of(_with_arguments(lambda dy, shape: (np.roll(dy, 1, axis=0), shape)), layers.Crop),
+        _backward_of(_with_arguments(lambda dy, shape: (np.roll(dy, 1, axis=0), shape)), padding.Crop),
     ),
     "content-sign": Mistake("P - F instead of F - P", _loss_everywhere("content_loss", _scaled(-1))),
     "lost-factor-2": Mistake(

@@ -1,0 +1,73 @@
+"""Ctrl-C and SIGTERM: how they end a command, what is printed then, and its exit status."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+from typing import Any
+
+from npstyle.cli.terminal import DONE, FAILED, INTERRUPTED, TERMINATED
+
+REPEAT_SECONDS = 2.0  # a second Ctrl-C within this time counts as the same one
+
+# Printed on Ctrl-C and SIGTERM, beside the line about the picture that was saved.
+NOTHING_WRITTEN = "interrupted; nothing was written"
+FIGURE_INTERRUPTED = "interrupted, with the panels made so far"
+HOW_TO_RESUME = "run the same command with --resume --overwrite to continue"
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command like Ctrl-C, but with an exit status of its own."""
+
+
+class Signals:
+    """Inside this context Ctrl-C and SIGTERM raise KeyboardInterrupt, once, however often they come.
+
+    Signals that were ignored stay ignored, as in a job in the background.
+
+    Attributes
+    ----------
+    terminated : bool
+        Whether SIGTERM was among them.
+    """
+
+    def __init__(self) -> None:
+        self.terminated = False
+        self._last = -math.inf
+        self._handlers: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if handler not in (signal.SIG_IGN, None):
+                    self._handlers[number] = handler
+                    signal.signal(number, self._interrupt)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def ignore(self) -> None:
+        """Let nothing interrupt what follows: there is a picture to save."""
+        for number in self._handlers:
+            signal.signal(number, signal.SIG_IGN)
+
+    def _interrupt(self, number: int, _: object) -> None:
+        # Python swallows exceptions in some places: after a while, the signal is taken for a new one.
+        repeated, self._last = time.monotonic() - self._last < REPEAT_SECONDS, time.monotonic()
+        self.terminated |= number == signal.SIGTERM
+        if not repeated:
+            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+
+
+def exit_status(signals: Signals, interrupted: bool, diverged: bool) -> int:
+    """The exit status of a command whose picture was saved."""
+    if diverged:
+        return FAILED
+    if interrupted:
+        return TERMINATED if signals.terminated else INTERRUPTED
+    return DONE
