@@ -594,6 +594,14 @@ def test_conv3x3_allocates_its_workspace(shape: tuple[int, int, int, int], threa
     assert size <= peak <= size + 20_000
 
 
+def test_workspace_of_empty_feature_map() -> None:
+    """An estimate of memory may ask for one: the layer of a picture that is too small for it."""
+    assert _kernels.conv3x3_workspace(0, 5, 64, 64, 4) == 0
+    assert _kernels.winograd_workspace(0, 5, 64, 64, 4) >= 0
+    assert _kernels.first_layer_workspace(0, 5, 3, 64, 4) >= 0
+    assert _kernels.gram_workspace(0, 64, 4) >= 0
+
+
 @pytest.mark.parametrize("threads", [None, 2])
 def test_build_without_openmp_warns_once(monkeypatch: pytest.MonkeyPatch, threads: int | None) -> None:
     monkeypatch.setattr(_kernels, "OPENMP", False)

@@ -66,7 +66,7 @@ cdef struct Jobs:
 cdef Jobs divide(Py_ssize_t M, Py_ssize_t C, Py_ssize_t K) noexcept nogil:
     cdef Jobs jobs
     jobs.strips = (M + MAX_STRIP - 1) // MAX_STRIP
-    jobs.parts = min(K, max(1, MIN_JOBS // jobs.strips))
+    jobs.parts = min(K, max(1, MIN_JOBS // max(1, jobs.strips)))
     jobs.buffer = min(MAX_STRIP, M) * 9 * C
     return jobs
 
