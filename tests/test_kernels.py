@@ -696,12 +696,3 @@ def test_missing_compiled_kernels_are_an_error() -> None:
     message = python(code).stdout
     assert "pip install -e ." in message
     assert "NPSTYLE_KERNELS=reference" in message
-
-
-@pytest.mark.parametrize(("H", "W"), [(0, 5), (5, 0), (0, 0)])
-def test_workspaces_of_empty_pictures_are_finite(H: int, W: int) -> None:
-    """The estimate of memory asks for sizes that a run would refuse."""
-    assert _kernels.conv3x3_workspace(H, W, 64, 64, 4, 2) == 0
-    for workspace in (_kernels.winograd_workspace, _kernels.first_layer_workspace):
-        assert workspace(H, W, 64, 64, 4, 2) >= 0
-    assert _kernels.gram_workspace(H * W, 64, 4, 2) >= 0

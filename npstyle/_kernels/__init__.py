@@ -94,8 +94,6 @@ def warn_without_openmp(threads: int | None) -> None:
 
 def conv3x3_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
     """Elements of `itemsize` bytes that `conv3x3` itself allocates, for x (H, W, C) and y (H, W, K)."""
-    if not H * W:
-        return 0  # the kernel would divide by zero
     return int(_kernels.conv3x3_workspace(H, W, C, K, itemsize, resolve(threads)))
 
 
