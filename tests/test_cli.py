@@ -22,7 +22,7 @@ from PIL import Image
 import npstyle
 from helpers import run_program, without_openmp
 from npstyle import preset
-from npstyle.cli import interrupts, recipe, session
+from npstyle.cli import interrupts, recipe
 from npstyle.cli import main as cli
 from npstyle.cli.paint import painting_parser
 from npstyle.cli.progress import ProgressBar, _format_duration
