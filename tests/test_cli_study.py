@@ -93,11 +93,12 @@ def test_figure_writes_all_panels(name: str, here: Path, filters: Path, capsys: 
     H, W, _ = study.blank_figure(rows, images.read("photo.png")).shape
     panels = [panel for row in rows for panel in row if panel.settings]
     assert out.startswith(f"photo-{name}.png: {W} x ")
-    assert f" {len(panels)} panels made in " in out
+    panels_made = f"{len(panels)} panel" + "s" * (len(panels) > 1)
+    assert f" {panels_made} made in " in out
     progress = [f"{n} of {len(panels)}: {panel.caption}" for n, panel in enumerate(panels, 1)]
     lines = err.splitlines()
     memory = lines.pop(len(notes))
-    assert memory.startswith(f"{len(panels)} panels of 32 x 24 pixels, 1 iteration each: about ")
+    assert memory.startswith(f"{panels_made} of 32 x 24 pixels, 1 iteration each: about ")
     assert lines == [*(f"npstyle: {note}" for note in notes), *progress]
     picture = images.read(f"photo-{name}.png")
     assert picture.shape[1] == W
@@ -105,7 +106,7 @@ def test_figure_writes_all_panels(name: str, here: Path, filters: Path, capsys: 
 
 
 def test_inspect_writes_a_folder_of_pictures_and_a_table(here: Path, filters: Path, capsys: Capture) -> None:
-    arguments = words("photo.png painting.png --layer conv1_1,conv2_1 -o seen --channels 4", filters)
+    arguments = words("photo.png painting.png --layers conv1_1,conv2_1 -o seen --channels 4", filters)
     assert main_inspect(arguments) == 0
     names = study.picture_names(["conv1_1", "conv2_1"])
     assert sorted(path.name for path in (here / "seen").iterdir()) == sorted(f"{n}.png" for n in names)
@@ -134,7 +135,7 @@ def test_study_commands_run_with_random_filters(here: Path, capsys: Capture) -> 
     arguments = ["--weights", "random", "--quiet", "--iterations", "1"]
     assert main_reconstruct(["photo.png", "--layer", "conv1_1", *arguments]) == 0
     assert main_figure(["content-layer", "photo.png", "painting.png", *arguments]) == 0
-    inspected = ["photo.png", "--layer", "conv1_1", "--channels", "1"]
+    inspected = ["photo.png", "--layers", "conv1_1", "--channels", "1"]
     assert main_inspect([*inspected, "--weights", "random", "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
 
@@ -143,7 +144,7 @@ SHORT_RUNS: list[tuple[Main, str]] = [
     (main_reconstruct, "photo.png --layer conv1_1 --iterations 0 --quiet"),
     (main_texture, "photo.png --layers conv1_1 --iterations 0 --quiet"),
     (main_figure, "content photo.png --iterations 0 --quiet"),
-    (main_inspect, "photo.png --layer conv1_1 --channels 1 --quiet"),
+    (main_inspect, "photo.png --layers conv1_1 --channels 1 --quiet"),
 ]
 
 
@@ -193,7 +194,7 @@ USAGE: list[tuple[Main, str, str]] = [
     (main_figure, "everything photo.png", "invalid choice: 'everything'"),
     (main_figure, "ratio photo.png", "ratio: found no STYLE"),
     (main_figure, "content photo.png painting.png", "content: found STYLE"),
-    (main_inspect, "photo.png --layer conv1_9", "did you mean"),
+    (main_inspect, "photo.png --layers conv1_9", "did you mean"),
     (main_inspect, "photo.png --channels 0", "expected an integer from 1"),
 ]
 
@@ -224,10 +225,10 @@ WRONG: list[tuple[Main, str, str]] = [
     (main_texture, "photo.png --layers conv3_1", "weights: found no conv3_1"),
     (main_texture, "photo.png --layers conv1_1 --width 70000 -o x.jpg", "output: x.jpg: found 70000 x 24"),
     (main_figure, "layers photo.png missing.png", "picture: missing.png: found no such file"),
-    (main_inspect, "photo.png -o no/folder", "output: no/folder: found No such file"),
-    (main_inspect, "photo.png -o photo.png", "output: photo.png: found File exists"),
+    (main_inspect, "photo.png -o no/folder", "output: no/folder: found no folder to make it in"),
+    (main_inspect, "photo.png -o photo.png", "output: photo.png: found a file; expected a folder"),
     (main_inspect, "photo.png --at missing.png", "picture: missing.png: found no such file"),
-    (main_inspect, "photo.png --layer conv1_1,conv3_1", "weights: found no conv3_1"),
+    (main_inspect, "photo.png --layers conv1_1,conv3_1", "weights: found no conv3_1"),
 ]
 
 

@@ -217,7 +217,7 @@ def test_inspect_shows_layers_from_pixels_up() -> None:
     assert float(conv1_1[-1]) == pytest.approx(distance, rel=0.01)
 
 
-def test_inspect_evaluates_default_recipe_with_smoothness() -> None:
+def test_inspect_evaluates_default_recipe_with_total_variation() -> None:
     inspection = study.inspect(PHOTO, PAINTING, ["conv2_1", "conv1_1"], WEIGHTS, channels=5)
     table = loss_table(inspection)
     assert list(table) == ["content/conv2_1", "style/conv1_1", "style/conv2_1", "total_variation"]
@@ -225,7 +225,7 @@ def test_inspect_evaluates_default_recipe_with_smoothness() -> None:
     distance = study.style_distance(*(mean_gram(x, "conv1_1") for x in (PHOTO, PAINTING)))
     half_of_style_weight = Settings().style_weight / 2
     assert float(table["style/conv1_1"][0]) == pytest.approx(half_of_style_weight * distance, rel=0.01)
-    assert "weights: content 1, style 50, smoothness 0.001" in inspection.table
+    assert "weights: content 1, style 50, total variation 0.001" in inspection.table
 
 
 def test_inspect_at_other_pixels_and_content_layer() -> None:

@@ -112,7 +112,7 @@ def add_size(parser: argparse.ArgumentParser, default: int) -> None:
 
 
 def add_preprocessing(parser: argparse.ArgumentParser) -> None:
-    text = "what the filters of a file were trained on (as the file says)"
+    text = "the preprocessing of pixels that the filters of a file expect (as the file says)"
     parser.add_argument("--preprocessing", choices=PREPROCESSINGS, help=text)
 
 
@@ -124,8 +124,8 @@ def add_run(parser: argparse.ArgumentParser, size: int) -> None:
     """Add the options of every command that runs the network: size, filters, threads, memory, --quiet."""
     add = parser.add_argument
     add_size(parser, size)
-    add("--seed", type=integer(0), default=0, metavar="N", help="of noise and random filters (0)")
-    add("--weights", default="auto", metavar="W", help="auto, imagenet, random or a file (auto)")
+    add("--seed", type=integer(0), default=0, metavar="N", help="seed of the noise and of random filters (0)")
+    add("--weights", default="auto", metavar="W", help="filters: auto, imagenet, random or a file (auto)")
     add_preprocessing(parser)
     add("--threads", type=integer(1), metavar="N", help="threads to use (every core available)")
     add("--force", action="store_true", help="run even if there seems to be too little memory")

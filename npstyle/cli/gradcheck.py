@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from npstyle.cli.session import warnings_as_lines
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_out
 from npstyle.gradcheck import BOUNDS
 from npstyle.study.checks import CHECK_NAMES, CHECKS, Check
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> int:
         print_out(f"planted: {options.mistake}: {MISTAKES[options.mistake].about}")
     checks = [check for check in CHECKS if check.name in (options.names or CHECK_NAMES)]
     print_out(f"{'check':20}{'method':13}{'analytic':>18}{'numeric':>18}{'error':>9}{'bound':>8}  verdict")
-    with planted(options.mistake):
+    with warnings_as_lines(), planted(options.mistake):
         wrong = sum(not _passes(check) for check in checks)
     count = f"{len(checks)} check" + "s" * (len(checks) != 1)
     print_out(f"{count}, {wrong} failed" if wrong else f"{count}, all right")

@@ -37,10 +37,15 @@ def _parser() -> argparse.ArgumentParser:
     text = "Feature maps and Gram matrices of a picture, receptive fields, and the gradient of each loss."
     parser = command_parser("inspect", text)
     add = parser.add_argument
-    add("picture", metavar="PICTURE", type=Path)
+    add("picture", metavar="PICTURE", type=Path, help="the picture to look at")
     add("style", metavar="STYLE", type=Path, nargs="?", help="the painting, for Gram matrices and style loss")
-    add_style_layers(parser, "--layer")
-    add("--content-layer", metavar="LAYER", type=layer, help="(the deepest of --layer)")
+    add_style_layers(parser, "--layers")
+    add(
+        "--content-layer",
+        metavar="LAYER",
+        type=layer,
+        help="layer of the content loss (the deepest of --layers)",
+    )
     text = "where the gradients of the losses are taken, such as a result (PICTURE, whose content loss is 0)"
     add("--at", metavar="FILE", type=Path, help=text)
     add("--channels", metavar="N", type=integer(1), default=36, help="channels shown of each layer (36)")
@@ -55,6 +60,8 @@ def _inspect(options: argparse.Namespace, signals: Signals) -> int:
     from npstyle import images, study
     from npstyle.vgg import filters_of
 
+    folder = options.output or Path(f"{options.picture.stem}-inspected")
+    _check_folder(folder)
     paths = [path for path in (options.picture, options.style) if path is not None]
     originals = [images.read(path) for path in paths]
     at = None if options.at is None else images.read(options.at)
@@ -73,7 +80,6 @@ def _inspect(options: argparse.Namespace, signals: Signals) -> int:
     pictures = [images.fit(picture, options.size) for picture in originals]
     H, W, _ = pictures[0].shape
     announce(options, f"{W} x {H} pixels, {count_of(len(shown), 'layer')}", memory)
-    folder = options.output or Path(f"{options.picture.stem}-inspected")
     files = study.picture_names(shown)
     with _output_folder(folder, files, options.overwrite):
         inspection = study.inspect(
@@ -98,6 +104,15 @@ def _inspect(options: argparse.Namespace, signals: Signals) -> int:
         print_out("\n".join([*inspection.table, ""]))
         print_out(f"{folder}: {', '.join(f'{name}.png' for name in files)}")
     return DONE
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise UserError, before anything takes time, where there can be no such folder."""
+    cure = "choose another, or make the folder that it is to be in"
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output: {folder}", "a file", "a folder", "choose another name")
+    if not folder.absolute().parent.is_dir():
+        raise UserError(f"output: {folder}", "no folder to make it in", "a folder", cure)
 
 
 @contextmanager

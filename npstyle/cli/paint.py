@@ -266,7 +266,7 @@ def painting_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("content", metavar="CONTENT", type=Path, help="the photograph")
-    add("style", metavar="STYLE", type=Path, nargs="+", help="the painting; several are blended")
+    add("style", metavar="STYLE", type=Path, nargs="+", help="the painting; several can be blended")
     add_output(parser, "CONTENT-STYLE.png")
     add("--preset", choices=list(PRESETS), help="a recipe by name, see npstyle presets; options change it")
     add_run(parser, size=512)

@@ -44,7 +44,9 @@ RECIPE: dict[str, Option] = {
     "normalize-layer-weights": Option(bool, None, "divide the layers' weights by their sum"),
     "scaling": Option(str, None, "units in which a layer's distance is measured"),
     "tv-form": Option(str, None, "formula of the total variation"),
-    "mixture": Option(str, None, "several styles: average their Gram matrices (targets) or their losses"),
+    "mixture": Option(
+        str, None, "with several styles, average their Gram matrices (targets) or their losses (losses)"
+    ),
     "style-as-content": Option(bool, None, "stretch the styles to the size of the photograph"),
     "pooling": Option(str, None, "pooling layers of the network"),
     "padding": Option(str, None, "what the network sees beyond the border of the picture"),

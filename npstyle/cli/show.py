@@ -19,7 +19,7 @@ def main(argv: list[str]) -> int:
         description="What pictures carry: size, colors, and how npstyle made them.",
         allow_abbrev=False,
     )
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+")
+    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="a picture file")
     status = DONE
     for path in parser.parse_args(argv).files:
         try:

@@ -54,9 +54,9 @@ INIT_KINDS = ("noise",)  # what --init may name beside a picture file
 
 def main_reconstruct(argv: list[str]) -> int:
     """Rebuild a picture from the feature map of one layer, from noise, and return the exit status."""
-    text = "A picture, from noise, with the feature map of another in one layer (equation 1 alone)."
+    text = "Reconstruct a picture from its feature map in one layer, starting from noise (equation 1 alone)."
     parser = command_parser("reconstruct", text)
-    parser.add_argument("picture", metavar="PICTURE", type=Path)
+    parser.add_argument("picture", metavar="PICTURE", type=Path, help="the picture to reconstruct")
     text = "layer whose feature map is matched, such as conv4_2"
     parser.add_argument("--layer", metavar="LAYER", type=layer, required=True, help=text)
     _add_optimization(parser, "PICTURE-LAYER.png", size=256)
@@ -107,13 +107,13 @@ def _reconstruct(options: argparse.Namespace, signals: Signals) -> int:
 
 def main_texture(argv: list[str]) -> int:
     """Make another picture with the Gram matrices of a given one, from noise, and return the exit status."""
-    text = "A picture, from noise, with the Gram matrices of another in some layers (equation 5 alone)."
+    text = "Make a texture with the Gram matrices of a picture, starting from noise (equation 5 alone)."
     parser = command_parser("texture", text)
-    parser.add_argument("picture", metavar="PICTURE", type=Path)
+    parser.add_argument("picture", metavar="PICTURE", type=Path, help="the picture whose texture is made")
     add_style_layers(parser, "--layers")
-    text = "of the result, in pixels (PICTURE's)"
-    parser.add_argument("--width", metavar="N", type=integer(16), help=text)
-    parser.add_argument("--height", metavar="N", type=integer(16), help=text)
+    for side in ("width", "height"):
+        text = f"{side} of the texture in pixels (the picture's)"
+        parser.add_argument(f"--{side}", metavar="N", type=integer(16), help=text)
     _add_optimization(parser, "PICTURE-texture.png", size=256)
     _add_start(parser)
     options = parser.parse_args(argv)
@@ -213,7 +213,7 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
     H, W, _ = pictures[0].shape
     sheet_height, sheet_width, _ = study.blank_figure(rows, pictures[0]).shape
     images.check_dimensions(output, sheet_width, sheet_height)
-    panels = f"{len(recipes)} panels of {W} x {H} pixels"
+    panels = f"{count_of(len(recipes), 'panel')} of {W} x {H} pixels"
     announce(options, f"{panels}, {count_of(options.iterations, 'iteration')} each", memory)
     style = pictures[1] if len(pictures) > 1 else None
     run = {"seed": options.seed, "threads": options.threads}
@@ -228,7 +228,7 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
     for line in figure.diverged:
         print_err(f"npstyle: {output}: {line}")
     if not options.quiet:
-        message = FIGURE_INTERRUPTED if figure.interrupted else f"{len(recipes)} panels made"
+        message = FIGURE_INTERRUPTED if figure.interrupted else f"{count_of(len(recipes), 'panel')} made"
         print_out(f"{output}: {sheet_width} x {sheet_height} pixels, {message} in {bar.seconds:.0f} s")
     return exit_status(signals, figure.interrupted, bool(figure.diverged))
 
@@ -254,7 +254,9 @@ def _add_start(parser: argparse.ArgumentParser) -> None:
 
 def add_style_layers(parser: argparse.ArgumentParser, option: str) -> None:
     """Add an option for layers, which are the paper's style layers if it is not given."""
-    text = f"({','.join(PAPER_STYLE_LAYERS)}, as far as the weights have them)"
+    text = (
+        f"layers, such as conv1_1,conv2_1 ({','.join(PAPER_STYLE_LAYERS)}, as far as the weights have them)"
+    )
     parser.add_argument(option, dest="layers", metavar="A,B", type=layers, help=text)
 
 

@@ -54,13 +54,13 @@ def _parser() -> argparse.ArgumentParser:
     add_quiet(command)
     text = "Read a file of any format and write .npz or Keras .h5."
     command = add_command("convert", _convert, text)
-    command.add_argument("source", metavar="IN", type=Path)
-    command.add_argument("target", metavar="OUT", type=Path)
+    command.add_argument("source", metavar="IN", type=Path, help="the file to read")
+    command.add_argument("target", metavar="OUT", type=Path, help="the file to write, .npz or .h5")
     add_preprocessing(command)
     add_overwrite(command)
     text = "Check checksums, shapes and values; exit with 1 if any is wrong."
     command = add_command("verify", _verify, text)
-    text = "(every registered one, and NPSTYLE_WEIGHTS)"
+    text = "files to check (every registered one that is here, and NPSTYLE_WEIGHTS)"
     command.add_argument("files", metavar="FILE", type=Path, nargs="*", help=text)
     add_preprocessing(command)
     text = "Write the paper's normalized network: mean activations of 1."
@@ -76,7 +76,12 @@ def _add_normalize_options(parser: argparse.ArgumentParser) -> None:
     add_overwrite(parser)
     text = "ignore mean activations below this fraction of their layer's median (0.1)"
     add("--floor", metavar="X", type=nonnegative, help=text)
-    add("--pooling", choices=POOLING_METHODS, default="average", help="(average)")
+    add(
+        "--pooling",
+        choices=POOLING_METHODS,
+        default="average",
+        help="pooling of the network (average)",
+    )
     add_size(parser, default=512)
     add_preprocessing(parser)
     add_quiet(parser)

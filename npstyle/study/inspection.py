@@ -19,7 +19,7 @@ from npstyle.study.receptive import field_tile, receptive_field
 from npstyle.study.sheet import Tile, compose, in_rows
 from npstyle.vgg import VGG19, Filters
 
-# The default recipe has no smoothness; a picture of its gradient needs some weight (docs/recipe.md).
+# The default recipe has no total variation; a picture of its gradient needs some weight (docs/recipe.md).
 TV_WEIGHT = 1e-3
 
 
@@ -152,7 +152,9 @@ def _layer_table(
 def _term_table(settings: Settings, by_term: Mapping[str, Term]) -> list[str]:
     """For each term of the loss: its value, and how large its gradient is."""
     s = settings
-    lines = [f"weights: content {s.content_weight:g}, style {s.style_weight:g}, smoothness {s.tv_weight:g}"]
+    lines = [
+        f"weights: content {s.content_weight:g}, style {s.style_weight:g}, total variation {s.tv_weight:g}"
+    ]
     lines.append(f"{'term of the loss':20}{'loss':>10}{'mean |gradient|':>18}{'maximum':>10}")
     for name, (loss, gradient) in by_term.items():
         size = np.abs(gradient)
