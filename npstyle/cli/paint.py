@@ -227,10 +227,11 @@ def _inputs(options: argparse.Namespace) -> list[Path]:
 
 def _same_file(one: Path, other: Path) -> bool:
     """Whether two paths lead to the same file, be it there or not."""
-    with suppress(OSError):
-        if os.path.samefile(one, other):
-            return True
-    return os.path.realpath(one) == os.path.realpath(other)
+    with suppress(OSError):  # one of them is not there
+        return os.path.samefile(one, other)
+    with suppress(OSError):  # the current folder is gone
+        return os.path.realpath(one) == os.path.realpath(other)
+    return False
 
 
 def _checkpoint(options: argparse.Namespace, output: Path) -> Path | None:

@@ -118,8 +118,9 @@ class CheckpointWriter:
             text = f"resume: no checkpoint of this run at {self.path}; beginning with its first iteration"
             warnings.warn(text, CheckpointWarning, stacklevel=2)
         elif stored is not None and not resume:
+            iterations = f"{stored.nit} iteration" if stored.nit == 1 else f"{stored.nit} iterations"
             text = (
-                f"checkpoint: {self.path}: an interrupted run like this one, {stored.nit} iterations, "
+                f"checkpoint: {self.path}: an interrupted run like this one, {iterations}, "
                 f"{_age(self.path)} old; it is kept until this run is further (resume continues it)"
             )
             warnings.warn(text, CheckpointWarning, stacklevel=2)
