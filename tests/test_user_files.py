@@ -264,7 +264,7 @@ def test_resume_must_is_one_word(capsys: Captured) -> None:
         assert capsys.readouterr().err.count("\n") == 1
 
 
-STUDY = ["--weights", "random", "--threads", "1", "--quiet"]
+STUDY = ["--weights", "weights.npz", "--threads", "1", "--quiet"]
 
 
 @pytest.mark.parametrize(
