@@ -383,8 +383,8 @@ def test_resumed_run_makes_same_picture(folder: Path, optimizer: str, monkeypatc
     whole, parts = (np.asarray(Image.open(folder / name)) for name in ("whole.png", "parts.png"))
     np.testing.assert_array_equal(whole, parts)
     # Of a run that is done nothing is left to go on from.
-    assert cli.main([*command, "-o", "parts.png", "--resume", "--overwrite"]) == 1
-    assert "checkpoint" in capsys.readouterr().err
+    assert cli.main([*command, "-o", "parts.png", "--resume=must", "--overwrite"]) == 1
+    assert "npz: found no such file; expected a checkpoint" in capsys.readouterr().err
 
 
 def test_the_checkpoint_of_another_run_is_refused(folder: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -427,15 +427,16 @@ def test_old_checkpoints_are_removed_but_not_the_resumed_one(
     at_iteration(3, lambda: signal.raise_signal(signal.SIGINT), monkeypatch)
     assert cli.main([*COMMAND, "-o", "out.png"]) == 130
     [stored] = (alone / "checkpoints").iterdir()
-    others = [stored.with_name(name) for name in ("old.npz", ".npstyle-12345678.tmp", "other.txt", "new.npz")]
+    names = (24 * "0" + ".npz", ".npstyle-12345678.tmp", "mine.npz", "other.txt", 24 * "1" + ".npz")
+    others = [stored.with_name(name) for name in names]
     for path in others:
         path.touch()
-    for path in (stored, *others[:3]):
+    for path in (stored, *others[:4]):
         os.utime(path, (0, 0))
     assert resumed(folder, monkeypatch) == whole
     assert all(path.exists() for path in others)
     assert checkpoint.folder() == stored.parent
-    assert [path.exists() for path in others] == [False, False, True, True]
+    assert [path.exists() for path in others] == [False, False, True, True, True]
 
 
 def start_two(*more: str) -> list[tuple[int, str]]:

@@ -469,7 +469,7 @@ def test_checkpoint_of_older_format_is_refused(tmp_path: Path, monkeypatch: pyte
         run(checkpoint=tmp_path / "old.npz", resume=True)
     assert str(caught.value) == (
         f"checkpoint: {tmp_path / 'old.npz'}: found a checkpoint of format 1; expected format 2; "
-        "begin again without it"
+        "choose another name, or begin again without it"
     )
 
 

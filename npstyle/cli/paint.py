@@ -83,6 +83,8 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
         images.check_alpha(output)
     seconds_between_checkpoints = _checkpoint_every()
     request = _read(options, settings)
+    _check_save_every(options, output, request)
+    checkpoint = _checkpoint(options, output)
     W, H = request.result_size
     images.check_dimensions(output, W, H)
     alpha = images.read_alpha(options.content) if options.alpha else None  # now, while the file is there
@@ -92,6 +94,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     if weights.random:
         request = replace(request, settings=settings_from(options, default_preset="random"))
         memory = _check_memory(options, request)
+        _check_save_every(options, output, request)
     announce(options, f"{W} x {H} pixels, {_describe_iterations(request)}", memory)
     with ProgressBar(options.quiet) as bar:
         result = paint(
@@ -100,14 +103,14 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
             convolution=options.convolution,
             threads=options.threads,
             callback=_callback(options, output, bar),
-            checkpoint=_checkpoint(options),
+            checkpoint=checkpoint,
             checkpoint_every=seconds_between_checkpoints,
             resume=options.resume,
         )
         signals.ignore()
     _save(output, result, options, _metadata(options, request.settings, result), alpha)
     report(output, result, bar.seconds, options.quiet)
-    _tidy_checkpoint(options, result)
+    _tidy_checkpoint(options, output, result)
     return exit_status(signals, result.interrupted, result.diverged)
 
 
@@ -145,6 +148,13 @@ def _check_memory(options: argparse.Namespace, request: Request) -> str:
     return check_memory(options, bytes_at, max(request.content.shape[:2]))
 
 
+def _count_iterations(request: Request) -> int:
+    """Iterations over all levels, at most."""
+    from npstyle.run.pyramid import level_sizes
+
+    return len(level_sizes(request)) * request.settings.iterations
+
+
 def _describe_iterations(request: Request) -> str:
     from npstyle.run.pyramid import level_sizes
 
@@ -171,9 +181,9 @@ def _callback(options: argparse.Namespace, output: Path, bar: ProgressBar) -> Ca
         bar.update(progress)
         if every is None or progress.iteration % every:
             return
-        path = output.with_stem(f"{output.stem}-{progress.iteration:05d}")
+        path = _intermediate(output, progress.iteration)
         try:
-            images.write(path, progress.image, overwrite=True)
+            images.write(path, progress.image, options.overwrite)
         except WRITE_ERRORS as error:
             print_err(f"npstyle: {write_error(error, path)}; continuing without intermediate pictures")
             every = None
@@ -181,17 +191,70 @@ def _callback(options: argparse.Namespace, output: Path, bar: ProgressBar) -> Ca
     return after_iteration
 
 
-def _checkpoint(options: argparse.Namespace) -> Path | None:
-    """Where the state of the run is saved: the file that is named, or a folder in the user's cache."""
-    if options.checkpoint or options.no_checkpoint:
-        return Path(options.checkpoint) if options.checkpoint else None
-    from npstyle.run.checkpoint import folder
+def _intermediate(output: Path, iteration: int) -> Path:
+    """The name of the picture after an iteration: out-00050.png."""
+    return output.with_stem(f"{output.stem}-{iteration:05d}")
 
+
+def _check_save_every(options: argparse.Namespace, output: Path, request: Request) -> None:
+    """Make sure, before the run, that the pictures of --save-every replace nothing that they may not."""
+    from npstyle import images
+
+    every, total = options.save_every, _count_iterations(request)
+    if every is None or every > total:
+        return
+    *paths, last = (_intermediate(output, n) for n in range(every, total + 1, every))
+    checkpoint = Path(options.checkpoint or "").name
+    inputs = _inputs(options)
+    for path in [*(path for path in paths if path.name == checkpoint or os.path.lexists(path)), last]:
+        name = f"--save-every: {path}"
+        if any(_same_file(path, file) for file in inputs):
+            found = "a file that this run reads or continues from"
+            raise UserError(name, found, "a new name", "choose another name for the output")
+        try:
+            images.check_output(path, options.overwrite)
+        except UserError as error:
+            raise UserError(name, error.found, error.expected, error.cure) from None
+
+
+def _inputs(options: argparse.Namespace) -> list[Path]:
+    """Every file that the options name and the run reads."""
+    masks = [*options.content_mask, *options.style_mask, options.keep_mask]
+    weights = [options.weights, os.environ.get("NPSTYLE_WEIGHTS")]
+    named = [options.content, *options.style, *masks, options.init, *weights, options.checkpoint]
+    return [Path(os.path.expanduser(path)) for path in named if path]
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same file, be it there or not."""
+    with suppress(OSError):  # one of them is not there
+        return os.path.samefile(one, other)
+    with suppress(OSError):  # the current folder is gone
+        return os.path.realpath(one) == os.path.realpath(other)
+    return False
+
+
+def _checkpoint(options: argparse.Namespace, output: Path) -> Path | None:
+    """Where the state of the run is saved: the file that is named, or a folder in the user's cache."""
+    from npstyle.run.checkpoint import check_place, folder
+
+    if options.no_checkpoint:
+        return None
+    if options.checkpoint:
+        path = Path(options.checkpoint)
+        if _same_file(path, output):
+            raise UserError(f"checkpoint: {path}", "the output", "another name", "choose one such as run.npz")
+        check_place(path)
+        return path
     try:
-        return folder(tidy=not options.resume)  # no checkpoint is too old to be resumed
+        path = folder(tidy=not options.resume)  # no checkpoint is too old to be resumed
+        check_place(path)
+        return path
     except OSError as error:
         print_err(f"npstyle: checkpoint: found {error}; expected a folder to write to; continuing without")
-        return None
+    except UserError as error:
+        print_err(f"npstyle: {error}; continuing without checkpoints")
+    return None
 
 
 def _checkpoint_every() -> float:
@@ -199,13 +262,14 @@ def _checkpoint_every() -> float:
     return check_nonnegative("NPSTYLE_CHECKPOINT_EVERY", os.environ.get("NPSTYLE_CHECKPOINT_EVERY", 60))
 
 
-def _tidy_checkpoint(options: argparse.Namespace, result: StyleResult) -> None:
+def _tidy_checkpoint(options: argparse.Namespace, output: Path, result: StyleResult) -> None:
     """Say how to resume an interrupted run; remove the checkpoint of one that is complete."""
     if result.checkpoint is None or result.diverged:
         return
     if not result.interrupted:
-        with suppress(OSError):
-            os.unlink(result.checkpoint)
+        if not _same_file(result.checkpoint, output):  # file systems may ignore case
+            with suppress(OSError):
+                os.unlink(result.checkpoint)
     elif not options.quiet and os.path.exists(result.checkpoint):
         print_err(HOW_TO_RESUME)
 
@@ -290,8 +354,11 @@ def _add_long_runs(parser: argparse.ArgumentParser) -> None:
     checkpoint.add_argument("--checkpoint", type=Path, metavar="FILE", help=text)
     text = "do not save the state of the run"
     checkpoint.add_argument("--no-checkpoint", action="store_true", help=text)
-    text = "continue where the same command was interrupted, from its checkpoint (--checkpoint names it)"
+    text = "continue where the same command was interrupted, if it was (--checkpoint names its state)"
     group.add_argument("--resume", action="store_true", help=text)
+    # An option string of its own, so that --resume takes no value and never swallows the photograph.
+    text = "the same; an error if there is nothing to continue"
+    group.add_argument("--resume=must", action="store_const", const="must", dest="resume", help=text)
 
 
 def _add_regions(parser: argparse.ArgumentParser) -> None:

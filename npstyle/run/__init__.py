@@ -18,7 +18,7 @@ from npstyle.architecture import deepest
 from npstyle.errors import UserError
 from npstyle.initialize import data_dependent_init
 from npstyle.presets import preset
-from npstyle.run.checkpoint import CheckpointWarning, CheckpointWriter, fingerprint
+from npstyle.run.checkpoint import CheckpointWarning, CheckpointWriter, Resume, check_place, fingerprint
 from npstyle.run.inputs import Request, Source
 from npstyle.run.pyramid import Pyramid
 from npstyle.run.results import LevelResult, Progress, StyleResult
@@ -49,7 +49,7 @@ def stylize(
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 60.0,
-    resume: bool = False,
+    resume: Resume = False,
 ) -> StyleResult:
     """Paint the content picture in the manner of the style pictures.
 
@@ -88,9 +88,11 @@ def stylize(
         Called with a `Progress` after each iteration. It may raise StopIteration to end the run.
     checkpoint : path, optional
         A file that the run's state is written to every `checkpoint_every` seconds and on Ctrl-C, or a folder
-        for it. It is left there.
-    resume : bool
-        Continue from the checkpoint, to the same result as a run that was never stopped.
+        for it. It is left there. A file that is there must be a checkpoint of the same run, and is replaced
+        once this one is further.
+    resume : bool or "must"
+        Continue from the checkpoint, if there is one, to the same result as a run that was never stopped;
+        with "must", raise an error if there is none.
 
     Returns
     -------
@@ -102,6 +104,12 @@ def stylize(
     ------
     UserError
         An argument can't be used; the message says why, and what could be.
+
+    Warns
+    -----
+    CheckpointWarning
+        A checkpoint can't be written; there is none to continue from; or there is one, and `resume` is
+        False.
 
     See Also
     --------
@@ -116,6 +124,7 @@ def stylize(
     >>> result.image.shape, result.image.dtype, result.nit
     ((40, 60, 3), dtype('uint8'), 2)
     """
+    _check_checkpoint(checkpoint, resume)
     request = Request.read(
         content,
         styles,
@@ -154,7 +163,7 @@ def paint(
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 60.0,
-    resume: bool = False,
+    resume: Resume = False,
 ) -> StyleResult:
     """Paint a picture that was requested, with weights that are loaded.
 
@@ -181,8 +190,7 @@ def paint(
     >>> paint(replace(request, settings=replace(request.settings, iterations=3)), weights).nit
     3
     """
-    if resume and checkpoint is None:
-        raise UserError("resume", "no checkpoint", "the file to continue from", "name it")
+    _check_checkpoint(checkpoint, resume)
     settings = request.settings
     if _random(weights):
         pictures = [images.fit(picture, request.size) for picture in (request.content, *request.styles)]
@@ -194,7 +202,17 @@ def paint(
         writer = CheckpointWriter(
             Path(checkpoint), checkpoint_every, fingerprint(request, weights, **options)
         )
-    return Pyramid(request, network, callback, writer).run(writer.read() if writer and resume else None)
+    return Pyramid(request, network, callback, writer).run(writer.begin(resume) if writer else None)
+
+
+def _check_checkpoint(checkpoint: str | os.PathLike[str] | None, resume: Resume) -> None:
+    """Raise UserError, before anything takes time, where a run's state can't be read or written."""
+    if resume not in (False, True, "must"):
+        raise UserError("resume", repr(resume), "False, True or 'must'", "choose one of these")
+    if checkpoint is not None:
+        check_place(checkpoint)
+    elif resume:
+        raise UserError("resume", "no checkpoint", "the file to continue from", "name it")
 
 
 def _random(weights: Mapping[str, Filters]) -> bool:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 import warnings
 import zipfile
@@ -20,13 +21,13 @@ from dataclasses import fields
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from npstyle._runtime.atomic import TEMPORARY, open_replacing
+from npstyle._runtime.atomic import TEMPORARY, check_writable, open_replacing
 from npstyle._runtime.npy import Member
 from npstyle.architecture import convolutions_up_to, deepest
 from npstyle.errors import UserError
@@ -36,12 +37,15 @@ from npstyle.run.results import LevelResult
 from npstyle.weights.registry import cache_folder
 
 Arrays = Mapping[str, NDArray[Any]]
+Resume = bool | Literal["must"]
 
 FORMAT = 2
 META = "meta.json"
 LOSSES = "losses_of_finished_levels"
 MAX_META = 1 << 20  # bytes
 MAX_AGE = 14 * 24 * 3600.0  # seconds, in the user's cache
+NAME = re.compile(r"[0-9a-f]{24}\.npz")  # of a checkpoint in a folder
+NOTHING = (-1, -1)  # less than the progress of any checkpoint
 
 
 class Checkpoint(NamedTuple):
@@ -61,13 +65,25 @@ class Checkpoint(NamedTuple):
     levels: tuple[LevelResult, ...]
     state: dict[str, NDArray[Any]]
 
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Finished levels, and iterations at the current one: the larger, the further the run is."""
+        return progress(self.levels, self.state)
+
+    @property
+    def nit(self) -> int:
+        """Iterations over all levels."""
+        return sum(level.nit for level in self.levels) + self.progress[1]
+
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint could not be written; the run continues without."""
+    """A checkpoint could not be written, there is none to continue from, or one that is not continued."""
 
 
 class CheckpointWriter:
     """Writes the checkpoints of one run at intervals, and reads the one that an earlier run left.
+
+    It replaces and removes nothing but checkpoints of the same run, and none that is further.
 
     Parameters
     ----------
@@ -84,22 +100,53 @@ class CheckpointWriter:
         self.fingerprint = fingerprint
         self.next = time.monotonic() + every
         self.failed = False
+        self._progress = NOTHING  # of the checkpoint that is stored
+        self._known: tuple[int, ...] | None = None  # the file it is in, if that is this run's
 
-    def read(self) -> Checkpoint:
-        """The earlier run's checkpoint; UserError if it is of another run."""
-        checkpoint = read(self.path)
-        check_fingerprint(checkpoint, self.fingerprint, self.path)
-        return checkpoint
+    def begin(self, resume: Resume) -> Checkpoint | None:
+        """The checkpoint to continue from, if there is one and `resume` says so.
+
+        Raises
+        ------
+        UserError
+            At this path there is something else, or, with "must", nothing.
+        """
+        if resume == "must" and not os.path.exists(self.path):
+            raise _no_such_file(self.path)
+        stored = self._look(resume=bool(resume))
+        if resume and stored is None:
+            text = f"resume: no checkpoint of this run at {self.path}; beginning with its first iteration"
+            warnings.warn(text, CheckpointWarning, stacklevel=2)
+        elif stored is not None and not resume:
+            iterations = f"{stored.nit} iteration" if stored.nit == 1 else f"{stored.nit} iterations"
+            text = (
+                f"checkpoint: {self.path}: an interrupted run like this one, {iterations}, "
+                f"{_age(self.path)} old; it is kept until this run is further (resume continues it)"
+            )
+            warnings.warn(text, CheckpointWarning, stacklevel=2)
+        return stored if resume else None
 
     @property
     def due(self) -> bool:
         return time.monotonic() >= self.next
 
+    @property
+    def stored(self) -> bool:
+        """Whether there is a checkpoint of this run, unchanged since it was read or written."""
+        return self._known is not None and _identify(self.path) == self._known
+
     def write(self, levels: Sequence[LevelResult], state: dict[str, NDArray[Any]]) -> None:
-        """Write a checkpoint; where that fails, warn once and stop writing at intervals."""
+        """Write a checkpoint, unless an earlier run left one that is as far.
+
+        Where that fails, warn once and stop writing at intervals.
+        """
         began = time.monotonic()
         try:
-            write(self.path, Checkpoint(self.fingerprint, tuple(levels), state))
+            if _identify(self.path) != self._known:  # somebody else wrote or removed it meanwhile
+                self._look(resume=False)
+            if progress(levels, state) > self._progress:
+                write(self.path, Checkpoint(self.fingerprint, tuple(levels), state))
+                self._progress, self._known = progress(levels, state), _identify(self.path)
         except UserError as error:
             if not self.failed:  # between two levels and at the end it is tried again, without a warning
                 warnings.warn(f"{error}; going on without checkpoints", CheckpointWarning, stacklevel=2)
@@ -109,6 +156,67 @@ class CheckpointWriter:
         now = time.monotonic()
         # Large pictures have large states: at most a twentieth of the time is spent on writing them.
         self.next = now + max(self.every, 20 * (now - began))
+
+    def _look(self, resume: bool) -> Checkpoint | None:
+        """The checkpoint at the path, if there is one; UserError if what is there is not this run's."""
+        self._progress, self._known = NOTHING, None
+        if not os.path.exists(self.path):
+            return None
+        known = _identify(self.path)
+        stored = read(self.path)
+        if resume:
+            check_fingerprint(stored, self.fingerprint, self.path)
+        else:
+            _check_same_run(stored, self.fingerprint, self.path)
+        self._progress, self._known = stored.progress, known
+        return stored
+
+
+def progress(levels: Sequence[LevelResult], state: Arrays) -> tuple[int, int]:
+    """Finished levels, and iterations at the current one, as `Checkpoint.progress`."""
+    losses = state.get("losses")
+    return len(levels), 0 if losses is None else max(0, losses.size - 1)
+
+
+def check_place(path: str | os.PathLike[str]) -> None:
+    """Make sure, before a run, that checkpoints can be written to a file or folder and destroy nothing there.
+
+    Raises
+    ------
+    UserError
+        There is a file that is no checkpoint, or the folder does not permit to write to it.
+    """
+    path = Path(path)
+    file = path / name_of({}) if os.path.isdir(path) else path
+    name = f"checkpoint: {path}"
+    if os.path.exists(file):
+        if not os.path.isfile(file):
+            raise UserError(name, "a device or a pipe", "a file", "choose another name")
+        _read_file(file, read_arrays=False)
+    try:
+        check_writable(file, overwrite=True)
+    except UserError as error:
+        raise UserError(name, error.found, error.expected, error.cure) from error
+
+
+def _identify(path: Path) -> tuple[int, ...] | None:
+    """What changes if another file comes to this path, or the file is written to; None without one."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _age(path: Path) -> str:
+    """How long ago a file was written, in words."""
+    with suppress(OSError):
+        seconds = time.time() - path.stat().st_mtime
+        for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+            if seconds >= length:
+                count = int(seconds // length)
+                return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
+    return "less than a minute"
 
 
 def fingerprint(request: Request, weights: Mapping[str, Filters], **options: str) -> dict[str, str]:
@@ -147,11 +255,12 @@ def name_of(fingerprint: Mapping[str, str]) -> str:
 def folder(tidy: bool = True) -> Path:
     """Where checkpoints are stored if no other place is named: in the user's cache.
 
-    With `tidy`, files older than a fortnight are removed, also those that killed runs left half written.
+    With `tidy`, checkpoints older than a fortnight are removed, and files that killed runs left half written.
     """
     path = cache_folder() / "checkpoints"
     path.mkdir(parents=True, exist_ok=True)
-    for file in [*path.glob("*.npz"), *path.glob(TEMPORARY)] if tidy else []:
+    checkpoints = [file for file in path.glob("*.npz") if NAME.fullmatch(file.name)]
+    for file in [*checkpoints, *path.glob(TEMPORARY)] if tidy else []:
         with suppress(OSError):
             if time.time() - file.stat().st_mtime > MAX_AGE:
                 file.unlink()
@@ -192,15 +301,22 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     UserError
         The file is missing, damaged, of an older version, or something else.
     """
-    path = Path(path)
+    return _read_file(Path(path))
+
+
+def _read_file(path: Path, read_arrays: bool = True) -> Checkpoint:
+    """The checkpoint in a file; without `read_arrays`, only its fingerprint."""
     name, expected = f"checkpoint: {path}", "a whole checkpoint of npstyle"
+    cure = "choose another name, or begin again without it"
     if not os.path.isfile(path):
-        raise UserError(name, "no such file", "a checkpoint", "check the name")
+        raise _no_such_file(path)
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             if sum(info.file_size for info in archive.infolist()) > os.fstat(file.fileno()).st_size:
                 raise ValueError("more in it than it is long")  # members may overlap
             meta = _read_meta(archive)
+            if not read_arrays:
+                return Checkpoint(meta["fingerprint"], (), {})
             state = {
                 info.filename[:-4]: _read_array(archive, info)
                 for info in archive.infolist()
@@ -208,29 +324,47 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
             }
         return Checkpoint(meta["fingerprint"], _read_levels(meta["levels"], state.pop(LOSSES)), state)
     except _FormatError as error:
-        cure = "begin again without it"
         raise UserError(name, f"a checkpoint of format {error}", f"format {FORMAT}", cure) from error
     except PermissionError as error:
         raise UserError(name, str(error.strerror), "a readable file", "check its permissions") from error
     except MemoryError:
         raise
     except Exception as error:  # a damaged file can make its library raise anything
-        raise UserError(name, f"something else ({error})", expected, "begin again without it") from error
+        raise UserError(name, f"something else ({error})", expected, cure) from error
+
+
+def _no_such_file(path: Path) -> UserError:
+    return UserError(f"checkpoint: {path}", "no such file", "a checkpoint", "check the name")
 
 
 def check_fingerprint(
     checkpoint: Checkpoint, fingerprint: Mapping[str, str], path: str | os.PathLike[str]
 ) -> None:
-    """Refuse the checkpoint of another run, and name the first thing that differs."""
+    """Refuse to continue from the checkpoint of another run, and name the first thing that differs."""
+    difference = _difference(checkpoint, fingerprint)
+    if difference is not None:
+        name, stored, actual = difference
+        cure = "give what that run was given, or begin again"
+        raise UserError(f"resume: {name}", actual, f"{stored}, as in {path}", cure)
+
+
+def _check_same_run(checkpoint: Checkpoint, fingerprint: Mapping[str, str], path: Path) -> None:
+    """Refuse to overwrite the checkpoint of another run."""
+    difference = _difference(checkpoint, fingerprint)
+    if difference is not None:
+        name, stored, actual = difference
+        found = f"the state of another run ({name}: {stored}, not {actual})"
+        cure = "choose another, or remove it if that run is not to be continued"
+        raise UserError(f"checkpoint: {path}", found, "a new name", cure)
+
+
+def _difference(checkpoint: Checkpoint, fingerprint: Mapping[str, str]) -> tuple[str, str, str] | None:
+    """The first thing that differs: its name, what is stored, and what it is in this run."""
     for name in sorted({*checkpoint.fingerprint, *fingerprint}):
         stored, actual = checkpoint.fingerprint.get(name, "nothing"), fingerprint.get(name, "nothing")
         if stored != actual:
-            raise UserError(
-                f"resume: {name}",
-                actual,
-                f"{stored}, as in {path}",
-                "give what that run was given, or begin again",
-            )
+            return name, stored, actual
+    return None
 
 
 class _FormatError(Exception):

@@ -191,7 +191,7 @@ class Pyramid:
             interrupted=end.interrupted,
             diverged=end.diverged,
             levels=tuple(self.results),
-            checkpoint=self.writer.path if self.writer else None,
+            checkpoint=self.writer.path if self.writer and self.writer.stored else None,
         )
 
 

@@ -1,0 +1,294 @@
+"""Files that were there before a run: none loses a byte, but the output with --overwrite."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import npstyle
+from helpers import error_line
+from npstyle.cli import main as cli
+from npstyle.cli.paint import painting_parser
+from npstyle.cli.progress import ProgressBar
+from npstyle.run import CheckpointWarning, checkpoint
+from npstyle.weights import random_weights, write_weights
+
+Captured = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
+
+FAST = ["--style-layers", "conv1_1", "--content-layers", "conv1_2", "--threads", "1", "--quiet"]
+PICTURES = ["photo.png", "painting.png"]
+COMMAND = [*PICTURES, *FAST, "--weights", "random", "--iterations", "4"]
+UPDATE = ProgressBar.update
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: Patch) -> Path:
+    """The current folder, with a photograph, a painting and other files of a user."""
+    rng = np.random.default_rng(0)
+    for name in (*PICTURES, "mask.png", "old-00002.png"):
+        Image.fromarray(rng.integers(0, 256, (24, 32, 3), np.uint8)).save(tmp_path / name)
+    (tmp_path / "note.txt").write_text("precious")
+    (tmp_path / "empty.npz").touch()
+    write_weights(tmp_path / "weights.npz", random_weights(0, "conv1_2"))
+    checkpoint.write(tmp_path / "other-run.npz", checkpoint.Checkpoint({"seed": "5"}, (), {}))
+    (tmp_path / "link.png").symlink_to("photo.png")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
+
+
+def interrupt_at(iteration: int | None, monkeypatch: Patch) -> None:
+    """Send Ctrl-C after an iteration of every run that follows; None: no longer."""
+
+    def update(self: Any, progress: Any) -> None:
+        UPDATE(self, progress)
+        if progress.iteration == iteration:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ProgressBar, "update", update)
+
+
+def refusal(capsys: Captured, *arguments: str) -> str:
+    """The line that a command of the main job ends with, before it has taken a step."""
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("npstyle.optimize.Minimizer.run", None)
+        assert cli.main([*COMMAND, *arguments]) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+@pytest.mark.parametrize("more", [(), ("--overwrite",), ("--resume",), ("--resume=must", "--overwrite")])
+@pytest.mark.parametrize(
+    "option", ["--checkpoint", "--output", "--init", "--weights", "--keep-mask", "--content"]
+)
+def test_no_option_destroys_the_file_that_it_names(
+    folder: Path, option: str, more: tuple[str, ...], monkeypatch: Patch
+) -> None:
+    """Whatever it is: the property of the whole command line."""
+    monkeypatch.setenv("NPSTYLE_CHECKPOINT_EVERY", "0")
+    for name in [*contents(folder), "old.png"]:
+        before = contents(folder)
+        named = ["painting.png", "--iterations", "2", "--save-every", "2", *FAST, *more]
+        named = [name, *named] if option == "--content" else ["photo.png", *named, option, name]
+        output = name if option == "--output" else "new.png"
+        named += [] if option == "--weights" else ["--weights", "random"]
+        cli.main([*named, *([] if option == "--output" else ["--output", output])])
+        after = contents(folder)
+        if "--overwrite" in more:  # what may be replaced: the output, and the pictures before it
+            may_change = {os.path.realpath(path) for path in (output, f"{Path(output).stem}-00002.png")}
+            before = {key: value for key, value in before.items() if os.path.realpath(key) not in may_change}
+        assert {key: after.get(key) for key in before} == before, name
+        for new in set(after) - set(before):
+            if "--overwrite" not in more:
+                (folder / new).unlink()
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"], ["--resume"]])
+@pytest.mark.parametrize("name", ["photo.png", "link.png", "note.txt", "empty.npz", "weights.npz"])
+def test_checkpoint_that_is_another_file_is_refused(
+    folder: Path, name: str, more: list[str], capsys: Captured
+) -> None:
+    before = contents(folder)
+    line = refusal(capsys, "-o", "out.png", "--checkpoint", name, *more)
+    assert line.startswith(f"npstyle: checkpoint: {name}: found something else (")
+    assert "choose another name" in line
+    assert contents(folder) == before
+
+
+def test_checkpoint_of_another_run_is_not_replaced(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    interrupt_at(2, monkeypatch)
+    assert cli.main([*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]) == 130
+    before = contents(folder)
+    line = refusal(capsys, "-o", "b.png", "--checkpoint", "kept.npz", "--seed", "7")
+    assert (
+        "checkpoint: kept.npz: found the state of another run (seed: 0, not 7); expected a new name" in line
+    )
+    assert contents(folder) == before
+
+
+def test_checkpoint_and_output_are_two_files(folder: Path, capsys: Captured) -> None:
+    (folder / "also.png").symlink_to("out.png")
+    for name in ("out.png", f"../{folder.name}/out.png", "also.png"):
+        line = refusal(capsys, "-o", "out.png", "--checkpoint", name)
+        assert line.startswith(f"npstyle: checkpoint: {name}: found the output; expected another name")
+    for name in ("out-00002.png", "out-00004.png"):
+        line = refusal(capsys, "-o", "out.png", "--checkpoint", name, "--save-every", "2")
+        assert line.startswith(
+            f"npstyle: --save-every: {name}: found a file that this run reads or continues"
+        )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_checkpoint_that_is_no_regular_file_is_refused(folder: Path, capsys: Captured) -> None:
+    os.mkfifo(folder / "pipe")
+    for name in ("pipe", os.devnull):
+        line = refusal(capsys, "-o", "out.png", "--checkpoint", name)
+        assert f"checkpoint: {name}: found a device or a pipe; expected a file" in line
+    assert (folder / "pipe").is_fifo()
+
+
+def test_folder_of_the_checkpoint_is_probed_before_the_run(folder: Path, capsys: Captured) -> None:
+    for name in ("nowhere/kept.npz", "note.txt/kept.npz", 300 * "x"):
+        line = refusal(capsys, "-o", "out.png", "--checkpoint", name)
+        assert line.startswith(f"npstyle: checkpoint: {name}: found ")
+        assert " on writing there; expected a name in a folder that can be written to" in line
+
+
+def test_run_leaves_a_checkpoint_that_another_run_wrote_meanwhile(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    other = (folder / "other-run.npz").read_bytes()
+
+    def update(self: Any, progress: Any) -> None:
+        UPDATE(self, progress)
+        if progress.iteration == 2:
+            Path("kept.npz").write_bytes(other)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(ProgressBar, "update", update)
+    assert cli.main([*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]) == 130
+    assert "found the state of another run" in capsys.readouterr().err
+    assert (folder / "kept.npz").read_bytes() == other
+
+
+def test_stylize_does_not_replace_what_is_no_checkpoint(folder: Path) -> None:
+    before = contents(folder)
+    for name in ("photo.png", "weights.npz", "other-run.npz"):
+        for resume in (False, True):
+
+            def paint(name: str = name, resume: bool = resume) -> None:
+                options: dict[str, Any] = {"weights": "random", "iterations": 1}
+                npstyle.stylize("photo.png", "painting.png", **options, checkpoint=name, resume=resume)
+
+            if resume and name == "other-run.npz":
+                error_line(paint, "resume: blend")
+            else:
+                error_line(paint, f"checkpoint: {name}")
+    assert contents(folder) == before
+    with pytest.raises(npstyle.UserError, match="resume: found 'maybe'; expected False, True or 'must'"):
+        npstyle.stylize("photo.png", "painting.png", checkpoint="x", resume="maybe")  # type: ignore[arg-type]
+
+
+def test_save_every_replaces_no_file(folder: Path, capsys: Captured) -> None:
+    before = contents(folder)
+    line = refusal(capsys, "-o", "old.png", "--save-every", "2")
+    assert line == (
+        "npstyle: --save-every: old-00002.png: found a file of that name; expected a new name; "
+        "choose another or add --overwrite\n"
+    )
+    assert contents(folder) == before
+    line = refusal(capsys, "-o", "old.png", "--save-every", "1", "--init", "old-00002.png", "--overwrite")
+    assert "--save-every: old-00002.png: found a file that this run reads or continues from" in line
+    assert contents(folder) == before
+    assert cli.main([*COMMAND, "-o", "old.png", "--save-every", "3"]) == 0  # 00002 is none of these
+    assert {name: contents(folder)[name] for name in before} == before
+    assert cli.main([*COMMAND, "-o", "old.png", "--save-every", "2", "--overwrite"]) == 0
+    assert contents(folder)["old-00002.png"] != before["old-00002.png"]
+
+
+def test_save_every_replaces_no_file_that_appears_during_the_run(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    def update(self: Any, progress: Any) -> None:
+        Path("out-00002.png").write_text("precious")
+
+    monkeypatch.setattr(ProgressBar, "update", update)
+    assert cli.main([*COMMAND, "-o", "out.png", "--save-every", "2"]) == 0
+    assert "found a file of that name" in capsys.readouterr().err
+    assert Path("out-00002.png").read_text() == "precious"
+
+
+def test_state_of_an_interrupted_run_is_kept_until_the_new_run_is_further(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("NPSTYLE_CHECKPOINT_EVERY", "0")
+    command = [*COMMAND, "-o", "out.png", "--overwrite", "--checkpoint", "kept.npz"]
+    expected = {}
+    for at, nit in ((2, 2), (1, 2), (3, 3)):
+        interrupt_at(at, monkeypatch)
+        assert cli.main(command) == 130
+        expected[at] = capsys.readouterr().err
+        assert checkpoint.read("kept.npz").nit == nit
+    assert expected[2] == ""
+    assert expected[1] == expected[3]
+    assert expected[1] == (
+        "npstyle: checkpoint: kept.npz: an interrupted run like this one, 2 iterations, less than a minute "
+        "old; it is kept until this run is further (resume continues it)\n"
+    )
+    os.utime("kept.npz", (0, 0))
+    interrupt_at(None, monkeypatch)
+    assert cli.main(command) == 0
+    assert " days old" in capsys.readouterr().err
+    assert not Path("kept.npz").exists()  # the run is complete
+
+
+def test_resume_begins_if_there_is_nothing_to_continue(folder: Path, capsys: Captured) -> None:
+    command = [*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]
+    assert cli.main([*command, "--resume=must"]) == 1
+    assert capsys.readouterr().err == (
+        "npstyle: checkpoint: kept.npz: found no such file; expected a checkpoint; check the name\n"
+    )
+    assert cli.main([*command, "--resume"]) == 0
+    assert capsys.readouterr().err == (
+        "npstyle: resume: no checkpoint of this run at kept.npz; beginning with its first iteration\n"
+    )
+    with pytest.warns(CheckpointWarning, match="no checkpoint of this run"):
+        result = npstyle.stylize(
+            "photo.png", "painting.png", weights="random", iterations=1, checkpoint="x", resume=True
+        )
+    assert result.checkpoint is None  # nothing was written
+
+
+def test_resume_must_is_one_word(capsys: Captured) -> None:
+    parse = painting_parser().parse_args
+    for words, resume in ((["--resume"], True), (["--resume=must"], "must"), ([], False)):
+        options = parse([*words, "must", "painting.jpg"])
+        assert (options.resume, str(options.content)) == (resume, "must")
+    for word in ("--resume=", "--resume=always", "--resume=true"):
+        with pytest.raises(SystemExit):
+            parse([word, *PICTURES])
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+STUDY = ["--weights", "weights.npz", "--threads", "1", "--quiet"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["reconstruct", "photo.png", "--layer", "conv1_1", "--iterations", "1", *STUDY, "-o"],
+        ["texture", "painting.png", "--layers", "conv1_1", "--iterations", "1", *STUDY, "-o"],
+        ["figure", "style", "painting.png", "--iterations", "1", *STUDY, "-o"],
+        ["inspect", "photo.png", "--layer", "conv1_1", "--channels", "1", *STUDY, "-o"],
+        ["weights", "convert", "weights.npz"],
+        ["weights", "normalize", "weights.npz", "photo.png", "--quiet", "-o"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_no_other_command_destroys_a_file(folder: Path, command: list[str], capsys: Captured) -> None:
+    (folder / "maps").mkdir()
+    inspected = cli.main(
+        ["inspect", "photo.png", "--layer", "conv1_1", "--channels", "1", *STUDY, "-o", "maps"]
+    )
+    assert inspected == 0
+    before = contents(folder), contents(folder / "maps")
+    for name in [*before[0], "maps"]:
+        assert cli.main([*command, name]) == 1, name
+        line = capsys.readouterr().err
+        assert line.startswith("npstyle: output: ")
+        assert line.count("\n") == 1
+        assert (contents(folder), contents(folder / "maps")) == before
