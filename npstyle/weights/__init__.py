@@ -41,8 +41,8 @@ def load_weights(
 
     With "auto" and "imagenet", this function may use the network: if no registered file is in the project's
     `weights/` or in the user's cache, it downloads one of about 80 MB into the cache. Without a network it
-    gives up after at most 20 seconds. Run `npstyle weights fetch` beforehand to avoid both; a path and "random"
-    never use the network.
+    gives up after at most 20 seconds. Run `npstyle weights fetch` beforehand to avoid both; a path and
+    "random" never use the network.
 
     Parameters
     ----------
