@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from threadpoolctl import threadpool_limits
 import soak
 from npstyle import Settings, images
 from npstyle.cli import main as cli
+from npstyle.cli.interrupts import SIGNALS, Signals
 from npstyle.cli.progress import ProgressBar
 from npstyle.lbfgs import PrivateLbfgsb
 from npstyle.objective import Objective
@@ -115,8 +117,8 @@ def test_run_killed_at_random_resumes_to_same_picture(tmp_path: Path, optimizer:
 
 @pytest.mark.parametrize(
     ("signals", "status"),
-    [([signal.SIGTERM], 143), ([signal.SIGINT] * 2, 130)],
-    ids=["SIGTERM", "Ctrl-C twice"],
+    [([number], 128 + number) for number in SIGNALS[1:]] + [([signal.SIGINT] * 2, 130)],
+    ids=[*(number.name for number in SIGNALS[1:]), "Ctrl-C twice"],
 )
 @pytest.mark.parametrize("iteration", [3, 4, 7])
 def test_signals_save_picture_and_checkpoint(
@@ -131,6 +133,52 @@ def test_signals_save_picture_and_checkpoint(
     with Image.open(folder / "out.png") as image:
         assert image.size == (48, 32)
     assert resumed(folder, monkeypatch) == whole
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="a system without SIGHUP")
+def test_hangup_below_nohup_changes_nothing(folder: Path, whole: bytes, monkeypatch: Patch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        at_iteration(3, lambda: signal.raise_signal(signal.SIGHUP), monkeypatch)
+        assert cli.main([*COMMAND, "-o", "out.png"]) == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (folder / "out.png").read_bytes() == whole
+
+
+def test_a_closed_terminal_does_not_cost_the_picture(folder: Path) -> None:
+    """The terminal's other end is closed during the run: SIGHUP comes, and nothing can be printed."""
+    pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
+    terminal, inner = pty.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # room for a bar
+    own_terminal = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    run = "import runpy; runpy.run_module('npstyle', run_name='__main__')"
+    words = [argument for argument in COMMAND if argument != "--quiet"]
+    words[words.index("--iterations") + 1] = "100000"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{own_terminal}\n{run}", *words, "--optimizer", "adam", "-o", "out.png"],
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        start_new_session=True,
+    )
+    os.close(inner)
+    printed = b""
+    while b"loss" not in printed:
+        printed += os.read(terminal, 1000)
+    os.close(terminal)
+    assert process.wait(timeout=100) == 129
+    with Image.open("out.png") as image:
+        assert image.size == (48, 32)
+
+
+def test_the_first_of_several_signals_gives_the_exit_status() -> None:
+    with Signals() as signals:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)  # at once: the same interruption
+    assert signals.status == 143
 
 
 @pytest.mark.parametrize("where", ["__init__", "__call__"], ids=["targets", "first evaluation"])
@@ -276,8 +324,8 @@ def study_command(request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.mark.parametrize(
     ("signals", "status"),
-    [([signal.SIGTERM], 143), ([signal.SIGINT] * 2, 130)],
-    ids=["SIGTERM", "Ctrl-C twice"],
+    [([number], 128 + number) for number in SIGNALS[1:]] + [([signal.SIGINT] * 2, 130)],
+    ids=[*(number.name for number in SIGNALS[1:]), "Ctrl-C twice"],
 )
 def test_signals_save_picture_of_study_commands(
     folder: Path, study_command: list[str], signals: list[signal.Signals], status: int, monkeypatch: Patch
@@ -287,9 +335,9 @@ def test_signals_save_picture_of_study_commands(
             signal.raise_signal(one)
 
     at_iteration(2, raise_all, monkeypatch)
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(number) for number in SIGNALS]
     assert cli.main([*study_command, "-o", "out.png"]) == status
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
     with Image.open("out.png") as image:
         assert min(image.size) >= 40
 

@@ -1,4 +1,4 @@
-"""What all commands do alike: Ctrl-C and SIGTERM, memory, filters, warnings, saving, exit status.
+"""What all commands do alike: Ctrl-C and other signals, memory, filters, warnings, saving, exit status.
 
 Everything slow to import is imported where it is used, so that --help is instant.
 """

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     """Do what the words after `npstyle weights` say, and return the exit status."""
     options = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.command
-    with Signals():  # so that files that are half written are removed after SIGTERM, too
+    with Signals():  # so that files that are half written are removed after SIGTERM and SIGHUP, too
         return command(options)
 
 
