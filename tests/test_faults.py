@@ -23,7 +23,8 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 import soak
-from npstyle import Settings, images
+from npstyle import Settings, images, weights
+from npstyle._runtime.atomic import TEMPORARY
 from npstyle.cli import main as cli
 from npstyle.cli.interrupts import SIGNALS, Signals
 from npstyle.cli.progress import ProgressBar
@@ -340,6 +341,33 @@ def test_signals_save_picture_of_study_commands(
     assert [signal.getsignal(number) for number in SIGNALS] == handlers
     with Image.open("out.png") as image:
         assert min(image.size) >= 40
+
+
+@pytest.mark.parametrize("command", ["paint", *STUDY, "inspect", "convert"])
+def test_a_mounted_output_is_overwritten_in_place(folder: Path, command: str, monkeypatch: Patch) -> None:
+    """Nothing can be renamed over a single file that is mounted into a container."""
+    output = Path("out.png")
+    words = [*{"paint": COMMAND, "inspect": INSPECT, **STUDY}.get(command, []), "-o", str(output)]
+    if command == "convert":
+        output = Path("out.npz")
+        weights.write_weights("in.npz", weights.random_weights(deepest="conv1_1"))
+        words = ["weights", "convert", "in.npz", str(output)]
+    assert cli.main(words) == 0
+    if command == "inspect":
+        output = min(output.iterdir())
+    expected = output.read_bytes()
+    output.write_bytes(b"the old one")
+    output.chmod(0o600)
+    number = output.stat().st_ino
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(os, "replace", busy)
+    assert cli.main([*words, "--overwrite"]) == 0
+    assert output.read_bytes() == expected
+    assert output.stat().st_ino == number
+    assert not list(output.parent.glob(TEMPORARY))
 
 
 def test_ctrl_c_while_a_study_command_saves_does_not_lose_the_picture(
