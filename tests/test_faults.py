@@ -32,6 +32,7 @@ from npstyle.lbfgs import PrivateLbfgsb
 from npstyle.objective import Objective
 from npstyle.optimize import Minimizer
 from npstyle.run import checkpoint, memory
+from npstyle.weights import registry
 
 Array = NDArray[Any]
 Patch = pytest.MonkeyPatch
@@ -684,3 +685,74 @@ def test_every_test_that_the_page_names_is_there() -> None:
     }
     assert len(named) > 20
     assert named - there == set()
+
+
+@pytest.fixture
+def homeless(folder: Path, monkeypatch: Patch) -> None:
+    """A user whom the system does not know, without HOME: `docker run --user 54321` in some images."""
+    pwd = pytest.importorskip("pwd")
+
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "NPSTYLE_CACHE", "NPSTYLE_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+NO_HOME = (
+    "cache: found no home folder of this user; expected a folder to write to; set NPSTYLE_CACHE, or HOME"
+)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_folder_a_run_goes_on_without_checkpoints(folder: Path, capsys: Captured) -> None:
+    assert cli.main([*COMMAND, "-o", "out.png"]) == 0
+    assert capsys.readouterr().err == f"npstyle: {NO_HOME}; continuing without checkpoints\n"
+    assert (folder / "out.png").is_file()
+    assert cli.main([*COMMAND, "-o", "kept.png", "--checkpoint", "kept.npz"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("homeless")
+@pytest.mark.parametrize("command", [["info"], ["weights", "list"]], ids=["info", "weights list"])
+def test_without_a_home_folder_it_is_said_that_there_is_no_cache(
+    command: list[str], capsys: Captured
+) -> None:
+    assert cli.main(command) == 0
+    assert re.search(
+        "^cache: *none: found no home folder of this user; set NPSTYLE_CACHE, or HOME$",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_folder_nothing_is_fetched(monkeypatch: Patch, capsys: Captured) -> None:
+    monkeypatch.delenv("NPSTYLE_REGISTRY")  # npstyle's own
+    monkeypatch.setattr(registry, "project_folder", lambda: Path("empty"))
+    assert cli.main(["weights", "fetch"]) == 1
+    assert capsys.readouterr().err == f"npstyle: {NO_HOME}\n"
+    assert weights.find_weights() == (None, ["empty (no registered file)"])
+    with pytest.warns(weights.RandomFiltersWarning, match="no home folder of this user"):
+        weights.load_weights("auto", deepest="conv1_1")
+    monkeypatch.setenv("NPSTYLE_CACHE", "~/cache")
+    assert cli.main(["weights", "fetch"]) == 1
+    assert capsys.readouterr().err == f"npstyle: {NO_HOME}\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps the current folder")
+@pytest.mark.parametrize("command", ["paint", *STUDY, "inspect", "convert"])
+def test_a_current_folder_that_is_gone_is_found_before_the_run(
+    folder: Path, command: str, monkeypatch: Patch, capsys: Captured
+) -> None:
+    words = {"paint": COMMAND, "inspect": INSPECT, **STUDY}.get(
+        command, ["weights", "convert", "a.npz", "b.npz"]
+    )
+    words = [str(folder / word) if word.endswith(".png") else word for word in words]
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    assert cli.main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert re.match("npstyle: output: .*: found No such file or directory", line)

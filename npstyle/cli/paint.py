@@ -189,6 +189,9 @@ def _checkpoint(options: argparse.Namespace) -> Path | None:
 
     try:
         return folder(tidy=not options.resume)  # no checkpoint is too old to be resumed
+    except UserError as error:  # nowhere to put it
+        print_err(f"npstyle: {error}; continuing without checkpoints")
+        return None
     except OSError as error:
         print_err(f"npstyle: checkpoint: found {error}; expected a folder to write to; continuing without")
         return None
