@@ -756,3 +756,67 @@ def test_a_current_folder_that_is_gone_is_found_before_the_run(
     assert cli.main(words) == 1
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert re.match("npstyle: output: .*: found No such file or directory", line)
+
+
+INTERRUPTED_IMPORT = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["MODULE"]:
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, getattr(signal, os.environ["HANDLER"]))
+sys.meta_path.insert(0, Finder())
+runpy.run_module("npstyle", run_name="__main__", alter_sys=True)
+"""
+
+
+def run_interrupted(module: str, *words: str, handler: str = "default_int_handler") -> Any:
+    """The program, with a Ctrl-C on its import of a module."""
+    return subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT, *words],
+        env={**os.environ, "MODULE": module, "HANDLER": handler},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "npstyle.cli.main",
+        "argparse",
+        "npstyle.cli.paint",
+        "numpy",
+        "npstyle._kernels",
+        "PIL.Image",
+        "npstyle.run",
+    ],
+)
+def test_ctrl_c_during_imports_is_one_line(folder: Path, module: str) -> None:
+    done = run_interrupted(module, *COMMAND, "-o", "out.png")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nnpstyle: interrupted\n")
+    assert not (folder / "out.png").exists()
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored_during_imports(folder: Path) -> None:
+    done = run_interrupted("npstyle.cli.main", "presets", handler="SIG_IGN")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("error", [ImportError("initialization failed"), SystemError("no error set")])
+def test_what_a_late_import_makes_of_a_signal_is_the_interruption(error: Exception) -> None:
+    def late_import() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise error from None
+
+    with pytest.raises(KeyboardInterrupt), Signals() as signals:
+        late_import()
+    assert signals.status == 143
+    with pytest.raises(type(error)), Signals():
+        raise error

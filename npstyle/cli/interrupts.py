@@ -43,6 +43,7 @@ class Signals:
     def __init__(self) -> None:
         self.status = INTERRUPTED
         self._last = -math.inf
+        self._raised: Interrupted | None = None
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
@@ -54,9 +55,11 @@ class Signals:
                     signal.signal(number, self._interrupt)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, _: object, exception: BaseException | None, __: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        if self._raised and isinstance(exception, (ImportError, SystemError)):
+            raise self._raised from None  # what an import has made of it: "initialization failed"
 
     def ignore(self) -> None:
         """Let nothing interrupt what follows: there is a picture to save."""
@@ -67,9 +70,9 @@ class Signals:
         # Python swallows exceptions in some places: after a while, the signal is taken for a new one.
         repeated, self._last = time.monotonic() - self._last < REPEAT_SECONDS, time.monotonic()
         if not repeated:
-            interruption = Interrupted(number)
-            self.status = interruption.status
-            raise interruption
+            self._raised = Interrupted(number)
+            self.status = self._raised.status
+            raise self._raised
 
 
 def exit_status(signals: Signals, interrupted: bool, diverged: bool) -> int:
