@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -22,13 +23,16 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 import soak
-from npstyle import Settings, images
+from npstyle import Settings, images, weights
+from npstyle._runtime.atomic import TEMPORARY
 from npstyle.cli import main as cli
+from npstyle.cli.interrupts import SIGNALS, Signals
 from npstyle.cli.progress import ProgressBar
 from npstyle.lbfgs import PrivateLbfgsb
 from npstyle.objective import Objective
 from npstyle.optimize import Minimizer
 from npstyle.run import checkpoint, memory
+from npstyle.weights import registry
 
 Array = NDArray[Any]
 Patch = pytest.MonkeyPatch
@@ -115,8 +119,8 @@ def test_run_killed_at_random_resumes_to_same_picture(tmp_path: Path, optimizer:
 
 @pytest.mark.parametrize(
     ("signals", "status"),
-    [([signal.SIGTERM], 143), ([signal.SIGINT] * 2, 130)],
-    ids=["SIGTERM", "Ctrl-C twice"],
+    [([number], 128 + number) for number in SIGNALS[1:]] + [([signal.SIGINT] * 2, 130)],
+    ids=[*(number.name for number in SIGNALS[1:]), "Ctrl-C twice"],
 )
 @pytest.mark.parametrize("iteration", [3, 4, 7])
 def test_signals_save_picture_and_checkpoint(
@@ -131,6 +135,52 @@ def test_signals_save_picture_and_checkpoint(
     with Image.open(folder / "out.png") as image:
         assert image.size == (48, 32)
     assert resumed(folder, monkeypatch) == whole
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="a system without SIGHUP")
+def test_hangup_below_nohup_changes_nothing(folder: Path, whole: bytes, monkeypatch: Patch) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        at_iteration(3, lambda: signal.raise_signal(signal.SIGHUP), monkeypatch)
+        assert cli.main([*COMMAND, "-o", "out.png"]) == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (folder / "out.png").read_bytes() == whole
+
+
+def test_a_closed_terminal_does_not_cost_the_picture(folder: Path) -> None:
+    """The terminal's other end is closed during the run: SIGHUP comes, and nothing can be printed."""
+    pty, fcntl, termios = map(pytest.importorskip, ("pty", "fcntl", "termios"))
+    terminal, inner = pty.openpty()
+    fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))  # room for a bar
+    own_terminal = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    run = "import runpy; runpy.run_module('npstyle', run_name='__main__')"
+    words = [argument for argument in COMMAND if argument != "--quiet"]
+    words[words.index("--iterations") + 1] = "100000"
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"{own_terminal}\n{run}", *words, "--optimizer", "adam", "-o", "out.png"],
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+        start_new_session=True,
+    )
+    os.close(inner)
+    printed = b""
+    while b"loss" not in printed:
+        printed += os.read(terminal, 1000)
+    os.close(terminal)
+    assert process.wait(timeout=100) == 129
+    with Image.open("out.png") as image:
+        assert image.size == (48, 32)
+
+
+def test_the_first_of_several_signals_gives_the_exit_status() -> None:
+    with Signals() as signals:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)  # at once: the same interruption
+    assert signals.status == 143
 
 
 @pytest.mark.parametrize("where", ["__init__", "__call__"], ids=["targets", "first evaluation"])
@@ -276,8 +326,8 @@ def study_command(request: pytest.FixtureRequest) -> list[str]:
 
 @pytest.mark.parametrize(
     ("signals", "status"),
-    [([signal.SIGTERM], 143), ([signal.SIGINT] * 2, 130)],
-    ids=["SIGTERM", "Ctrl-C twice"],
+    [([number], 128 + number) for number in SIGNALS[1:]] + [([signal.SIGINT] * 2, 130)],
+    ids=[*(number.name for number in SIGNALS[1:]), "Ctrl-C twice"],
 )
 def test_signals_save_picture_of_study_commands(
     folder: Path, study_command: list[str], signals: list[signal.Signals], status: int, monkeypatch: Patch
@@ -287,11 +337,38 @@ def test_signals_save_picture_of_study_commands(
             signal.raise_signal(one)
 
     at_iteration(2, raise_all, monkeypatch)
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    handlers = [signal.getsignal(number) for number in SIGNALS]
     assert cli.main([*study_command, "-o", "out.png"]) == status
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert [signal.getsignal(number) for number in SIGNALS] == handlers
     with Image.open("out.png") as image:
         assert min(image.size) >= 40
+
+
+@pytest.mark.parametrize("command", ["paint", *STUDY, "inspect", "convert"])
+def test_a_mounted_output_is_overwritten_in_place(folder: Path, command: str, monkeypatch: Patch) -> None:
+    """Nothing can be renamed over a single file that is mounted into a container."""
+    output = Path("out.png")
+    words = [*{"paint": COMMAND, "inspect": INSPECT, **STUDY}.get(command, []), "-o", str(output)]
+    if command == "convert":
+        output = Path("out.npz")
+        weights.write_weights("in.npz", weights.random_weights(deepest="conv1_1"))
+        words = ["weights", "convert", "in.npz", str(output)]
+    assert cli.main(words) == 0
+    if command == "inspect":
+        output = min(output.iterdir())
+    expected = output.read_bytes()
+    output.write_bytes(b"the old one")
+    output.chmod(0o600)
+    number = output.stat().st_ino
+
+    def busy(*_: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(os, "replace", busy)
+    assert cli.main([*words, "--overwrite"]) == 0
+    assert output.read_bytes() == expected
+    assert output.stat().st_ino == number
+    assert not list(output.parent.glob(TEMPORARY))
 
 
 def test_ctrl_c_while_a_study_command_saves_does_not_lose_the_picture(
@@ -609,3 +686,138 @@ def test_every_test_that_the_page_names_is_there() -> None:
     }
     assert len(named) > 20
     assert named - there == set()
+
+
+@pytest.fixture
+def homeless(folder: Path, monkeypatch: Patch) -> None:
+    """A user whom the system does not know, without HOME: `docker run --user 54321` in some images."""
+    pwd = pytest.importorskip("pwd")
+
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in ("HOME", "XDG_CACHE_HOME", "NPSTYLE_CACHE", "NPSTYLE_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+
+
+NO_HOME = (
+    "cache: found no home folder of this user; expected a folder to write to; set NPSTYLE_CACHE, or HOME"
+)
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_folder_a_run_goes_on_without_checkpoints(folder: Path, capsys: Captured) -> None:
+    assert cli.main([*COMMAND, "-o", "out.png"]) == 0
+    assert capsys.readouterr().err == f"npstyle: {NO_HOME}; continuing without checkpoints\n"
+    assert (folder / "out.png").is_file()
+    assert cli.main([*COMMAND, "-o", "kept.png", "--checkpoint", "kept.npz"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("homeless")
+@pytest.mark.parametrize("command", [["info"], ["weights", "list"]], ids=["info", "weights list"])
+def test_without_a_home_folder_it_is_said_that_there_is_no_cache(
+    command: list[str], capsys: Captured
+) -> None:
+    assert cli.main(command) == 0
+    assert re.search(
+        "^cache: *none: found no home folder of this user; set NPSTYLE_CACHE, or HOME$",
+        capsys.readouterr().out,
+        re.MULTILINE,
+    )
+
+
+@pytest.mark.usefixtures("homeless")
+def test_without_a_home_folder_nothing_is_fetched(monkeypatch: Patch, capsys: Captured) -> None:
+    monkeypatch.delenv("NPSTYLE_REGISTRY")  # npstyle's own
+    monkeypatch.setattr(registry, "project_folder", lambda: Path("empty"))
+    assert cli.main(["weights", "fetch"]) == 1
+    assert capsys.readouterr().err == f"npstyle: {NO_HOME}\n"
+    assert weights.find_weights() == (None, ["empty (no registered file)"])
+    with pytest.warns(weights.RandomFiltersWarning, match="no home folder of this user"):
+        weights.load_weights("auto", deepest="conv1_1")
+    monkeypatch.setenv("NPSTYLE_CACHE", "~/cache")
+    assert cli.main(["weights", "fetch"]) == 1
+    assert capsys.readouterr().err == f"npstyle: {NO_HOME}\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows keeps the current folder")
+@pytest.mark.parametrize("command", ["paint", *STUDY, "inspect", "convert"])
+def test_a_current_folder_that_is_gone_is_found_before_the_run(
+    folder: Path, command: str, monkeypatch: Patch, capsys: Captured
+) -> None:
+    words = {"paint": COMMAND, "inspect": INSPECT, **STUDY}.get(
+        command, ["weights", "convert", "a.npz", "b.npz"]
+    )
+    words = [str(folder / word) if word.endswith(".png") else word for word in words]
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    assert cli.main(words) == 1
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert re.match("npstyle: output: .*: found No such file or directory", line)
+
+
+INTERRUPTED_IMPORT = """
+import os, runpy, signal, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["MODULE"]:
+            signal.raise_signal(signal.SIGINT)
+
+signal.signal(signal.SIGINT, getattr(signal, os.environ["HANDLER"]))
+sys.meta_path.insert(0, Finder())
+runpy.run_module("npstyle", run_name="__main__", alter_sys=True)
+"""
+
+
+def run_interrupted(module: str, *words: str, handler: str = "default_int_handler") -> Any:
+    """The program, with a Ctrl-C on its import of a module."""
+    return subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT, *words],
+        env={**os.environ, "MODULE": module, "HANDLER": handler},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "npstyle.cli.main",
+        "argparse",
+        "npstyle.cli.paint",
+        "numpy",
+        "npstyle._kernels",
+        "PIL.Image",
+        "npstyle.run",
+    ],
+)
+def test_ctrl_c_during_imports_is_one_line(folder: Path, module: str) -> None:
+    done = run_interrupted(module, *COMMAND, "-o", "out.png")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nnpstyle: interrupted\n")
+    assert not (folder / "out.png").exists()
+
+
+def test_ctrl_c_that_is_ignored_stays_ignored_during_imports(folder: Path) -> None:
+    done = run_interrupted("npstyle.cli.main", "presets", handler="SIG_IGN")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("error", [ImportError("initialization failed"), SystemError("no error set")])
+def test_what_a_late_import_makes_of_a_signal_is_the_interruption(error: Exception) -> None:
+    def late_import() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except KeyboardInterrupt:
+            raise error from None
+
+    with pytest.raises(KeyboardInterrupt), Signals() as signals:
+        late_import()
+    assert signals.status == 143
+    with pytest.raises(type(error)), Signals():
+        raise error

@@ -137,8 +137,9 @@ def test_check_output_leaves_no_file(name: str, tmp_path: Path) -> None:
 
 
 def test_check_output_in_a_read_only_folder(tmp_path: Path, monkeypatch: Patch) -> None:
-    monkeypatch.setattr(Path, "write_bytes", raises(PermissionError(errno.EACCES, "Permission denied")))
-    line = error_line(lambda: images.check_output(tmp_path / "x.png"), f"output: {tmp_path / 'x.png'}")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", raises(PermissionError(errno.EACCES, "Permission denied")))
+        line = error_line(lambda: images.check_output(tmp_path / "x.png"), f"output: {tmp_path / 'x.png'}")
     expected = (
         "found Permission denied on writing there; expected a name in a folder that can be written to; "
         "choose another"

@@ -27,7 +27,7 @@ def lines() -> Iterator[tuple[str, str]]:
 
     from npstyle import _kernels
     from npstyle._runtime import threads as _threads
-    from npstyle.weights.registry import cache_folder
+    from npstyle.weights.registry import cache_in_words
 
     yield "npstyle", __version__
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
@@ -44,7 +44,7 @@ def lines() -> Iterator[tuple[str, str]]:
             kind = f"{pool['internal_api']} {pool.get('version')} for {pool.get('architecture')}"
             yield "BLAS", f"{kind}, {pool['filepath']}"
     yield "weights", _weights()
-    yield "cache", str(cache_folder())
+    yield "cache", cache_in_words()
 
 
 def _weights() -> str:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: how they end a command, what is printed then, and its exit status."""
+"""Ctrl-C, SIGTERM and SIGHUP: how they end a command, what is printed then, and its exit status."""
 
 from __future__ import annotations
 
@@ -8,48 +8,58 @@ import threading
 import time
 from typing import Any
 
-from npstyle.cli.terminal import DONE, FAILED, INTERRUPTED, TERMINATED
+from npstyle.cli.terminal import DONE, FAILED, INTERRUPTED
 
 REPEAT_SECONDS = 2.0  # a second Ctrl-C within this time counts as the same one
 
-# Printed on Ctrl-C and SIGTERM, beside the line about the picture that was saved.
+# SIGHUP: the terminal was closed, or the connection to it. Windows has none.
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+# Printed when one of them comes, beside the line about the picture that was saved.
 NOTHING_WRITTEN = "interrupted; nothing was written"
 FIGURE_INTERRUPTED = "interrupted, with the panels made so far"
 HOW_TO_RESUME = "run the same command with --resume --overwrite to continue"
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command like Ctrl-C, but with an exit status of its own."""
+class Interrupted(KeyboardInterrupt):
+    """One of SIGNALS has come; `status` is the exit status that a shell gives to a process that it ended."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.status = 128 + number
 
 
 class Signals:
-    """Inside this context Ctrl-C and SIGTERM raise KeyboardInterrupt, once, however often they come.
+    """Inside this context Ctrl-C, SIGTERM and SIGHUP raise KeyboardInterrupt, once, however often they come.
 
-    Signals that were ignored stay ignored, as in a job in the background.
+    Signals that were ignored stay ignored, as in a job in the background or below nohup.
 
     Attributes
     ----------
-    terminated : bool
-        Whether SIGTERM was among them.
+    status : int
+        The exit status of a command that they interrupt; of several signals, the one that was raised.
     """
 
     def __init__(self) -> None:
-        self.terminated = False
+        self.status = INTERRUPTED
         self._last = -math.inf
-        self._handlers: dict[signal.Signals, Any] = {}
+        self._raised: Interrupted | None = None
+        self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 handler = signal.getsignal(number)
                 if handler not in (signal.SIG_IGN, None):
                     self._handlers[number] = handler
                     signal.signal(number, self._interrupt)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, _: object, exception: BaseException | None, __: object) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
+        if self._raised and isinstance(exception, (ImportError, SystemError)):
+            raise self._raised from None  # what an import has made of it: "initialization failed"
 
     def ignore(self) -> None:
         """Let nothing interrupt what follows: there is a picture to save."""
@@ -59,9 +69,10 @@ class Signals:
     def _interrupt(self, number: int, _: object) -> None:
         # Python swallows exceptions in some places: after a while, the signal is taken for a new one.
         repeated, self._last = time.monotonic() - self._last < REPEAT_SECONDS, time.monotonic()
-        self.terminated |= number == signal.SIGTERM
         if not repeated:
-            raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
+            self._raised = Interrupted(number)
+            self.status = self._raised.status
+            raise self._raised
 
 
 def exit_status(signals: Signals, interrupted: bool, diverged: bool) -> int:
@@ -69,5 +80,5 @@ def exit_status(signals: Signals, interrupted: bool, diverged: bool) -> int:
     if diverged:
         return FAILED
     if interrupted:
-        return TERMINATED if signals.terminated else INTERRUPTED
+        return signals.status
     return DONE

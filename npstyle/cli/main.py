@@ -7,8 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from npstyle.cli.interrupts import NOTHING_WRITTEN, Terminated
-from npstyle.cli.terminal import FAILED, INTERRUPTED, TERMINATED, print_err
+from npstyle.cli.interrupts import NOTHING_WRITTEN
+from npstyle.cli.terminal import FAILED, INTERRUPTED, print_err
 from npstyle.errors import UserError
 
 # Modules and their functions; a module is imported when its command is called.
@@ -30,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command, or the main job where the first word names none, and return the exit status.
 
     It is 0 if all went well, 1 if the command failed (with one line on standard error), 2 for wrong usage,
-    130 after Ctrl-C and 143 after SIGTERM; then the picture so far was saved, if there was one.
+    130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP; then the picture so far was saved, if there was
+    one.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     is_command = bool(arguments) and arguments[0] in COMMANDS
@@ -48,5 +49,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_err(f"npstyle: memory: found too little{details}; expected more; try a smaller --size")
     except KeyboardInterrupt as error:
         print_err(f"\nnpstyle: {NOTHING_WRITTEN}")
-        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+        return getattr(error, "status", INTERRUPTED)
     return FAILED

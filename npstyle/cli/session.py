@@ -1,4 +1,4 @@
-"""What all commands do alike: Ctrl-C and SIGTERM, memory, filters, warnings, saving, exit status.
+"""What all commands do alike: Ctrl-C and other signals, memory, filters, warnings, saving, exit status.
 
 Everything slow to import is imported where it is used, so that --help is instant.
 """
@@ -36,7 +36,7 @@ WRITE_ERRORS = (UserError, OSError, MemoryError)  # what writing a picture may r
 @contextmanager
 def session() -> Iterator[Signals]:
     """The context of a command that runs the network: its signals, and its warnings printed as lines."""
-    with Signals() as signals, warnings_as_lines():
+    with warnings_as_lines(), Signals() as signals:  # in this order: first all that is imported
         yield signals
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import re
+import stat
 import sys
 from contextlib import suppress
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from npstyle.errors import UserError
 
-DONE, FAILED, USAGE, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,12 +42,22 @@ def print_out(text: str) -> None:
     Raises
     ------
     UserError
-        The disk is full. A reader that closes the pipe early, such as `head`, is no error.
+        The disk is full. A reader that closes the pipe early, such as `head`, is no error, nor is a terminal
+        that was closed.
     """
     try:
         print(text, flush=True)
     except OSError as error:
+        gone = isinstance(error, BrokenPipeError) or (error.errno == errno.EIO and _is_device(sys.stdout))
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
-        if not isinstance(error, BrokenPipeError):
+        if not gone:
             name, found = "standard output", str(error.strerror)
             raise UserError(name, found, "room to write to", "free some") from error
+
+
+def _is_device(stream: TextIO) -> bool:
+    """Whether a stream is a terminal, even one that was closed, of which isatty says no."""
+    try:
+        return stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError, AttributeError):  # no file at all
+        return False

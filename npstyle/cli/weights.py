@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     """Do what the words after `npstyle weights` say, and return the exit status."""
     options = _parser().parse_args(argv)
     command: Callable[[argparse.Namespace], int] = options.command
-    with Signals():  # so that files that are half written are removed after SIGTERM, too
+    with Signals():  # so that files that are half written are removed after SIGTERM and SIGHUP, too
         return command(options)
 
 
@@ -97,7 +97,7 @@ def _list(options: argparse.Namespace) -> int:
         for path, state in copies:
             print_out(f"  {state}, {path.stat().st_size / 1e6:.0f} MB, {path}")
     print_out(f"project folder: {registry.project_folder()}")
-    print_out(f"cache: {registry.cache_folder()}")
+    print_out(f"cache: {registry.cache_in_words()}")
     named = os.environ.get("NPSTYLE_WEIGHTS")
     missing = ", no file of that name" if named and not os.path.isfile(os.path.expanduser(named)) else ""
     print_out(f"NPSTYLE_WEIGHTS: {named or 'not set'}{missing}")
@@ -108,7 +108,7 @@ def _copies(entry: Entry) -> Iterator[tuple[Path, str]]:
     """The copies of a registered file on this machine, and their state."""
     from npstyle.weights import registry
 
-    for folder in dict.fromkeys([registry.project_folder(), registry.cache_folder()]):
+    for folder in registry.folders():
         path = folder / entry.name
         if os.path.isfile(path):
             try:
@@ -131,9 +131,10 @@ def _fetch(options: argparse.Namespace) -> int:
         if state == "intact":
             print_out(str(path))
             return DONE
+    cache = registry.cache_folder()
     fetched, failures = fetch_any(shows_bars(options.quiet), [entries[name]])
     if fetched is None:
-        cure = f"fetch it on another machine and put it into {registry.cache_folder()}"
+        cure = f"fetch it on another machine and put it into {cache}"
         raise UserError(f"weights: {name}", "; ".join(failures) or "no address", "a download", cure)
     print_out(str(fetched))
     return DONE

@@ -105,7 +105,7 @@ def load_weights(
     names = " or ".join(entry.name for entry in _registry.registry()) or "a file of VGG19"
     cure = (
         f"fetch {names} on a machine with a network (addresses in weights/README.md) and put it into "
-        f"{_registry.cache_folder()}, or name it with --weights FILE or NPSTYLE_WEIGHTS=FILE"
+        f"{_registry.folders()[-1]}, or name it with --weights FILE or NPSTYLE_WEIGHTS=FILE"
     )
     if source == "imagenet":
         raise UserError("weights", "no ImageNet filters: " + "; ".join(tried), "a file or a network", cure)
@@ -129,7 +129,7 @@ def find_weights() -> tuple[Path | None, list[str]]:
     failures : list of str
         The places that were searched in vain, each with the reason; empty if a file was found.
     """
-    failures: dict[Path, list[str]] = {_registry.project_folder(): [], _registry.cache_folder(): []}
+    failures: dict[Path, list[str]] = {folder: [] for folder in _registry.folders()}
     for entry in _registry.registry():
         for folder, reasons in failures.items():
             path = folder / entry.name

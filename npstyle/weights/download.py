@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from npstyle.errors import UserError
 from npstyle.weights.registry import Entry, cache_folder, matches_checksum, registry
 
 # Seconds after which no further address is tried, without the time of downloads that received anything.
@@ -49,9 +50,13 @@ def fetch_any(
     path : Path or None
         In the cache folder; its checksum has been verified.
     failures : list of str
-        The addresses that failed, each with the reason.
+        The addresses that failed, each with the reason; or that there is no cache folder.
     """
     failures: list[str] = []
+    try:
+        cache_folder()
+    except UserError as error:
+        return None, [str(error)]
     deadline = time.monotonic() + MAX_WAIT
     for entry in registry() if entries is None else entries:
         for address in entry.addresses:

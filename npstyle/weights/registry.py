@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -81,10 +82,39 @@ def project_folder() -> Path:
 
 
 def cache_folder() -> Path:
-    """The folder for downloads: NPSTYLE_CACHE, or the operating system's place for caches."""
+    """The folder for downloads: NPSTYLE_CACHE, or the operating system's place for caches.
+
+    Raises
+    ------
+    UserError
+        The user has no home folder, as in a container with a user of its own.
+    """
     import pooch
 
-    return Path(os.path.expanduser(os.environ.get("NPSTYLE_CACHE") or pooch.os_cache("npstyle")))
+    try:
+        folder = os.path.expanduser(os.environ.get("NPSTYLE_CACHE") or pooch.os_cache("npstyle"))
+    except RuntimeError:  # what pathlib makes of it
+        folder = "~"
+    if folder.startswith("~"):
+        cure = "set NPSTYLE_CACHE, or HOME"
+        raise UserError("cache", "no home folder of this user", "a folder to write to", cure)
+    return Path(folder)
+
+
+def cache_in_words() -> str:
+    """The path of `cache_folder`, or why there is none."""
+    try:
+        return str(cache_folder())
+    except UserError as error:
+        return f"none: found {error.found}; {error.cure}"
+
+
+def folders() -> list[Path]:
+    """Where registered files may be: the project's folder, and the cache if there is one."""
+    found = [project_folder()]
+    with suppress(UserError):
+        found.append(cache_folder())
+    return list(dict.fromkeys(found))
 
 
 def matches_checksum(path: Path, entry: Entry) -> bool:
