@@ -77,7 +77,7 @@ class VGG19:
     for is computed, nor are its filters read.
 
     A network may be used from several Python threads at once: what one call computes with is its own, and
-    the arena has a lock.
+    the arena has a lock. It can be copied and pickled, with its filters but without its arena.
 
     Parameters
     ----------
@@ -126,6 +126,9 @@ class VGG19:
         self.preprocessing = preprocessing_of(weights, preprocessing)
         self.arena = Arena()
         self._steps: dict[tuple[Any, ...], list[Step]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "arena": Arena(), "_steps": {}}  # steps are built again when needed
 
     @classmethod
     def for_settings(
