@@ -93,7 +93,8 @@ class VGG19:
         a fifth of the multiplications, in all layers but conv1_1, which has three channels. "auto" chooses
         what is faster for each layer and size.
     threads : int, optional
-        All available cores if omitted. The result does not depend on it.
+        All available cores if omitted, or as many as OMP_NUM_THREADS says if those are fewer. The result
+        does not depend on it.
     preprocessing : {"caffe", "torchvision"}, optional
         What the filters were trained with. Required if the mapping has no attribute `preprocessing`.
 

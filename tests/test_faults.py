@@ -542,12 +542,15 @@ def test_a_line_search_that_goes_wrong_keeps_the_best_picture() -> None:
 
 PROCESSES = """
 import multiprocessing
+import signal
 import sys
 import warnings
 import numpy as np
 from npstyle import stylize
 
 def painted(threads):
+    if hasattr(signal, "alarm"):
+        signal.alarm(50)  # should it hang, it is not to stay
     rng = np.random.default_rng(0)
     photo, painting = rng.uniform(0, 255, (2, 32, 32, 3))
     with warnings.catch_warnings(record=True) as caught:

@@ -8,8 +8,8 @@ compiled modules the import fails and says how to build them.
 Conventions, for all functions: arrays are C-contiguous and of one dtype, float32 or float64, unless said
 otherwise. Dimensions are H (height), W (width), C (channels in), K (channels out), M = H W. The caller
 allocates outputs and workspace; ``..._workspace`` is how many elements a kernel needs, of the dtype of its
-input, uninitialized. `threads` is every available core if left out; results do not depend on it. Arrays that
-do not fit raise UserError.
+input, uninitialized. `threads` is every available core if left out, or OMP_NUM_THREADS if that is less;
+results do not depend on it. Arrays that do not fit raise UserError.
 """
 
 from __future__ import annotations

@@ -70,6 +70,20 @@ def _cpu_limit(group: Path) -> int | None:
     return -(-quota // period) if quota > 0 and period > 0 else None  # version 1 says -1 for no limit
 
 
+def default() -> int:
+    """Number of threads where none is given: every available core, but no more than OMP_NUM_THREADS says.
+
+    Programs that start several processes set it for each, joblib and Dask among them. Of a list, which has
+    a number for each level of nested parallel regions, the first one counts; what is no positive integer is
+    ignored, as OpenMP does.
+    """
+    try:
+        limit = int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
+    except ValueError:
+        limit = 0
+    return min(available(), limit if limit > 0 else MAX_THREADS)
+
+
 # GNU's OpenMP does not survive a fork: its threads do not exist in the child, which waits for them forever.
 _several_threads = False  # whether kernels have run on more than one thread in this process
 _forked = False  # whether they had in a process that this one was forked from: one thread from then on
@@ -77,11 +91,11 @@ _warned_of_fork = False
 
 
 def resolve(threads: int | None) -> int:
-    """Number of threads for the argument of a caller: None means every available core.
+    """Number of threads for the argument of a caller: None means the `default`.
 
     In a process forked after a kernel has run on several threads it is 1, which OpenMPWarning says once.
     """
-    number = available() if threads is None else check_integer("threads", threads, 1)
+    number = default() if threads is None else check_integer("threads", threads, 1)
     number = min(number, MAX_THREADS)
     if number > 1 and _forked:
         _warn_of_fork()
