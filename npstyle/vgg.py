@@ -141,6 +141,9 @@ class VGG19:
         preprocessing: Preprocessing | None = None,
     ) -> VGG19:
         """The network of these settings, which `Objective` needs: with their pooling and padding."""
+        if not (hasattr(settings, "pooling") and hasattr(settings, "padding")):
+            cure = "give npstyle.preset(...) or npstyle.Settings(...)"
+            raise UserError("settings", f"a {type(settings).__name__}", "npstyle.Settings", cure)
         return cls(weights, settings.pooling, settings.padding, convolution, threads, preprocessing)
 
     def walk(
@@ -265,6 +268,8 @@ class VGG19:
 
 
 def _as_list(layers: str | Iterable[str]) -> list[str]:
+    if not isinstance(layers, Iterable):
+        raise UserError("layers", repr(layers), "names of layers", 'give ["conv4_2"] for example')
     return [layers] if isinstance(layers, str) else list(layers)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from PIL import Image
 
 import npstyle.images
 import npstyle.images.color
+from helpers import error_line
 from helpers import structured_picture as picture
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
 from npstyle._typing import Color, Optimizer
@@ -70,6 +72,73 @@ def test_pillow_images_and_preset_names_are_accepted() -> None:
     result = run(content=content, styles=style, settings="random", iterations=1)
     expected = run(settings=preset("random"), iterations=1)
     np.testing.assert_array_equal(result.image, expected.image)
+
+
+def damaged_image(damage: str) -> Image.Image:
+    file = io.BytesIO()
+    Image.fromarray(picture(40, 40)).save(file, "PNG")
+    if damage == "truncated":
+        return Image.open(io.BytesIO(file.getvalue()[:700]))
+    image = Image.open(file)
+    if damage == "closed":
+        image.close()
+    else:
+        file.close()
+    return image
+
+
+@pytest.mark.parametrize("damage", ["truncated", "closed", "file closed"])
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [
+        ("content", "content"),
+        ("styles", "style"),
+        ("init", "init"),
+        ("keep", "keep"),
+        ("content_masks", "content mask 1"),
+    ],
+)
+def test_pillow_images_that_cannot_be_loaded_are_refused(damage: str, argument: str, name: str) -> None:
+    image = damaged_image(damage)
+    value = [image] if argument.endswith("s") else image
+    line = error_line(lambda: run(**{argument: value}), name)
+    assert "found a Pillow image that can't be loaded (" in line
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "name"),
+    [
+        ("settings", {}, "settings"),
+        ("settings", 1, "settings"),
+        ("settings", Settings, "settings"),
+        ("settings", "papers", "preset"),
+        ("callback", {}, "callback"),
+        ("checkpoint", 5, "checkpoint"),
+        ("blend", 1, "blend"),
+        ("blend", "1,2", "blend"),
+        ("content_masks", "mask.png", "content_masks"),
+        ("style_masks", np.ones((40, 40)), "style_masks"),
+        ("content_masks", Image.new("L", (48, 32)), "content_masks"),
+        ("keep", [[1.0, 0.0], [1.0]], "keep"),
+    ],
+)
+def test_arguments_of_wrong_types_are_refused(argument: str, value: Any, name: str) -> None:
+    error_line(lambda: run(**{argument: value}), name)
+
+
+@pytest.mark.parametrize("name", [{}, [], 1, None])
+def test_presets_are_asked_for_by_name(name: Any) -> None:
+    error_line(lambda: preset(name), "preset")
+
+
+def test_progress_can_be_pickled() -> None:
+    seen: list[Progress] = []
+    run(iterations=1, callback=seen.append, settings=replace(SHALLOW, color="luma"), keep=np.eye(32, 48))
+    bare = Progress(1, 1, 1, 1, 0.0, {}, picture(2, 3).astype(np.float32))
+    for progress in (*seen, bare):
+        again = pickle.loads(pickle.dumps(progress))
+        assert (again.loss, again.terms) == (progress.loss, progress.terms)
+        np.testing.assert_array_equal(again.image, progress.image)
 
 
 def test_picture_too_large_for_optimizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
