@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import pickle
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -25,7 +26,7 @@ from npstyle._typing import Color, Optimizer
 from npstyle.run import LevelResult, Request, StyleResult, checkpoint, paint
 from npstyle.run.finish import resized_mask
 from npstyle.run.level import starting_picture
-from npstyle.run.pyramid import levels
+from npstyle.run.pyramid import Pyramid, levels
 from npstyle.weights import Weights
 
 Array = NDArray[Any]
@@ -143,8 +144,13 @@ def test_progress_can_be_pickled() -> None:
 
 def test_picture_too_large_for_optimizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("npstyle.run.inputs.max_pixels", lambda settings: 1000)
-    with pytest.raises(UserError, match="content: found 48 x 32 pixels; expected at most"):
+    with pytest.raises(UserError, match="content: found 48 x 32 pixels; expected at most 1000 pixels"):
         run()
+
+
+def test_more_pairs_of_steps_than_scipy_can_index_are_refused() -> None:
+    with pytest.raises(UserError, match="0 pixels with maxcor=100000; give a smaller maxcor, or"):
+        run(settings=replace(SHALLOW, maxcor=100_000))
 
 
 def test_seed_determines_picture_for_any_number_of_threads() -> None:
@@ -528,6 +534,19 @@ def test_run_resumed_between_levels_has_same_result(
     again = run(**changes, checkpoint=tmp_path, resume=True)  # interrupted at the same place
     same_numbers(again, first)
     same_numbers(run(**changes, checkpoint=tmp_path, resume=True), expected)
+
+
+def test_resumed_run_keeps_no_second_copy_of_its_state(tmp_path: Path) -> None:
+    stored = tmp_path / "run.npz"
+    run(weights=FIXED, checkpoint=stored, callback=interrupt_at(2))
+    state = checkpoint.read(stored)
+    copy = weakref.ref(state.state["wa"])
+    request = Request.read(picture(32, 48), picture(40, 40, 1), settings=replace(SHALLOW, iterations=5))
+    kept: list[bool] = []
+    network = npstyle.VGG19.for_settings(FIXED, request.settings)
+    result = Pyramid(request, network, lambda _: kept.append(copy() is not None)).run(state)
+    assert kept == [False] * 3
+    np.testing.assert_array_equal(result.image, run(weights=FIXED).image)
 
 
 def test_checkpoint_of_older_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,8 +168,13 @@ def check_fit(picture: Array, size: int, settings: Settings, name: str) -> None:
     check_size((h, w), settings.layers, name, f"give a size above {size}" if reduced else "")
     limit = max_pixels(settings)
     if h * w > limit:
-        expected = f"at most {limit // 10**6} million pixels with {settings.optimizer}"
-        raise UserError(name, f"{w} x {h} pixels", expected, "give a smaller size")
+        most = f"{limit // 10**6} million" if limit >= 10**6 else f"{limit}"
+        many_pairs = settings.optimizer == "lbfgs" and settings.maxcor > Settings.maxcor
+        expected = f"at most {most} pixels with " + (
+            f"maxcor={settings.maxcor}" if many_pairs else settings.optimizer
+        )
+        cure = "give a smaller maxcor, or a smaller size" if many_pairs else "give a smaller size"
+        raise UserError(name, f"{w} x {h} pixels", expected, cure)
 
 
 def _named(styles: Sequence[Source] | Source) -> list[tuple[Source, str]]:
