@@ -55,6 +55,11 @@ VARIABLES = [37, 39]  # numbers of free variables, and of those that enter or le
 STEPS = [24, 35, 36, 42, 43]  # of the line search, and flags
 
 
+def workspace_size(n: int, maxcor: int) -> int:
+    """Numbers that the routine stores for n variables: pairs of steps, and matrices of maxcor rows."""
+    return 2 * maxcor * n + 5 * n + 11 * maxcor**2 + 8 * maxcor
+
+
 class FallbackWarning(RuntimeWarning):
     """SciPy's private L-BFGS-B routine is not the one known here; the public interface replaces it."""
 
@@ -84,7 +89,7 @@ class PrivateLbfgsb:
             "x": np.array(x, np.float64).reshape(-1),
             "f": np.array(0.0),
             "g": np.zeros(n),
-            "wa": np.zeros(2 * m * n + 5 * n + 11 * m * m + 8 * m),
+            "wa": np.zeros(workspace_size(n, m)),
             "iwa": np.zeros(3 * n, INTEGER),
             "task": np.zeros(2, INTEGER),
             "line_task": np.zeros(2, INTEGER),

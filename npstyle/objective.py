@@ -21,7 +21,7 @@ from npstyle.losses import (
     total_variation,
 )
 from npstyle.regions import downsample_mask, style_targets
-from npstyle.settings import Settings
+from npstyle.settings import Settings, check_settings
 from npstyle.vgg import VGG19, Tape
 
 
@@ -116,7 +116,7 @@ class Objective:
         content_masks: Sequence[ArrayLike] = (),
         style_masks: Sequence[ArrayLike] = (),
     ) -> None:
-        _check_network(network, settings)
+        _check_network(network, check_settings(settings))
         self.network = network
         self.settings = settings
         # Copies: float64 targets are computed when first needed, and by then the caller may have changed his.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle.errors import UserError
-from npstyle.lbfgs import INTEGER, MAX_INTEGER, copy_state, lbfgsb
+from npstyle.lbfgs import INTEGER, MAX_INTEGER, copy_state, lbfgsb, workspace_size
 from npstyle.settings import Settings
 
 Single = NDArray[np.float32]
@@ -28,21 +28,23 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
 def max_pixels(settings: Settings) -> int:
-    """The largest picture: SciPy's L-BFGS indexes its workspace, (2 maxcor + 5) a variable, by integers."""
-    per_pixel = 3 * (2 * settings.maxcor + 5)
-    return MAX_INTEGER // (per_pixel if settings.optimizer == "lbfgs" else 1)
-
-
-def bytes_per_pixel(settings: Settings) -> int:
-    """Memory of the optimizer, for three channels.
-
-    L-BFGS: its workspace of 2 maxcor + 5 arrays, point and gradient in float64, and 3 arrays of integers.
-    Adam, in float32: point, gradient, mean and mean square, all twice while a step is made, and the best
-    picture.
-    """
+    """The largest picture: SciPy's L-BFGS indexes its `workspace` by integers. 0 if `maxcor` is too large."""
     if settings.optimizer == "adam":
-        return 3 * 4 * (2 * 4 + 1)
-    return 3 * (8 * (2 * settings.maxcor + 5 + 2) + np.dtype(INTEGER).itemsize * 3)
+        return MAX_INTEGER
+    fixed = workspace_size(0, settings.maxcor)
+    return max(0, MAX_INTEGER - fixed) // (workspace_size(3, settings.maxcor) - fixed)
+
+
+def optimizer_bytes(settings: Settings, pixels: int) -> int:
+    """Memory of the optimizer for a picture of so many pixels.
+
+    L-BFGS: its workspace, point and gradient in float64, and 3 arrays of integers. Adam, in float32: point,
+    gradient, mean and mean square, all twice while a step is made, and the best picture.
+    """
+    n = 3 * pixels
+    if settings.optimizer == "adam":
+        return 4 * n * (2 * 4 + 1)
+    return 8 * (workspace_size(n, settings.maxcor) + 2 * n) + np.dtype(INTEGER).itemsize * 3 * n
 
 
 class Evaluate(Protocol):

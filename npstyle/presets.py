@@ -6,7 +6,7 @@ import difflib
 from typing import Any
 
 from npstyle.errors import UserError
-from npstyle.settings import Settings
+from npstyle.settings import Settings, check_settings
 
 
 def _published(**fields: Any) -> Settings:
@@ -98,8 +98,13 @@ def preset(name: str) -> Settings:
     UserError
         There is no such preset.
     """
-    if name not in PRESETS:
+    if not isinstance(name, str) or name not in PRESETS:
         near = difflib.get_close_matches(str(name), PRESETS, n=1)
         cure = f"did you mean {near[0]}?" if near else "take one of these"
         raise UserError("preset", repr(name), " or ".join(map(repr, PRESETS)), cure)
     return PRESETS[name]
+
+
+def as_settings(settings: Settings | str) -> Settings:
+    """Settings as they are, or the preset of this name; UserError for anything else."""
+    return preset(settings) if isinstance(settings, str) else check_settings(settings)

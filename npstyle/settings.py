@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 from npstyle._typing import (
     Color,
@@ -243,3 +243,11 @@ def parse_layers(
         )
     by_name = dict(zip(map(canonical, names), numbers or [1.0] * len(names), strict=True))
     return tuple(by_name), tuple(by_name.values()) if numbers is not None else None
+
+
+def check_settings(settings: Any) -> Settings:
+    """Return the settings, or raise UserError if they are something else, a dict for example."""
+    if isinstance(settings, Settings):
+        return settings
+    found, cure = f"a {type(settings).__name__}", 'give npstyle.preset("default") or npstyle.Settings(...)'
+    raise UserError("settings", found, "npstyle.Settings", cure)

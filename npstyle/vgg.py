@@ -77,7 +77,7 @@ class VGG19:
     for is computed, nor are its filters read.
 
     A network may be used from several Python threads at once: what one call computes with is its own, and
-    the arena has a lock.
+    the arena has a lock. It can be copied and pickled, with its filters but without its arena.
 
     Parameters
     ----------
@@ -93,7 +93,8 @@ class VGG19:
         a fifth of the multiplications, in all layers but conv1_1, which has three channels. "auto" chooses
         what is faster for each layer and size.
     threads : int, optional
-        All available cores if omitted. The result does not depend on it.
+        All available cores if omitted, or as many as OMP_NUM_THREADS says if those are fewer. The result
+        does not depend on it.
     preprocessing : {"caffe", "torchvision"}, optional
         What the filters were trained with. Required if the mapping has no attribute `preprocessing`.
 
@@ -127,6 +128,9 @@ class VGG19:
         self.arena = Arena()
         self._steps: dict[tuple[Any, ...], list[Step]] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "arena": Arena(), "_steps": {}}  # steps are built again when needed
+
     @classmethod
     def for_settings(
         cls,
@@ -137,6 +141,9 @@ class VGG19:
         preprocessing: Preprocessing | None = None,
     ) -> VGG19:
         """The network of these settings, which `Objective` needs: with their pooling and padding."""
+        if not (hasattr(settings, "pooling") and hasattr(settings, "padding")):
+            cure = "give npstyle.preset(...) or npstyle.Settings(...)"
+            raise UserError("settings", f"a {type(settings).__name__}", "npstyle.Settings", cure)
         return cls(weights, settings.pooling, settings.padding, convolution, threads, preprocessing)
 
     def walk(
@@ -261,6 +268,8 @@ class VGG19:
 
 
 def _as_list(layers: str | Iterable[str]) -> list[str]:
+    if not isinstance(layers, Iterable):
+        raise UserError("layers", repr(layers), "names of layers", 'give ["conv4_2"] for example')
     return [layers] if isinstance(layers, str) else list(layers)
 
 

@@ -67,6 +67,7 @@ def without_openmp(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_kernels, "OPENMP", False)
     monkeypatch.setattr(_kernels, "_warned_without_openmp", False, raising=False)  # once in a process
     monkeypatch.setattr(threads, "available", lambda: cores)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
 def error_line(call: Callable[[], object], name: str) -> str:

@@ -515,6 +515,7 @@ def test_info(folder: Path) -> None:
     assert (wrong.returncode, wrong.stderr) == (0, "")
     assert "registry: " in wrong.stdout
     assert "cache:" in wrong.stdout
+    assert "by default" not in run_program(folder, "info", OMP_NUM_THREADS="1000").stdout
     slow = run_program(folder, "info", NPSTYLE_KERNELS="reference").stdout
     assert "reference, plain NumPy and slow" in slow
     assert "OpenMP:     not used by these kernels" in slow

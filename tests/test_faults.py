@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import random
 import re
@@ -617,31 +618,166 @@ def test_a_line_search_that_goes_wrong_keeps_the_best_picture() -> None:
     assert Liar(1)(result.pixels)[0] == pytest.approx(result.loss, rel=1e-6)
 
 
-SPAWN = """
+PROCESSES = """
 import multiprocessing
+import signal
 import sys
+import warnings
 import numpy as np
 from npstyle import stylize
 
-def painted(seed):
-    rng = np.random.default_rng(seed)
-    photo, painting = rng.uniform(0, 255, (32, 32, 3)), rng.uniform(0, 255, (32, 32, 3))
-    return stylize(photo, painting, weights="random", iterations=1, threads=2).image.tobytes()
+def painted(threads):
+    if hasattr(signal, "alarm"):
+        signal.alarm(50)  # should it hang, it is not to stay
+    rng = np.random.default_rng(0)
+    photo, painting = rng.uniform(0, 255, (2, 32, 32, 3))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        image = stylize(photo, painting, weights="random", iterations=1, threads=threads).image.tobytes()
+    return image, [warning.category.__name__ for warning in caught]
 
 if __name__ == "__main__":
-    here = painted(0)
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert pool.map(painted, [0, 1]) == [here, painted(1)]
-    print("the same")
+    method, before = sys.argv[1], int(sys.argv[2])
+    if before:
+        painted(before)
+    # Two processes, as the main thread forks them: OpenMP's threads belong to the thread that had them.
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        one, two = pool.map(painted, [1, 2], chunksize=1)
+    assert one == (painted(1)[0], [])
+    assert two[0] == one[0]
+    print(*two[1])
 """
 
 
-def test_processes_may_be_spawned_after_a_run(tmp_path: Path) -> None:
-    (tmp_path / "several.py").write_text(SPAWN)
-    done = subprocess.run(
-        [sys.executable, "several.py"], cwd=tmp_path, capture_output=True, text=True, timeout=100, check=False
+@pytest.mark.parametrize("before", [0, 1, 2])
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_child_processes_paint_the_same_on_one_and_two_threads(
+    tmp_path: Path, method: str, before: int
+) -> None:
+    """After import only, and after a run on one or two threads; a child that can't use them says so."""
+    done = python(tmp_path, PROCESSES, method, str(before))
+    expected = "OpenMPWarning\n" if (method, before) == ("fork", 2) else "\n"
+    assert (done.returncode, done.stdout) == (0, expected), done.stderr
+
+
+# The child of a fork prints, for at most 20 s.
+FORK = """
+import os
+import signal
+import sys
+import threading
+import numpy as np
+from npstyle._runtime import arena, threads
+from npstyle import _kernels
+
+def blas_threads():
+    libraries = threads._controller().lib_controllers
+    return {library.num_threads for library in libraries if library.user_api == "blas"}
+
+def fork(in_child):
+    if pid := os.fork():
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        return
+    signal.alarm(20)
+    in_child()
+    sys.stdout.flush()
+    os._exit(0)
+
+def in_other_thread(block):
+    inside, leave = threading.Event(), threading.Event()
+    def stay():
+        with block:
+            inside.set()
+            leave.wait(20)
+    thread = threading.Thread(target=stay)
+    thread.start()
+    inside.wait(20)
+    return leave
+
+threads._controller().limit(limits=2, user_api="blas")
+"""
+AFTER_FORKS = {
+    "arena": """
+network_arena = arena.Arena()
+leave = in_other_thread(arena._lock)
+fork(lambda: network_arena.release(network_arena.borrow((3, 4), np.float32)))
+leave.set()
+print(*network_arena.borrow((3, 4), np.float32).shape)
+""",
+    "limit of another thread": """
+leave = in_other_thread(threads.one_blas_thread())
+def in_child():
+    print(*blas_threads())
+    with threads.one_blas_thread():
+        print(*blas_threads())
+    print(*blas_threads())
+fork(in_child)
+print(*blas_threads())
+leave.set()
+""",
+    "own limit": """
+with threads.one_blas_thread():
+    def in_child():
+        print(*blas_threads())
+        with threads.one_blas_thread():
+            print(*blas_threads())
+        print(*blas_threads())
+    fork(in_child)
+print(*blas_threads())
+""",
+    "own limit, left in the child": """
+with threads.one_blas_thread():
+    child = not os.fork()
+if not child:
+    os.wait()
+print(*blas_threads())
+""",
+    "network of the parent": """
+from npstyle import VGG19, load_weights
+network = VGG19(load_weights("random"), threads=2)
+pixels = np.random.default_rng(0).uniform(0, 255, (32, 32, 3)).astype(np.float32)
+def sum_of_map():
+    return float(network.forward(pixels, ["conv3_1"])["conv3_1"].sum())
+expected = sum_of_map()
+def in_child():
+    signal.alarm(20)
+    assert threads.resolve(None) == 1
+    print(sum_of_map() == expected)
+    fork(lambda: print(sum_of_map() == expected))
+fork(in_child)
+assert threads.resolve(2) == 2
+print(sum_of_map() == expected)
+""",
+}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+@pytest.mark.parametrize(
+    ("kind", "printed"),
+    [
+        ("arena", "3 4"),
+        ("limit of another thread", "2 1 2 1"),
+        ("own limit", "1 1 1 2"),
+        ("own limit, left in the child", "2 2"),
+        ("network of the parent", "True True True"),
+    ],
+)
+def test_locks_limits_and_networks_are_right_after_a_fork(tmp_path: Path, kind: str, printed: str) -> None:
+    done = python(tmp_path, FORK + AFTER_FORKS[kind])
+    assert (done.returncode, done.stdout.split()) == (0, printed.split()), done.stderr
+
+
+def python(folder: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A program of Python's, in a file, for at most a minute: it may hang."""
+    (folder / "program.py").write_text(program)
+    return subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "program.py", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
-    assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr
 
 
 def test_threads_of_blas_do_not_change_lbfgs_in_any_bit() -> None:

@@ -74,6 +74,14 @@ def test_style_scale_counts_in_memory() -> None:
     assert needed[1] > needed[0] + 640**2 * 2 * 64 * 4 - 64**2 * 1000
 
 
+def test_products_of_pairs_of_steps_count_in_memory() -> None:
+    few, many = (
+        memory.run_memory_of_sizes((64, 64), [(64, 64)], replace(preset("paper"), maxcor=maxcor))
+        for maxcor in (10, 10_000)
+    )
+    assert many - few > 8 * (2 * 9990 * 64 * 64 * 3 + 11 * 10_000**2)
+
+
 def test_memory_without_a_style_loss() -> None:
     settings = Settings(content_layers=("conv1_1",), style_layers=())
     assert memory.run_memory(Request.read(picture(64, 64), [], settings=settings)) > 0

@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import Settings, UserError
-from npstyle.optimize import Minimizer, OptimizeResult, bytes_per_pixel, max_pixels
+from npstyle.lbfgs import MAX_INTEGER, workspace_size
+from npstyle.optimize import Minimizer, OptimizeResult, max_pixels, optimizer_bytes
 
 Array = NDArray[Any]
 GOAL = np.linspace(0, 255, 4 * 5 * 3, dtype=np.float32).reshape(4, 5, 3)
@@ -132,8 +133,31 @@ def test_no_loss_and_no_iterations_end_at_the_start() -> None:
 
 
 def test_adam_needs_less_memory_and_takes_larger_pictures() -> None:
-    assert bytes_per_pixel(ADAM) < bytes_per_pixel(replace(LBFGS, maxcor=1)) < bytes_per_pixel(LBFGS) == 684
+    adam, least, usual = (
+        optimizer_bytes(settings, 10**6) for settings in (ADAM, replace(LBFGS, maxcor=1), LBFGS)
+    )
+    assert adam < least < usual
+    assert usual == pytest.approx(684e6, rel=1e-4)
     assert max_pixels(ADAM) > max_pixels(LBFGS) > 28e6
+
+
+@pytest.mark.parametrize("maxcor", [1, 10, 400])
+def test_memory_of_lbfgs_is_what_it_allocates(maxcor: int) -> None:
+    """Where there are many pairs of steps it is their products that count, not the pixels."""
+    settings = replace(LBFGS, maxcor=maxcor)
+    start = np.zeros((5, 7, 3))
+    state = Minimizer(Valley(), start, settings).optimizer.state
+    allocated = sum(array.nbytes for array in state.values())
+    assert optimizer_bytes(settings, 35) == pytest.approx(allocated, abs=1000)
+    assert optimizer_bytes(replace(LBFGS, maxcor=100_000), 64 * 64) > 880e9
+
+
+def test_more_pairs_than_lbfgs_can_index_are_no_pixels() -> None:
+    limits = [max_pixels(replace(LBFGS, maxcor=maxcor)) for maxcor in (10, 1000, 13_000, 100_000)]
+    assert limits == sorted(limits, reverse=True)
+    assert limits[-1] == 0
+    for maxcor, limit in zip((10, 1000, 13_000), limits, strict=False):
+        assert workspace_size(3 * limit, maxcor) <= MAX_INTEGER < workspace_size(3 * limit + 3, maxcor)
 
 
 def test_lbfgs_stops_where_no_step_lowers_the_loss() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import pickle
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -17,13 +19,14 @@ from PIL import Image
 
 import npstyle.images
 import npstyle.images.color
+from helpers import error_line
 from helpers import structured_picture as picture
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
 from npstyle._typing import Color, Optimizer
 from npstyle.run import LevelResult, Request, StyleResult, checkpoint, paint
 from npstyle.run.finish import resized_mask
 from npstyle.run.level import starting_picture
-from npstyle.run.pyramid import levels
+from npstyle.run.pyramid import Pyramid, levels
 from npstyle.weights import Weights
 
 Array = NDArray[Any]
@@ -72,10 +75,82 @@ def test_pillow_images_and_preset_names_are_accepted() -> None:
     np.testing.assert_array_equal(result.image, expected.image)
 
 
+def damaged_image(damage: str) -> Image.Image:
+    file = io.BytesIO()
+    Image.fromarray(picture(40, 40)).save(file, "PNG")
+    if damage == "truncated":
+        return Image.open(io.BytesIO(file.getvalue()[:700]))
+    image = Image.open(file)
+    if damage == "closed":
+        image.close()
+    else:
+        file.close()
+    return image
+
+
+@pytest.mark.parametrize("damage", ["truncated", "closed", "file closed"])
+@pytest.mark.parametrize(
+    ("argument", "name"),
+    [
+        ("content", "content"),
+        ("styles", "style"),
+        ("init", "init"),
+        ("keep", "keep"),
+        ("content_masks", "content mask 1"),
+    ],
+)
+def test_pillow_images_that_cannot_be_loaded_are_refused(damage: str, argument: str, name: str) -> None:
+    image = damaged_image(damage)
+    value = [image] if argument.endswith("s") else image
+    line = error_line(lambda: run(**{argument: value}), name)
+    assert "found a Pillow image that can't be loaded (" in line
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "name"),
+    [
+        ("settings", {}, "settings"),
+        ("settings", 1, "settings"),
+        ("settings", Settings, "settings"),
+        ("settings", "papers", "preset"),
+        ("callback", {}, "callback"),
+        ("checkpoint", 5, "checkpoint"),
+        ("blend", 1, "blend"),
+        ("blend", "1,2", "blend"),
+        ("content_masks", "mask.png", "content_masks"),
+        ("style_masks", np.ones((40, 40)), "style_masks"),
+        ("content_masks", Image.new("L", (48, 32)), "content_masks"),
+        ("keep", [[1.0, 0.0], [1.0]], "keep"),
+    ],
+)
+def test_arguments_of_wrong_types_are_refused(argument: str, value: Any, name: str) -> None:
+    error_line(lambda: run(**{argument: value}), name)
+
+
+@pytest.mark.parametrize("name", [{}, [], 1, None])
+def test_presets_are_asked_for_by_name(name: Any) -> None:
+    error_line(lambda: preset(name), "preset")
+
+
+def test_progress_can_be_pickled() -> None:
+    seen: list[Progress] = []
+    run(iterations=1, callback=seen.append, settings=replace(SHALLOW, color="luma"), keep=np.eye(32, 48))
+    bare = Progress(1, 1, 1, 1, 0.0, {}, picture(2, 3).astype(np.float32))
+    for progress in (*seen, bare):
+        again = pickle.loads(pickle.dumps(progress))
+        assert (again.loss, again.terms) == (progress.loss, progress.terms)
+        np.testing.assert_array_equal(again.image, progress.image)
+
+
 def test_picture_too_large_for_optimizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("npstyle.run.inputs.max_pixels", lambda settings: 1000)
-    with pytest.raises(UserError, match="content: found 48 x 32 pixels; expected at most"):
+    with pytest.raises(UserError, match="content: found 48 x 32 pixels; expected at most 1000 pixels"):
         run()
+
+
+def test_more_pairs_of_steps_than_scipy_can_index_are_refused() -> None:
+    with pytest.raises(UserError, match="0 pixels with maxcor=100000; give a smaller maxcor, or"):
+        run(settings=replace(SHALLOW, maxcor=100_000))
 
 
 def test_seed_determines_picture_for_any_number_of_threads() -> None:
@@ -459,6 +534,19 @@ def test_run_resumed_between_levels_has_same_result(
     again = run(**changes, checkpoint=tmp_path, resume=True)  # interrupted at the same place
     same_numbers(again, first)
     same_numbers(run(**changes, checkpoint=tmp_path, resume=True), expected)
+
+
+def test_resumed_run_keeps_no_second_copy_of_its_state(tmp_path: Path) -> None:
+    stored = tmp_path / "run.npz"
+    run(weights=FIXED, checkpoint=stored, callback=interrupt_at(2))
+    state = checkpoint.read(stored)
+    copy = weakref.ref(state.state["wa"])
+    request = Request.read(picture(32, 48), picture(40, 40, 1), settings=replace(SHALLOW, iterations=5))
+    kept: list[bool] = []
+    network = npstyle.VGG19.for_settings(FIXED, request.settings)
+    result = Pyramid(request, network, lambda _: kept.append(copy() is not None)).run(state)
+    assert kept == [False] * 3
+    np.testing.assert_array_equal(result.image, run(weights=FIXED).image)
 
 
 def test_checkpoint_of_older_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

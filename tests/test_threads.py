@@ -21,6 +21,7 @@ def blas_threads() -> set[int]:
 
 
 def test_default_is_every_available_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert _threads.resolve(None) == _threads.available() >= 1
     monkeypatch.setattr(_threads, "cpu_limits", lambda _: frozenset())
     monkeypatch.setattr(os, "process_cpu_count", lambda: 7, raising=False)
@@ -128,7 +129,29 @@ def test_number_of_threads_is_limited() -> None:
 
 def test_default_is_limited_on_large_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_threads, "available", lambda: 384)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert _threads.resolve(None) == _threads.MAX_THREADS
+
+
+@pytest.mark.parametrize(
+    ("variable", "threads"),
+    [
+        ("1", 1),
+        ("3", 3),
+        ("100", 8),
+        (" 2 ", 2),
+        ("2,4", 2),
+        ("99999999999999999999", 8),
+        *((ignored, 8) for ignored in ("", "0", "9" * 5000, "-1", "1.5", "two", ",2")),
+    ],
+)
+def test_omp_num_threads_limits_the_default(
+    monkeypatch: pytest.MonkeyPatch, variable: str, threads: int
+) -> None:
+    monkeypatch.setattr(_threads, "available", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert _threads.resolve(None) == threads
+    assert _threads.resolve(5) == 5
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", float("nan")])

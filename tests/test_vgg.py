@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from helpers import normal, picture
-from npstyle import VGG19, Settings, UserError, load_weights
+from npstyle import VGG19, Objective, Settings, UserError, load_weights, preset
 from npstyle._typing import Convolution, Pooling
 from npstyle.architecture import (
     CONVOLUTIONS,
@@ -324,3 +326,45 @@ def test_two_python_threads_on_one_network(weights: Any, convolution: Convolutio
             np.testing.assert_array_equal(gradient_of_run, gradient)
             for name in names:
                 np.testing.assert_array_equal(features_of_run[name], features[name])
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
+)
+def test_networks_and_objectives_can_be_copied_and_pickled(
+    copied: Callable[[Any], Any], weights: Mapping[str, ConvWeights]
+) -> None:
+    """Before and after they were used; a network shares no memory with its copy, which is used, too."""
+    few = {name: weights[name] for name in convolutions_up_to("conv3_2")}
+    network = VGG19(few, padding="zero", threads=1, preprocessing="caffe")
+    content, pixels = picture(2 * 16, 32).reshape(2, 16, 32, 3).astype(np.float32)
+    fresh = copied(network)
+    objective = Objective(network, content, [content[::-1]], preset("random"))
+    loss, gradient = objective(pixels)
+    network.arena.release(gradient)
+    for one in (Objective(fresh, content, [content[::-1]], preset("random")), copied(objective)):
+        again = one(pixels)
+        assert again[0] == loss
+        np.testing.assert_array_equal(again[1], objective(pixels)[1])
+    used = copied(network)
+    assert used.arena is not network.arena
+    assert used.arena.nbytes == 0 < network.arena.nbytes
+    used.pooling = "max"
+    assert not np.array_equal(
+        used.forward(pixels, ["pool1"])["pool1"], network.forward(pixels, ["pool1"])["pool1"]
+    )
+
+
+@pytest.mark.parametrize("layers", [5, None])
+def test_layers_that_are_no_names_are_refused(layers: Any, weights: Mapping[str, ConvWeights]) -> None:
+    with pytest.raises(UserError, match="layers: found"):
+        VGG19(weights).forward(picture(16, 16), layers)
+
+
+@pytest.mark.parametrize("settings", [{}, None, "paper"])
+def test_settings_that_are_none_are_refused(settings: Any, weights: Mapping[str, ConvWeights]) -> None:
+    """By name they are those of `stylize` only."""
+    with pytest.raises(UserError, match=r"settings: found a \w+; expected npstyle.Settings"):
+        VGG19.for_settings(weights, settings)
+    with pytest.raises(UserError, match=r"settings: found a \w+; expected npstyle.Settings"):
+        Objective(VGG19(weights), picture(16, 16), [picture(16, 16)], settings)

@@ -8,8 +8,8 @@ compiled modules the import fails and says how to build them.
 Conventions, for all functions: arrays are C-contiguous and of one dtype, float32 or float64, unless said
 otherwise. Dimensions are H (height), W (width), C (channels in), K (channels out), M = H W. The caller
 allocates outputs and workspace; ``..._workspace`` is how many elements a kernel needs, of the dtype of its
-input, uninitialized. `threads` is every available core if left out; results do not depend on it. Arrays that
-do not fit raise UserError.
+input, uninitialized. `threads` is every available core if left out, or OMP_NUM_THREADS if that is less;
+results do not depend on it. Arrays that do not fit raise UserError.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ import numpy as np
 
 from npstyle._kernels._checks import CHANNELS, check_arrays, check_channels
 from npstyle._kernels._loading import load
-from npstyle._runtime.threads import available, one_blas_thread, resolve
+from npstyle._runtime.threads import (
+    OpenMPWarning,
+    available,
+    one_blas_thread,
+    resolve,
+    resolve_to_run,
+)
 from npstyle._typing import AnyArray, Array, Bytes, Double
 from npstyle.errors import UserError
 
@@ -62,10 +68,6 @@ def set_isa(name: str | None) -> None:
         )
     if _cpu:
         _cpu.set_isa(name)
-
-
-class OpenMPWarning(RuntimeWarning):
-    """Kernels run on one thread where several were meant."""
 
 
 _warned_without_openmp = False
@@ -117,7 +119,7 @@ def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int | None = None) 
     K = w.shape[1]
     check_arrays("conv3x3", x, x=(x, (H, W, C)), w=(w, (9 * C, K)), b=(b, (K,)), y=(y, (H, W, K)))
     with one_blas_thread():
-        _kernels.conv3x3(x, w, b, y, resolve(threads))
+        _kernels.conv3x3(x, w, b, y, resolve_to_run(threads))
 
 
 def winograd_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
@@ -143,7 +145,7 @@ def winograd(
     workspace : array
         winograd_workspace(H, W, C, K, ...) elements.
     """
-    threads = resolve(threads)  # once: what is available may change, and the workspace is for so many
+    threads = resolve_to_run(threads)  # once: what is available may change, and the workspace is for so many
     H, W, C = x.shape
     K = w.shape[1]
     check_channels("winograd", C, K)
@@ -184,7 +186,7 @@ def winograd_backward(
     workspace : array
         winograd_workspace(H, W, K, C, ...) elements: dy is the input here.
     """
-    threads = resolve(threads)
+    threads = resolve_to_run(threads)
     H, W, K = dy.shape
     C = dx.shape[2]
     check_channels("winograd_backward", C, K)
@@ -223,7 +225,7 @@ def first_layer(
     workspace : array
         first_layer_workspace(...) elements.
     """
-    threads = resolve(threads)
+    threads = resolve_to_run(threads)
     H, W, C = x.shape
     K = w.shape[1]
     check_channels("first_layer", 0, K)
@@ -256,7 +258,7 @@ def first_layer_backward(
     workspace : array
         first_layer_workspace(...) elements.
     """
-    threads = resolve(threads)
+    threads = resolve_to_run(threads)
     H, W, K = dy.shape
     C = dx.shape[2]
     check_channels("first_layer_backward", 0, K)
@@ -283,7 +285,7 @@ def relu(x: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:
         Output: bit j of byte i is x > 0 of element 8i + j in C order.
     """
     check_arrays("relu", x, x=(x, x.shape), y=(y, x.shape), mask=(mask, ((x.size + 7) // 8,)))
-    _kernels.relu(x.reshape(-1), y.reshape(-1), mask, resolve(threads))
+    _kernels.relu(x.reshape(-1), y.reshape(-1), mask, resolve_to_run(threads))
 
 
 def relu_backward(dy: Array, mask: Bytes, dx: Array, threads: int | None = None) -> None:
@@ -291,21 +293,21 @@ def relu_backward(dy: Array, mask: Bytes, dx: Array, threads: int | None = None)
     check_arrays(
         "relu_backward", dy, dy=(dy, dy.shape), mask=(mask, ((dy.size + 7) // 8,)), dx=(dx, dy.shape)
     )
-    _kernels.relu_backward(dy.reshape(-1), mask, dx.reshape(-1), resolve(threads))
+    _kernels.relu_backward(dy.reshape(-1), mask, dx.reshape(-1), resolve_to_run(threads))
 
 
 def average_pool(x: Array, y: Array, threads: int | None = None) -> None:
     """y[h, w] = mean of the 2x2 cell x[2h : 2h + 2, 2w : 2w + 2]; x (H, W, C), y (H // 2, W // 2, C)."""
     H, W, C = x.shape
     check_arrays("average_pool", y, x=(x, (H, W, C)), y=(y, (H // 2, W // 2, C)))
-    _kernels.average_pool(x, y, resolve(threads))
+    _kernels.average_pool(x, y, resolve_to_run(threads))
 
 
 def average_pool_backward(dy: Array, dx: Array, threads: int | None = None) -> None:
     """dx = dy / 4 in each pixel of a cell, 0 in an odd last row or column; shapes as in `average_pool`."""
     H, W, C = dx.shape
     check_arrays("average_pool_backward", dy, dy=(dy, (H // 2, W // 2, C)), dx=(dx, (H, W, C)))
-    _kernels.average_pool_backward(dy, dx, resolve(threads))
+    _kernels.average_pool_backward(dy, dx, resolve_to_run(threads))
 
 
 def max_pool(x: Array, y: Array, argmax: Bytes, threads: int | None = None) -> None:
@@ -322,7 +324,7 @@ def max_pool(x: Array, y: Array, argmax: Bytes, threads: int | None = None) -> N
     H, W, C = x.shape
     cells = (H // 2, W // 2, C)
     check_arrays("max_pool", y, x=(x, (H, W, C)), y=(y, cells), argmax=(argmax, cells))
-    _kernels.max_pool(x, y, argmax, resolve(threads))
+    _kernels.max_pool(x, y, argmax, resolve_to_run(threads))
 
 
 def max_pool_backward(dy: Array, argmax: Bytes, dx: Array, threads: int | None = None) -> None:
@@ -330,7 +332,7 @@ def max_pool_backward(dy: Array, argmax: Bytes, dx: Array, threads: int | None =
     H, W, C = dx.shape
     cells = (H // 2, W // 2, C)
     check_arrays("max_pool_backward", dy, dy=(dy, cells), argmax=(argmax, cells), dx=(dx, (H, W, C)))
-    _kernels.max_pool_backward(dy, argmax, dx, resolve(threads))
+    _kernels.max_pool_backward(dy, argmax, dx, resolve_to_run(threads))
 
 
 def gram_workspace(M: int, C: int, itemsize: int, threads: int | None = None) -> int:
@@ -349,7 +351,7 @@ def gram(f: Array, g: Double, workspace: Array, threads: int | None = None) -> N
     workspace : array
         gram_workspace(...) elements.
     """
-    threads = resolve(threads)  # once, as in `winograd`
+    threads = resolve_to_run(threads)  # once, as in `winograd`
     M, C = f.shape
     size = gram_workspace(M, C, f.itemsize, threads)
     check_arrays("gram", f, f=(f, (M, C)), g=(g, (C, C)), workspace=(workspace, (size,)))
@@ -373,7 +375,7 @@ def gram_backward(f: Array, dg: Double, df: Array, workspace: Array, threads: in
     workspace : array
         gram_workspace(...) elements.
     """
-    threads = resolve(threads)
+    threads = resolve_to_run(threads)
     M, C = f.shape
     size = gram_workspace(M, C, f.itemsize, threads)
     arrays = {"f": (f, (M, C)), "dg": (dg, (C, C)), "df": (df, (M, C)), "workspace": (workspace, (size,))}

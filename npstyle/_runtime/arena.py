@@ -8,6 +8,7 @@ them again and again.
 from __future__ import annotations
 
 import math
+import os
 import threading
 import weakref
 from collections import deque
@@ -20,6 +21,22 @@ from numpy.typing import DTypeLike, NDArray
 Slab = NDArray[np.uint8]
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector; loads across two lines take twice as long
+
+
+_lock = threading.Lock()  # of all arenas: it is held for microseconds
+
+
+def _after_fork_in_child() -> None:
+    """Let go of what another thread held during the fork: that thread does not exist here.
+
+    At worst the part that it was about to borrow or release is lost to its arena.
+    """
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +57,7 @@ class Arena:
 
     An array that was not released comes back when the last reference to it, or to a view of it, is gone.
     Releasing an array that is still used is the caller's mistake, as with any allocator. Threads may share an
-    arena.
+    arena. A copy of it, also by pickling, is a new arena without memory.
 
     Examples
     --------
@@ -58,13 +75,15 @@ class Arena:
         self._borrowed: dict[int, tuple[weakref.ref[Slab], Part]] = {}
         # Ids of such arrays that were collected as garbage, which may happen at any moment.
         self._collected: deque[int] = deque()
-        self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[type[Arena], tuple[()]]:
+        return Arena, ()
 
     def borrow(self, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """Uninitialized array at a cache line, in the smallest free part that holds it or in a new slab."""
         length = math.prod(shape) * np.dtype(dtype).itemsize
         size = max(length + -length % ALIGNMENT, ALIGNMENT)
-        with self._lock:
+        with _lock:
             self._collect()
             part = min(
                 (free for free in self._free if free.size >= size),
@@ -88,7 +107,7 @@ class Arena:
 
     def release(self, array: NDArray[Any]) -> None:
         """Take an array back; does nothing for arrays from elsewhere or released before."""
-        with self._lock:
+        with _lock:
             self._collect()
             borrowed = self._borrowed.get(id(array.base))  # an id is unique while its object lives
             if borrowed is not None:
@@ -98,7 +117,7 @@ class Arena:
     @property
     def nbytes(self) -> int:
         """Size of all parts, borrowed and free."""
-        with self._lock:
+        with _lock:
             return sum(part.size for part in [*self._free, *(part for _, part in self._borrowed.values())])
 
     def _collect(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -25,6 +26,10 @@ MAX_THREADS = 256
 # Of GCC's OpenMP: some microseconds. With 1000 an evaluation at 256 x 256 pixels took 91 ms instead of 99
 # without, and two processes side by side at 64 x 64 pixels 44 ms each instead of 40; with 5000, 94 and 63 ms.
 SPIN_COUNT = "1000"
+
+
+class OpenMPWarning(RuntimeWarning):
+    """Kernels run on one thread where several were meant."""
 
 
 def available(system: Path = Path("/")) -> int:
@@ -65,11 +70,58 @@ def _cpu_limit(group: Path) -> int | None:
     return -(-quota // period) if quota > 0 and period > 0 else None  # version 1 says -1 for no limit
 
 
+def default() -> int:
+    """Number of threads where none is given: every available core, but no more than OMP_NUM_THREADS says.
+
+    Programs that start several processes set it for each, joblib and Dask among them. Of a list, which has
+    a number for each level of nested parallel regions, the first one counts; what is no positive integer is
+    ignored, as OpenMP does.
+    """
+    try:
+        limit = int(os.environ.get("OMP_NUM_THREADS", "").split(",")[0])
+    except ValueError:
+        limit = 0
+    return min(available(), limit if limit > 0 else MAX_THREADS)
+
+
+# GNU's OpenMP does not survive a fork: its threads do not exist in the child, which waits for them forever.
+_several_threads = False  # whether kernels have run on more than one thread in this process
+_forked = False  # whether they had in a process that this one was forked from: one thread from then on
+_warned_of_fork = False
+
+
 def resolve(threads: int | None) -> int:
-    """Number of threads for the argument of a caller: None means every available core."""
-    if threads is None:
-        return min(available(), MAX_THREADS)
-    return min(check_integer("threads", threads, 1), MAX_THREADS)
+    """Number of threads for the argument of a caller: None means the `default`.
+
+    In a process forked after a kernel has run on several threads it is 1, which OpenMPWarning says once.
+    """
+    number = default() if threads is None else check_integer("threads", threads, 1)
+    number = min(number, MAX_THREADS)
+    if number > 1 and _forked:
+        _warn_of_fork()
+        return 1
+    return number
+
+
+def resolve_to_run(threads: int | None) -> int:
+    """As `resolve`, for a kernel that is about to run on so many threads."""
+    global _several_threads
+    number = resolve(threads)
+    _several_threads = _several_threads or number > 1
+    return number
+
+
+def _warn_of_fork() -> None:
+    global _warned_of_fork
+    if not _warned_of_fork:
+        _warned_of_fork = True
+        warnings.warn(
+            "threads: found a process that was forked after kernels had run on several threads, which OpenMP "
+            'does not survive; expected one that was spawned; take multiprocessing.get_context("spawn"), or '
+            "threads=1, which is what runs now",
+            OpenMPWarning,
+            stacklevel=4,
+        )
 
 
 @contextmanager
@@ -92,9 +144,10 @@ def passive_openmp_waiting() -> Iterator[None]:
             del os.environ[name]
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # held during a fork, so that the child finds the rest in order
 _depth = 0  # blocks of `one_blas_thread` that are running
 _limit: Any = None  # threadpoolctl's, while there are any
+_own = threading.local()  # `depth`: as many of those blocks as run in this thread
 
 
 @cache
@@ -109,22 +162,33 @@ def one_blas_thread() -> Iterator[None]:
 
     It is a limit for the whole process, the only kind that BLAS libraries have.
     """
-    global _depth, _limit
     with _lock:
-        if _depth == 0:
-            _clear_controlling_thread()
-            _limit = _controller().limit(limits=1, user_api="blas")
-        _depth += 1
+        _enter_block()
     try:
         yield
     finally:
         with _lock:
-            _depth -= 1
-            if _depth == 0:
-                _clear_controlling_thread()
-                _limit.restore_original_limits()
-                _clear_controlling_thread()
-                _limit = None
+            _own.depth -= 1
+            _leave_blocks(1)
+
+
+def _enter_block() -> None:
+    global _depth, _limit
+    if _depth == 0:
+        _clear_controlling_thread()
+        _limit = _controller().limit(limits=1, user_api="blas")
+    _depth += 1
+    _own.depth = getattr(_own, "depth", 0) + 1
+
+
+def _leave_blocks(number: int) -> None:
+    global _depth, _limit
+    _depth -= number
+    if _depth == 0:
+        _clear_controlling_thread()
+        _limit.restore_original_limits()
+        _clear_controlling_thread()
+        _limit = None
 
 
 def _clear_controlling_thread() -> None:
@@ -137,3 +201,21 @@ def _clear_controlling_thread() -> None:
         clear = getattr(library, "clear_controlling_thread", None)
         if clear is not None:
             clear(force=True)
+
+
+def _after_fork_in_child() -> None:
+    """Only the thread that forked goes on here: forget what others held and were doing."""
+    global _lock, _depth, _forked
+    _lock = threading.RLock()
+    _forked = _forked or _several_threads
+    others = _depth - getattr(_own, "depth", 0)
+    if others:
+        _leave_blocks(others)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=lambda: _lock.acquire(),
+        after_in_parent=lambda: _lock.release(),
+        after_in_child=_after_fork_in_child,
+    )

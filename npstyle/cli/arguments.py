@@ -127,6 +127,11 @@ def add_run(parser: argparse.ArgumentParser, size: int) -> None:
     add("--seed", type=integer(0), default=0, metavar="N", help="seed of the noise and of random filters (0)")
     add("--weights", default="auto", metavar="W", help="filters: auto, imagenet, random or a file (auto)")
     add_preprocessing(parser)
-    add("--threads", type=integer(1), metavar="N", help="threads to use (every core available)")
+    add(
+        "--threads",
+        type=integer(1),
+        metavar="N",
+        help="threads (all cores available, or OMP_NUM_THREADS)",
+    )
     add("--force", action="store_true", help="run even if there seems to be too little memory")
     add_quiet(parser)

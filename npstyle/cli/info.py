@@ -38,7 +38,9 @@ def lines() -> Iterator[tuple[str, str]]:
     without = "not used by these kernels" if slow else "no: one thread, whatever --threads says"
     yield "vectors", _kernels.current_isa()
     yield "OpenMP", "yes" if _kernels.OPENMP else without
-    yield "threads", f"{_threads.available()} available"
+    cores, threads = _threads.available(), _threads.default()
+    fewer = f", {threads} by default (OMP_NUM_THREADS)" if threads < min(cores, _threads.MAX_THREADS) else ""
+    yield "threads", f"{cores} available{fewer}"
     for pool in threadpool_info():
         if pool["user_api"] == "blas":
             kind = f"{pool['internal_api']} {pool.get('version')} for {pool.get('architecture')}"

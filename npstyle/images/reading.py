@@ -116,18 +116,44 @@ def describe(path: str | os.PathLike[str]) -> Description:
         return Description(image.format or "", width, height, mode, profile, text)
 
 
-def from_pillow(source: Any) -> Any:
-    """Convert a Pillow image as `read` does; anything else is returned as it is."""
+def from_pillow(source: Any, name: str = "Pillow image") -> Any:
+    """Convert a Pillow image as `read` does; anything else is returned as it is.
+
+    Raises
+    ------
+    UserError
+        It can't be loaded: its file is damaged, or was closed before. `name` is what the error calls it.
+    """
     if not isinstance(source, Image.Image):
         return source
-    return np.array(_as_rgb(ImageOps.exif_transpose(source), "Pillow image"))
+    with _loading(name):
+        return np.array(_as_rgb(ImageOps.exif_transpose(source), name))
 
 
-def mask_from_pillow(source: Any) -> Any:
-    """Convert a Pillow image as `read_mask` does; anything else is returned as it is."""
+def mask_from_pillow(source: Any, name: str = "Pillow image") -> Any:
+    """Convert a Pillow image as `read_mask` does; anything else is returned as it is.
+
+    Raises
+    ------
+    UserError
+        As `from_pillow`.
+    """
     if not isinstance(source, Image.Image):
         return source
-    return _as_mask(source)
+    with _loading(name):
+        return _as_mask(source)
+
+
+@contextmanager
+def _loading(name: str) -> Iterator[None]:
+    """Make a UserError of any failure of a Pillow image, which loads its pixels when first asked for them."""
+    try:
+        yield
+    except (MemoryError, UserError, ProfileWarning):  # the last where warnings are made errors
+        raise
+    except Exception as error:  # a damaged file can make Pillow raise anything
+        found = f"a Pillow image that can't be loaded ({error})"
+        raise UserError(name, found, "an intact one", "open its file again, and close it later") from error
 
 
 class _BoundedReader(io.BufferedReader):

@@ -17,7 +17,7 @@ from npstyle._typing import Convolution
 from npstyle.architecture import deepest
 from npstyle.errors import UserError
 from npstyle.initialize import data_dependent_init
-from npstyle.presets import preset
+from npstyle.presets import as_settings
 from npstyle.run.checkpoint import CheckpointWarning, CheckpointWriter, Resume, check_place, fingerprint
 from npstyle.run.inputs import Request, Source
 from npstyle.run.pyramid import Pyramid
@@ -190,6 +190,8 @@ def paint(
     >>> paint(replace(request, settings=replace(request.settings, iterations=3)), weights).nit
     3
     """
+    if callback is not None and not callable(callback):
+        raise UserError("callback", repr(callback), "a function", "it is called with a Progress")
     _check_checkpoint(checkpoint, resume)
     settings = request.settings
     if _random(weights):
@@ -209,6 +211,8 @@ def _check_checkpoint(checkpoint: str | os.PathLike[str] | None, resume: Resume)
     """Raise UserError, before anything takes time, where a run's state can't be read or written."""
     if resume not in (False, True, "must"):
         raise UserError("resume", repr(resume), "False, True or 'must'", "choose one of these")
+    if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
+        raise UserError("checkpoint", repr(checkpoint), "a path", "name a file or a folder")
     if checkpoint is not None:
         check_place(checkpoint)
     elif resume:
@@ -221,5 +225,5 @@ def _random(weights: Mapping[str, Filters]) -> bool:
 
 def _with_iterations(settings: Settings | str, iterations: int | None) -> Settings:
     """The settings, or the preset of this name, with another number of iterations if one is given."""
-    settings = preset(settings) if isinstance(settings, str) else settings
+    settings = as_settings(settings)
     return settings if iterations is None else replace(settings, iterations=iterations)

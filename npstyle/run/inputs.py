@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from npstyle import images
 from npstyle.architecture import MIN_SIZE, check_size
 from npstyle.errors import UserError, check_integer, check_nonnegative
 from npstyle.optimize import max_pixels
-from npstyle.presets import preset
+from npstyle.presets import as_settings
 from npstyle.regions import as_mask, style_targets
 from npstyle.settings import Settings
 
@@ -89,9 +89,9 @@ class Request:
         request = cls(
             content=as_array(content, "content"),
             styles=tuple(as_array(style, name) for style, name in _named(styles)),
-            settings=preset(settings) if isinstance(settings, str) else settings,
+            settings=as_settings(settings),
             size=size,
-            blend=None if blend is None else tuple(blend),
+            blend=None if blend is None else _listed(blend, "blend"),
             style_scale=style_scale,
             content_masks=_masks(content_masks, "content"),
             style_masks=_masks(style_masks, "style"),
@@ -131,18 +131,33 @@ def as_array(source: Source, name: str) -> Array:
     """A picture from a file, a Pillow image or an array."""
     if isinstance(source, (str, os.PathLike)):
         return images.read(source)
-    return images.as_picture(images.from_pillow(source), name)
+    return images.as_picture(images.from_pillow(source, name), name)
 
 
 def as_mask_array(source: Source, name: str) -> Array:
     """A mask (H, W), from 0 to 1, from a file, a Pillow image or an array."""
     if isinstance(source, (str, os.PathLike)):
         return images.read_mask(source)
-    return np.asarray(images.mask_from_pillow(source))
+    mask = images.mask_from_pillow(source, name)
+    try:
+        return np.asarray(mask)
+    except ValueError as error:
+        cure = "npstyle.images.read_mask makes one from a file"
+        raise UserError(name, "rows of unequal length", "an array (H, W)", cure) from error
 
 
 def _masks(sources: Sequence[Source], owner: str) -> tuple[Array, ...]:
-    return tuple(as_mask_array(mask, f"{owner} mask {n}") for n, mask in enumerate(sources, 1))
+    masks = _listed(sources, f"{owner}_masks")
+    return tuple(as_mask_array(mask, f"{owner} mask {n}") for n, mask in enumerate(masks, 1))
+
+
+def _listed(values: Any, name: str) -> tuple[Any, ...]:
+    """The elements of a sequence; a string, a path or a number is none, and one mask is none of masks."""
+    one_array = isinstance(values, np.ndarray) and values.ndim != (1 if name == "blend" else 3)
+    one = isinstance(values, (str, bytes, Mapping)) or one_array
+    if one or not isinstance(values, Iterable):
+        raise UserError(name, f"a single {type(values).__name__}", "a list", "put it into brackets")
+    return tuple(values)
 
 
 def check_fit(picture: Array, size: int, settings: Settings, name: str) -> None:
@@ -153,8 +168,13 @@ def check_fit(picture: Array, size: int, settings: Settings, name: str) -> None:
     check_size((h, w), settings.layers, name, f"give a size above {size}" if reduced else "")
     limit = max_pixels(settings)
     if h * w > limit:
-        expected = f"at most {limit // 10**6} million pixels with {settings.optimizer}"
-        raise UserError(name, f"{w} x {h} pixels", expected, "give a smaller size")
+        most = f"{limit // 10**6} million" if limit >= 10**6 else f"{limit}"
+        many_pairs = settings.optimizer == "lbfgs" and settings.maxcor > Settings.maxcor
+        expected = f"at most {most} pixels with " + (
+            f"maxcor={settings.maxcor}" if many_pairs else settings.optimizer
+        )
+        cure = "give a smaller maxcor, or a smaller size" if many_pairs else "give a smaller size"
+        raise UserError(name, f"{w} x {h} pixels", expected, cure)
 
 
 def _named(styles: Sequence[Source] | Source) -> list[tuple[Source, str]]:

@@ -28,7 +28,7 @@ from npstyle.architecture import (
     log2_stride,
 )
 from npstyle.fused import method_of
-from npstyle.optimize import bytes_per_pixel
+from npstyle.optimize import optimizer_bytes
 from npstyle.run.inputs import Request
 from npstyle.settings import Settings
 
@@ -80,7 +80,7 @@ def run_memory_of_sizes(
     """
     W, H = content_size
     threads, layers = resolve(threads), settings.layers
-    optimizer = H * W * (bytes_per_pixel(settings) + 8 * 3 * PIXEL_ARRAYS)
+    optimizer = optimizer_bytes(settings, H * W) + H * W * 8 * 3 * PIXEL_ARRAYS
     run = optimizer + evaluation_memory(H, W, layers, convolution, threads)
     targets = [evaluation_memory(h, w, layers, convolution, threads, backward=False) for w, h in style_sizes]
     weights = 4 * sum(9 * prod(CONVOLUTIONS[name]) for name in convolutions_up_to(deepest(layers)))

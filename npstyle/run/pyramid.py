@@ -94,7 +94,7 @@ class Pyramid:
 
     def run(self, checkpoint: Checkpoint | None = None) -> StyleResult:
         """From the first level, or from the checkpoint, to the last one, or to Ctrl-C."""
-        state: Mapping[str, Array] | None = None
+        state: dict[str, Array] | None = None
         pixels: Array | None = None
         if checkpoint is not None:
             pixels, state = self._restore(checkpoint)
@@ -118,7 +118,7 @@ class Pyramid:
         assert end is not None
         return self._finished(pixels, end)
 
-    def _restore(self, checkpoint: Checkpoint) -> tuple[Array | None, Mapping[str, Array] | None]:
+    def _restore(self, checkpoint: Checkpoint) -> tuple[Array | None, dict[str, Array] | None]:
         """Take over the finished levels; the last one's picture, or the state in the middle of the next."""
         count = len(checkpoint.levels)
         if count >= len(self.sizes):
@@ -140,7 +140,7 @@ class Pyramid:
         return UserError(name, f"something else ({found})", "one of this run", "begin again")
 
     def _minimize(
-        self, level: Level, previous: Array | None, state: Mapping[str, Array] | None
+        self, level: Level, previous: Array | None, state: dict[str, Array] | None
     ) -> OptimizeResult:
         """Run the optimizer at one level, from the previous level's picture or from a state."""
         settings, writer = self.request.settings, self.writer
@@ -162,6 +162,8 @@ class Pyramid:
             raise
         except ValueError as error:  # a state that is none of this minimization's
             raise self._mismatch(str(error)) from error
+        if state:  # it is the minimizer's now: kept, it would take as much memory again
+            state.clear()
         result = minimizer.run()
         if result.interrupted and writer and minimizer.resumable:
             writer.write(self.results, minimizer.state)

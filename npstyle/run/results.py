@@ -15,11 +15,16 @@ from npstyle import images
 Array = NDArray[Any]
 
 
+def _as_it_is(pixels: Array) -> Array:
+    return pixels
+
+
 @dataclass(frozen=True, eq=False)
 class Progress:
     """What a callback receives after each iteration.
 
-    Two of them are equal only if they are the same object, as their arrays have no single truth value.
+    Two of them are equal only if they are the same object, as their arrays have no single truth value. It can
+    be pickled, to be shown by another process for example.
 
     Attributes
     ----------
@@ -42,7 +47,7 @@ class Progress:
     loss: float
     terms: Mapping[str, float]
     iterate: NDArray[np.float32]
-    _finish: Callable[[Array], Array] = field(repr=False, default=lambda pixels: pixels)
+    _finish: Callable[[Array], Array] = field(repr=False, default=_as_it_is)
 
     @property
     def image(self) -> images.Picture:
