@@ -17,8 +17,10 @@ from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 from npstyle.errors import UserError
 from npstyle.images.arrays import Mask, Picture
 from npstyle.images.deep import is_deep, to_8_bits
+from npstyle.images.formats import prepare, unidentified
 from npstyle.images.icc import ProfileWarning, profile_name, to_srgb
 from npstyle.images.metadata import printable, stored_text
+from npstyle.images.tiff import check_not_raw
 
 # A picture of this format is a program; Pillow would have Ghostscript run it, without a time limit.
 EXECUTABLE_FORMATS = ("EPS",)
@@ -120,6 +122,7 @@ def from_pillow(source: Any) -> Any:
     """Convert a Pillow image as `read` does; anything else is returned as it is."""
     if not isinstance(source, Image.Image):
         return source
+    _check_opened(source)
     return np.array(_as_rgb(ImageOps.exif_transpose(source), "Pillow image"))
 
 
@@ -127,7 +130,17 @@ def mask_from_pillow(source: Any) -> Any:
     """Convert a Pillow image as `read_mask` does; anything else is returned as it is."""
     if not isinstance(source, Image.Image):
         return source
+    _check_opened(source)
     return _as_mask(source)
+
+
+def _check_opened(image: Image.Image) -> None:
+    """Refuse an image that Pillow opened from a camera's RAW file."""
+    file = getattr(image, "fp", None)  # None once it is loaded
+    if image.format == "TIFF" and file is not None and not file.closed:
+        position = file.tell()
+        check_not_raw(file, "Pillow image")
+        file.seek(position)
 
 
 class _BoundedReader(io.BufferedReader):
@@ -156,21 +169,24 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
             warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
             # A file object, not the name: Pillow would map some files into memory by their name, and
             # then confuses rows and columns of a gray TIFF whose orientation is not upright.
-            with _BoundedReader(path) as file, Image.open(file) as image:
-                if image.format in EXECUTABLE_FORMATS:
-                    raise UnidentifiedImageError
-                yield image
+            with _BoundedReader(path) as file:
+                prepare(file, name)
+                try:
+                    image = Image.open(file)
+                except UnidentifiedImageError:
+                    raise unidentified(file, name) from None
+                with image:
+                    if image.format in EXECUTABLE_FORMATS:
+                        raise unidentified(file, name)
+                    yield image
     except (MemoryError, UserError, ProfileWarning):  # the last where warnings are made errors
         raise
     except Exception as error:  # a damaged file can make Pillow raise anything
-        raise _reading_error(name, path, error) from error
+        raise _reading_error(name, error) from error
 
 
-def _reading_error(name: str, path: Path, error: Exception) -> UserError:
+def _reading_error(name: str, error: Exception) -> UserError:
     """What an exception of Pillow means for the user."""
-    if isinstance(error, UnidentifiedImageError):
-        found = "an empty file" if path.stat().st_size == 0 else "a file that is not a picture"
-        return UserError(name, found, "a format that Pillow reads", "convert it to PNG")
     if isinstance(error, Image.DecompressionBombError):
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         return UserError(name, "too many pixels", f"at most {limit} million", "make it smaller first")
