@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from npstyle.errors import UserError
-from npstyle.images.arrays import Mask, Picture
+from npstyle.images.arrays import Mask, Picture, PictureWarning
 from npstyle.images.deep import is_deep, to_8_bits
 from npstyle.images.formats import prepare, unidentified
 from npstyle.images.icc import ProfileWarning, profile_name, to_srgb
@@ -78,8 +78,8 @@ def read_mask(path: str | os.PathLike[str]) -> Mask:
 
     It may be any picture that `read` reads; of colors the luma counts. Transparent pixels are outside,
     whatever their color, and half transparent ones count half: the mask lies on black. White is 255, or 65535
-    of 16 bits; a mask of zeros and ones is nearly black. The values of a mask are not colors: its profile is
-    ignored.
+    of 16 bits; a mask of zeros and ones is nearly black, which a run refuses. The values of a mask are not
+    colors: its profile is ignored.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
                     if image.format in EXECUTABLE_FORMATS:
                         raise unidentified(file, name)
                     yield image
-    except (MemoryError, UserError, ProfileWarning):  # the last where warnings are made errors
+    except (MemoryError, UserError, PictureWarning):  # the last where warnings are made errors
         raise
     except Exception as error:  # a damaged file can make Pillow raise anything
         raise _reading_error(name, error) from error
