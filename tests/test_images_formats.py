@@ -184,3 +184,76 @@ def test_heic_is_read_with_pillow_heif(tmp_path: Path) -> None:
     picture = images.read(path)
     assert picture.shape == color.shape
     assert np.abs(picture.astype(int) - color).max() < 8
+
+
+UNSUPPORTED: dict[str, tuple[int, int, int]] = {
+    "3 x 32-bit floating-point": (3, 32, 3),
+    "1 x 16-bit floating-point": (1, 16, 3),
+    "1 x 64-bit floating-point": (1, 64, 3),
+    "2 x 16-bit integer": (2, 16, 1),
+    "3 x 32-bit integer": (3, 32, 1),
+    "3 x 16-bit signed integer": (3, 16, 2),
+    "1 x 8-bit signed integer": (1, 8, 2),  # Pillow takes -1 for 255
+    "1 x 64-bit complex": (1, 64, 6),
+}
+
+
+@pytest.mark.parametrize(("found", "samples"), UNSUPPORTED.items(), ids=UNSUPPORTED.keys())
+def test_tiff_of_values_that_pillow_lacks_says_which(
+    found: str, samples: tuple[int, int, int], tmp_path: Path
+) -> None:
+    count, bits, kind = samples
+    path = tmp_path / "x.tif"
+    changes = {"t258": ("H", [bits] * count), "t262": ("H", [2 if count == 3 else 1])}
+    changes |= {"t277": ("H", [count]), "t339": ("H", [kind] * count)}
+    path.write_bytes(tiff([page(8, 4, 16, **changes)], []))
+    line = error_line(lambda: images.read(path), f"picture: {path}")
+    assert line == (
+        f"found a TIFF file of {found} values; expected values that Pillow reads; "
+        "convert them to unsigned 8 or 16 bits"
+    )
+
+
+GRAY: list[tuple[str, Any, dict[str, tuple[str, list[int]]], list[int]]] = [
+    ("unsigned 32 bits", np.array([0, 2**31, 2**32 - 1], np.uint32), {}, [0, 128, 255]),
+    ("16 bits, 0 is white", np.array([0, 13107, 65535], np.uint16), {"t262": ("H", [0])}, [255, 204, 0]),
+    ("floats, 0 is white", np.array([0, 0.2, 1], np.float32), {"t262": ("H", [0])}, [255, 204, 0]),
+    ("signed 16 bits", np.array([-5, 16384, 32767], np.int16), {}, [0, 128, 255]),
+    ("dark 16 bits", np.array([0, 257, 514], np.uint16), {}, [0, 1, 2]),
+    ("12 bits", np.frombuffer(b"\x00\x08\x00\xff\xf0", np.uint8), {"t258": ("H", [12])}, [0, 128, 255]),
+]
+
+
+@pytest.mark.parametrize(("values", "changes", "expected"), [g[1:] for g in GRAY], ids=[g[0] for g in GRAY])
+def test_tiff_of_deep_gray(values: Any, changes: Any, expected: list[int], tmp_path: Path) -> None:
+    kind = {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    changes = {"t258": ("H", [8 * values.itemsize]), "t339": ("H", [kind]), **changes}
+    data = bytearray(tiff([page(3, 1, 16, t279=("I", [values.nbytes]), **changes)], []))
+    data[16 : 16 + values.nbytes] = values.tobytes()
+    path = tmp_path / "x.tif"
+    path.write_bytes(data)
+    assert images.read(path)[0, :, 0].tolist() == expected
+    np.testing.assert_array_equal(images.read_mask(path)[0] * 255, expected)
+    with Image.open(path) as image:
+        assert images.from_pillow(image)[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("largest", [50.0, 1e6, np.inf])
+def test_few_lights_of_an_hdr_picture_are_clipped_with_a_warning(largest: float, tmp_path: Path) -> None:
+    values = np.full((20, 30), 0.2, np.float32)
+    values[0, :2] = 40, largest
+    Image.fromarray(values).save(tmp_path / "x.tif")
+    with pytest.warns(images.PictureWarning, match=r"0.33 percent of the values are beyond white"):
+        picture = images.read(tmp_path / "x.tif")
+    assert picture[0, :3, 0].tolist() == [255, 255, 51]
+
+
+def test_guess_of_white_that_leaves_a_picture_dark_gives_a_warning(tmp_path: Path) -> None:
+    Image.fromarray(np.linspace(0, 20, 600, dtype=np.float32).reshape(20, 30)).save(tmp_path / "x.tif")
+    with pytest.warns(images.PictureWarning, match="below 19.8, and 255 is taken for white"):
+        images.read(tmp_path / "x.tif")
+
+
+def test_dark_16_bit_pgm_stays_dark(tmp_path: Path) -> None:
+    (tmp_path / "x.pgm").write_bytes(b"P5 2 1 65535\n" + np.array([0, 257], ">u2").tobytes())
+    assert images.read(tmp_path / "x.pgm")[0, :, 0].tolist() == [0, 1]

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from npstyle.errors import UserError
-from npstyle.images.tiff import check_not_raw, raw_error, samples
+from npstyle.images.tiff import check_tiff, directories, raw_error, unreadable_samples
 
 READABLE = "a format that Pillow reads"
 HEAD_BYTES = 4096  # of a file, looked at
@@ -52,7 +52,7 @@ def prepare(file: BinaryIO, name: str) -> None:
     head = _head(file)
     if any(head[at:].startswith(mark) for at, mark in RAW_SIGNATURES):
         raise raw_error(name)
-    check_not_raw(file, name)
+    check_tiff(file, name)
     if _is_heif(head):
         with suppress(ImportError):
             import pillow_heif  # an extra, slow to load
@@ -66,9 +66,9 @@ def unidentified(file: BinaryIO, name: str) -> UserError:
     head = _head(file)
     if not head:
         return UserError(name, "an empty file", READABLE, CONVERT)
-    tiff = samples(file)
-    if tiff:
-        return UserError(name, f"a TIFF file of {tiff}", "samples that Pillow reads", "convert it to 16 bits")
+    pages, _ = directories(file)
+    if pages:
+        return unreadable_samples(pages[0], name)
     found, cure = _kind(head)
     return UserError(name, found, READABLE, cure)
 

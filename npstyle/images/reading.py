@@ -16,11 +16,11 @@ from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
 from npstyle.errors import UserError
 from npstyle.images.arrays import Mask, Picture, PictureWarning
-from npstyle.images.deep import is_deep, to_8_bits
+from npstyle.images.deep import is_deep, scale_of, to_8_bits
 from npstyle.images.formats import prepare, unidentified
 from npstyle.images.icc import ProfileWarning, profile_name, to_srgb
 from npstyle.images.metadata import printable, stored_text
-from npstyle.images.tiff import check_not_raw
+from npstyle.images.tiff import check_tiff
 
 # A picture of this format is a program; Pillow would have Ghostscript run it, without a time limit.
 EXECUTABLE_FORMATS = ("EPS",)
@@ -57,7 +57,7 @@ def read(path: str | os.PathLike[str]) -> Picture:
         The profile is damaged or not for such a picture. The picture is read as if it had none.
     """
     with _opened(path) as image:
-        return np.array(_as_rgb(ImageOps.exif_transpose(image), f"picture: {path}"))
+        return np.array(_as_rgb(image, f"picture: {path}"))
 
 
 def read_alpha(path: str | os.PathLike[str]) -> Picture | None:
@@ -69,7 +69,7 @@ def read_alpha(path: str | os.PathLike[str]) -> Picture | None:
         As `read`.
     """
     with _opened(path) as image:
-        _, alpha = _split_alpha(ImageOps.exif_transpose(image))
+        _, alpha = _split_alpha(image, f"picture: {path}")
         return None if alpha is None else np.array(alpha)
 
 
@@ -87,7 +87,7 @@ def read_mask(path: str | os.PathLike[str]) -> Mask:
         As `read`.
     """
     with _opened(path) as image:
-        return _as_mask(image)
+        return _as_mask(image, f"picture: {path}")
 
 
 def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -123,7 +123,7 @@ def from_pillow(source: Any) -> Any:
     if not isinstance(source, Image.Image):
         return source
     _check_opened(source)
-    return np.array(_as_rgb(ImageOps.exif_transpose(source), "Pillow image"))
+    return np.array(_as_rgb(source, "Pillow image"))
 
 
 def mask_from_pillow(source: Any) -> Any:
@@ -131,15 +131,15 @@ def mask_from_pillow(source: Any) -> Any:
     if not isinstance(source, Image.Image):
         return source
     _check_opened(source)
-    return _as_mask(source)
+    return _as_mask(source, "Pillow image")
 
 
 def _check_opened(image: Image.Image) -> None:
-    """Refuse an image that Pillow opened from a camera's RAW file."""
+    """Refuse an image of Pillow if its file would be refused."""
     file = getattr(image, "fp", None)  # None once it is loaded
     if image.format == "TIFF" and file is not None and not file.closed:
         position = file.tell()
-        check_not_raw(file, "Pillow image")
+        check_tiff(file, "Pillow image")
         file.seek(position)
 
 
@@ -203,8 +203,8 @@ def _kind_of_path(path: Path) -> str:
 
 
 def _as_rgb(image: Image.Image, name: str) -> Image.Image:
-    """The image in sRGB, on white."""
-    colors, alpha = _split_alpha(image)
+    """The image in sRGB, upright, on white."""
+    colors, alpha = _split_alpha(image, name)
     try:
         colors = to_srgb(colors, image.info)
     except ImageCms.PyCMSError as error:
@@ -215,18 +215,19 @@ def _as_rgb(image: Image.Image, name: str) -> Image.Image:
     return _composite(colors, alpha, "white")
 
 
-def _as_mask(image: Image.Image) -> Mask:
-    """The luma of the stored values, on black, from 0 to 1."""
-    colors, alpha = _split_alpha(ImageOps.exif_transpose(image))
+def _as_mask(image: Image.Image, name: str) -> Mask:
+    """The luma of the stored values, upright, on black, from 0 to 1."""
+    colors, alpha = _split_alpha(image, name)
     luma = _composite(colors.convert("RGB"), alpha, "black").convert("L")
     return np.asarray(luma, np.float32) / np.float32(255)
 
 
-def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """The colors in 8 bits (L, RGB or CMYK), not multiplied by alpha; and the alpha channel, if any."""
-    color_mode = _color_mode(image.mode)
+def _split_alpha(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
+    """Upright colors in 8 bits (L, RGB or CMYK), not multiplied by alpha; and the alpha channel, if any."""
+    color_mode, scale = _color_mode(image.mode), scale_of(image)
+    image = ImageOps.exif_transpose(image)
     if is_deep(image.mode):
-        image = to_8_bits(image)
+        image = to_8_bits(image, scale, name)
     alpha = None
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

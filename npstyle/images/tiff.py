@@ -46,10 +46,11 @@ def directories(file: BinaryIO) -> Directories:
     return Directories(pages, [one for page in pages for one in reader.below(page)])
 
 
-def check_not_raw(file: BinaryIO, name: str) -> None:
-    """Raise UserError if the first picture in a TIFF file is the thumbnail or preview of another one.
+def check_tiff(file: BinaryIO, name: str) -> None:
+    """Raise UserError about a TIFF file that Pillow would misread; others are not looked at.
 
-    It is so in most RAW files of cameras (NEF, DNG, CR2, ARW), which are TIFF: Pillow would read it.
+    The first picture in most RAW files of cameras (NEF, DNG, CR2, ARW), which are TIFF, is a thumbnail. And
+    Pillow takes signed values of 8 bits for unsigned ones.
     """
     pages, below = directories(file)
     if not pages:
@@ -60,6 +61,8 @@ def check_not_raw(file: BinaryIO, name: str) -> None:
         DNG_VERSION in one or _value(one, PHOTOMETRIC) in CAMERA_PHOTOMETRIC for one in every
     )
     larger = max((_size(one) for one in below), key=lambda size: size[0] * size[1], default=(0, 0))
+    if _value(first, SAMPLE_FORMAT) == 2 and _value(first, BITS) == 8:
+        raise unreadable_samples(first, name)
     w, h = _size(first)
     reduced = _value(first, NEW_SUBFILE_TYPE) & 1 or _value(first, OLD_SUBFILE_TYPE) == 2
     if is_camera:
@@ -74,16 +77,13 @@ def raw_error(name: str) -> UserError:
     return UserError(name, "a camera's RAW file", "a finished picture", "develop it to a 16-bit TIFF first")
 
 
-def samples(file: BinaryIO) -> str:
-    """What the samples of a TIFF file's first picture are, in words; empty for any other file."""
-    pages, _ = directories(file)
-    if not pages:
-        return ""
-    first = pages[0]
+def unreadable_samples(first: Directory, name: str) -> UserError:
+    """The error about a TIFF file whose first directory describes values that Pillow does not know."""
     bits = first.get(BITS, (1,))
     kind = SAMPLE_FORMATS.get(_value(first, SAMPLE_FORMAT, 1), "unknown")
     count = max(len(bits), _value(first, SAMPLES, 1))
-    return f"{count} x {bits[0]}-bit {kind} samples" if count > 1 else f"{bits[0]}-bit {kind} samples"
+    found = f"a TIFF file of {count} x {bits[0]}-bit {kind} values"
+    return UserError(name, found, "values that Pillow reads", "convert them to unsigned 8 or 16 bits")
 
 
 def _value(directory: Directory, tag: int, default: int = 0) -> int:

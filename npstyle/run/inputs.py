@@ -105,9 +105,7 @@ class Request:
             style_scale=style_scale,
             content_masks=_masks(content_masks, "content", [picture]),
             style_masks=_masks(style_masks, "style", style_pictures),
-            keep=None
-            if keep is None
-            else _fitted_mask(as_mask_array(keep, "keep"), picture, "keep", "content"),
+            keep=keep_mask,
             init=None if init is None else as_array(init, "init"),
             seed=seed,
         )
