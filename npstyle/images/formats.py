@@ -16,6 +16,9 @@ TONE_MAP = "tone-map it and save it as PNG or 16-bit TIFF first"
 HEIF = f"pip install 'npstyle[heif]', or {CONVERT}"
 # Where in a file, which bytes, what it is, and the cure.
 SIGNATURES: list[tuple[int, bytes, str, str]] = [
+    (0, b"\x89PNG\r\n\x1a\n", "a damaged file (PNG)", "copy it again"),
+    (0, b"\xff\xd8\xff", "a damaged file (JPEG)", "copy it again"),
+    (0, b"GIF8", "a damaged file (GIF)", "copy it again"),
     (0, b"\xff\x0a", "a JPEG XL file", CONVERT),
     (0, b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL file", CONVERT),
     (0, b"II\xbc\x01", "a JPEG XR file", CONVERT),

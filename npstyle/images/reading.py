@@ -20,6 +20,7 @@ from npstyle.images.deep import is_deep, scale_of, to_8_bits
 from npstyle.images.formats import prepare, unidentified
 from npstyle.images.icc import ProfileWarning, profile_name, to_srgb
 from npstyle.images.metadata import printable, stored_text
+from npstyle.images.repair import with_end, without_bad_chunks
 from npstyle.images.tiff import check_tiff
 
 # A picture of this format is a program; Pillow would have Ghostscript run it, without a time limit.
@@ -171,14 +172,15 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
             # then confuses rows and columns of a gray TIFF whose orientation is not upright.
             with _BoundedReader(path) as file:
                 prepare(file, name)
+                source = without_bad_chunks(file, name)
                 try:
-                    image = Image.open(file)
+                    image = Image.open(source)
                 except UnidentifiedImageError:
                     raise unidentified(file, name) from None
                 with image:
                     if image.format in EXECUTABLE_FORMATS:
                         raise unidentified(file, name)
-                    yield image
+                    yield with_end(image, file, name) if image.format in ("JPEG", "MPO") else image
     except (MemoryError, UserError, PictureWarning):  # the last where warnings are made errors
         raise
     except Exception as error:  # a damaged file can make Pillow raise anything
