@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
+from npstyle._runtime.paths import what_is_there
 from npstyle.errors import UserError
 from npstyle.images.arrays import Mask, Picture, PictureWarning
 from npstyle.images.deep import is_deep, scale_of, to_8_bits
@@ -114,7 +115,7 @@ def describe(path: str | os.PathLike[str]) -> Description:
         # Pillow's mode may have fewer bits than the file; its tiles know how many, until they are loaded.
         mode = image.mode + (", 16 bits" if ";16" in str(image.tile) else "")
         width, height = ImageOps.exif_transpose(image).size  # loads it: the text may follow the pixels
-        profile = printable(profile_name(image.info, _color_mode(image.mode)))
+        profile = printable(profile_name(_profile_info(image), _color_mode(image.mode)))
         text = stored_text(image, f"picture: {path}")
         return Description(image.format or "", width, height, mode, profile, text)
 
@@ -161,7 +162,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
     path = Path(path)
     name = f"picture: {path}"
     if not os.path.isfile(path):  # Path.is_file may raise
-        raise UserError(name, _kind_of_path(path), "a picture file", "check the name")
+        found, cure = what_is_there(path)
+        raise UserError(name, found, "a picture file", cure)
     try:
         with warnings.catch_warnings():
             # Pillow warns at half its limit; only the limit itself is an error here.
@@ -197,24 +199,22 @@ def _reading_error(name: str, error: Exception) -> UserError:
     return UserError(name, f"a damaged file ({error})", "an intact one", "copy it again")
 
 
-def _kind_of_path(path: Path) -> str:
-    """What a path is that is not a file."""
-    if os.path.isdir(path):
-        return "a folder"
-    return "something that is not a regular file" if os.path.exists(path) else "no such file"
-
-
 def _as_rgb(image: Image.Image, name: str) -> Image.Image:
     """The image in sRGB, upright, on white."""
     colors, alpha = _split_alpha(image, name)
     try:
-        colors = to_srgb(colors, image.info)
+        colors = to_srgb(colors, _profile_info(image))
     except ImageCms.PyCMSError as error:
         reason = printable(str(error))
         text = f"{name}: its color profile is not used, its values are taken as they are: {reason}"
         warnings.warn(text, ProfileWarning, stacklevel=3)
         colors = colors.convert("RGB")
     return _composite(colors, alpha, "white")
+
+
+def _profile_info(image: Image.Image) -> dict[Any, Any]:
+    """Pillow's `info`, without the profile of CIELAB: such values need none, and Pillow converts them."""
+    return {key: value for key, value in image.info.items() if key != "icc_profile" or image.mode != "LAB"}
 
 
 def _as_mask(image: Image.Image, name: str) -> Mask:

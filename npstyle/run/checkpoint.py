@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from npstyle._runtime.atomic import TEMPORARY, open_replacing
 from npstyle._runtime.npy import Member
+from npstyle._runtime.paths import what_is_there
 from npstyle.architecture import convolutions_up_to, deepest
 from npstyle.errors import UserError
 from npstyle.filters import Filters
@@ -195,7 +196,8 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     path = Path(path)
     name, expected = f"checkpoint: {path}", "a whole checkpoint of npstyle"
     if not os.path.isfile(path):
-        raise UserError(name, "no such file", "a checkpoint", "check the name")
+        found, cure = what_is_there(path)
+        raise UserError(name, found, "a checkpoint", cure)
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             if sum(info.file_size for info in archive.infolist()) > os.fstat(file.fileno()).st_size:
