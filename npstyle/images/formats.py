@@ -13,7 +13,7 @@ HEAD_BYTES = 4096  # of a file, looked at
 
 EXPORT, CONVERT = "export it as PNG or TIFF first", "convert it to PNG"
 TONE_MAP = "tone-map it and save it as PNG or 16-bit TIFF first"
-HEIF = f"pip install 'npstyle[heif]', or {CONVERT}"
+HEIF = f"pip install pillow-heif (npstyle's extra heif), or {CONVERT}"
 # Where in a file, which bytes, what it is, and the cure.
 SIGNATURES: list[tuple[int, bytes, str, str]] = [
     (0, b"\x89PNG\r\n\x1a\n", "a damaged file (PNG)", "copy it again"),
@@ -31,7 +31,7 @@ SIGNATURES: list[tuple[int, bytes, str, str]] = [
     (0, b"gimp xcf", "a project of GIMP (XCF)", EXPORT),
     (0, b"8BPS", "a document of Photoshop (PSD)", EXPORT),
     (0, b"AT&TFORM", "a DjVu document", EXPORT),
-    (0, b"PK\x03\x04", "a ZIP archive (also ORA, KRA, DOCX)", "unpack it, or export it as PNG first"),
+    (0, b"PK\x03\x04", "a ZIP archive (also NPZ, ORA, KRA, DOCX)", "unpack it, or export it as PNG first"),
     (0, b"\x1f\x8b", "a file compressed by gzip", "unpack it first"),
     (0, b"\x93NUMPY", "a NumPy array", "pass the array to npstyle.stylize"),
     (0, b"version https://git-lfs", "a pointer of Git LFS", "run git lfs pull"),

@@ -22,7 +22,7 @@ from npstyle.images.formats import prepare, unidentified
 from npstyle.images.icc import ProfileWarning, profile_name, to_srgb
 from npstyle.images.metadata import printable, stored_text
 from npstyle.images.repair import with_end, without_bad_chunks
-from npstyle.images.tiff import check_tiff
+from npstyle.images.tiff import check_tiff, raw_error
 
 # A picture of this format is a program; Pillow would have Ghostscript run it, without a time limit.
 EXECUTABLE_FORMATS = ("EPS",)
@@ -143,6 +143,9 @@ def _check_opened(image: Image.Image) -> None:
         position = file.tell()
         check_tiff(file, "Pillow image")
         file.seek(position)
+    tags = getattr(image, "tag_v2", {})  # they are left when the file is closed
+    if tags.get(254) == 1 or 50706 in tags:  # NewSubfileType, DNGVersion
+        raise raw_error("Pillow image")
 
 
 class _BoundedReader(io.BufferedReader):
