@@ -123,3 +123,13 @@ def test_show_on_failing_standard_output(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(UserError, match="standard output: found No space left on device"):
         show.main([str(tmp_path / "x.png")])
     sys.stdout.close()
+
+
+def test_show_of_a_file_with_a_damaged_chunk_says_so_in_one_line(tmp_path: Path, capsys: Capture) -> None:
+    path = tmp_path / "x.png"
+    images.write(path, PICTURE, text=TEXT)
+    path.write_bytes(path.read_bytes().replace(b"painting.jpg", b"PAINTING.jpg"))  # the checksum is wrong now
+    assert show.main([str(path)]) == 0
+    out, err = capsys.readouterr()
+    assert err == f"npstyle: picture: {path}: its tEXt chunk (text) is damaged and left out\n"
+    assert "no settings of npstyle in it" in out

@@ -367,7 +367,7 @@ def test_normalize_refuses_wrong_input(file: Path, pictures: list[Path], tmp_pat
     for words, message in (
         ([file, picture, "-o", tmp_path / "x.txt"], "the extension '.txt'"),
         ([file, picture, "-o", file], "a file of that name"),
-        ([file, file, "-o", out], "a file that is not a picture"),
+        ([file, file, "-o", out], "a ZIP archive"),
         ([tmp_path / "gone.npz", picture, "-o", out], "no such file"),
         (["random", picture, "-o", out], "found random filters; expected trained ones"),
         (["auto", picture, "-o", out], "no ImageNet filters"),

@@ -376,7 +376,7 @@ def test_postscript_is_not_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "x").write_text(
         "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n%%EOF\n"
     )
-    assert "found a file that is not a picture" in refusal(images.read, tmp_path / "x")
+    assert "found a PostScript program" in refusal(images.read, tmp_path / "x")
     assert ran == []
 
 

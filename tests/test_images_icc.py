@@ -267,3 +267,21 @@ def test_other_formats_have_srgb_profile(name: str, depth: int, tmp_path: Path) 
     back = ImageCms.profileToProfile(Image.fromarray(levels), opened, ImageCms.createProfile("sRGB"))
     assert np.abs(np.asarray(back) - linear).max() < 2
     assert images.describe(tmp_path / name).profile == "sRGB"
+
+
+def test_lab_tiff_with_its_profile_is_read_without_a_warning(tmp_path: Path) -> None:
+    lab = ImageCms.createProfile("LAB")
+    image = ImageCms.profileToProfile(
+        Image.fromarray(np.full((8, 8, 3), (200, 100, 50), np.uint8)),
+        ImageCms.createProfile("sRGB"),
+        lab,
+        outputMode="LAB",
+    )
+    assert image is not None
+    image.save(tmp_path / "x.tif", icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
+    with Image.open(tmp_path / "x.tif") as stored:
+        assert stored.mode == "LAB"
+        np.testing.assert_allclose(images.from_pillow(stored)[0, 0], (200, 100, 50), atol=3)
+    np.testing.assert_allclose(images.read(tmp_path / "x.tif")[0, 0], (200, 100, 50), atol=3)
+    description = images.describe(tmp_path / "x.tif")
+    assert (description.mode, description.profile) == ("LAB", "none")

@@ -43,7 +43,7 @@ def session() -> Iterator[Signals]:
 @contextmanager
 def warnings_as_lines() -> Iterator[None]:
     """Print npstyle's warnings to standard error, each once, whatever filters Python was started with."""
-    from npstyle.images import ProfileWarning
+    from npstyle.images import PictureWarning
     from npstyle.run import CheckpointWarning
     from npstyle.weights import RandomFiltersWarning
 
@@ -60,7 +60,7 @@ def warnings_as_lines() -> Iterator[None]:
             print_err(f"npstyle: {message}")
 
     with warnings.catch_warnings():
-        for category in (ProfileWarning, CheckpointWarning, RandomFiltersWarning):
+        for category in (PictureWarning, CheckpointWarning, RandomFiltersWarning):
             warnings.simplefilter("always", category)
         # What runs in another way than it was meant to, such as L-BFGS with another version of SciPy.
         warnings.filterwarnings("always", category=RuntimeWarning, module=r"npstyle\.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from npstyle.cli.session import warnings_as_lines
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_err, print_out
 from npstyle.errors import UserError
 
@@ -23,7 +24,8 @@ def main(argv: list[str]) -> int:
     status = DONE
     for path in parser.parse_args(argv).files:
         try:
-            lines = list(_lines(path))
+            with warnings_as_lines():
+                lines = list(_lines(path))
         except UserError as error:
             print_err(f"npstyle: {error}")
             status = FAILED

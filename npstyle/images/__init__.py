@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from npstyle.images.arrays import Mask, Picture, as_picture, fit, fitted_size, resize, to_uint8
+from npstyle.images.arrays import (
+    Mask,
+    Picture,
+    PictureWarning,
+    as_picture,
+    fit,
+    fitted_size,
+    resize,
+    to_uint8,
+)
 from npstyle.images.icc import ProfileWarning, srgb_profile
 from npstyle.images.metadata import printable
 from npstyle.images.reading import (
@@ -30,6 +39,7 @@ __all__ = [
     "Description",
     "Mask",
     "Picture",
+    "PictureWarning",
     "ProfileWarning",
     "as_picture",
     "check_alpha",

@@ -13,6 +13,11 @@ from npstyle.errors import UserError
 Picture = NDArray[np.uint8]
 Mask = NDArray[np.float32]
 
+
+class PictureWarning(UserWarning):
+    """A picture or a mask is used, but perhaps not as it was meant: what is missing or odd about it."""
+
+
 # Floating-point values up to this one are taken for an overshoot of resampling or of the optimizer, not for
 # another range.
 MAX_OVERSHOOT = 10_000

@@ -6,6 +6,7 @@ Pillow writes neither format in color with 16 bits, and reads only the upper 8 b
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO, NamedTuple
@@ -14,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from npstyle.images.arrays import PictureWarning
 from npstyle.images.icc import srgb_profile
 from npstyle.images.metadata import IMAGE_DESCRIPTION, TEXT_KEY, encoded
 
 Deep = NDArray[np.uint16]
 
 BAND_BYTES = 2**20  # compressed at a time, so that the memory needed does not grow with the picture
+MAX_CLIPPED = 0.01  # the part of a floating-point picture that may be lights beyond its white
 MAX_TIFF_BYTES = 2**32 - 2**24  # offsets have 32 bits; deflated data may be slightly larger than the input
 
 
@@ -28,22 +31,73 @@ def is_deep(mode: str) -> bool:
     return mode in ("I", "F") or mode.startswith("I;16")
 
 
-def to_8_bits(image: Image.Image) -> Image.Image:
+class Scale(NamedTuple):
+    """What a file says of a deep image's values."""
+
+    white: float | None = None  # None where it is guessed
+    unsigned: bool = False  # 32 bits that Pillow returns as if they had a sign
+    inverted: bool = False  # 0 is white
+
+
+def scale_of(image: Image.Image) -> Scale:
+    """The scale of a deep image as Pillow opened it; it is lost in copies."""
+    if image.format in ("PNG", "PPM"):
+        return Scale(65535.0)
+    tags = getattr(image, "tag_v2", None)
+    if tags is None:
+        return Scale(65535.0) if image.mode.startswith("I;16") else Scale()
+    bits, kind = (int(tags.get(tag, (1,))[0]) for tag in (258, 339))  # BitsPerSample, SampleFormat
+    inverted = tags.get(262) == 0  # PhotometricInterpretation: WhiteIsZero
+    if kind == 3 or bits > 16:
+        return Scale(None, kind == 1, inverted)
+    return Scale(2.0 ** (bits - (kind == 2)) - 1, False, inverted)
+
+
+def to_8_bits(image: Image.Image, scale: Scale, name: str) -> Image.Image:
     """Convert a deep image to gray, mode L, or LA if it has a transparent value.
 
-    Pillow's own conversion would clip at 255. No file says which value is white. For 16 bits it is 65535; for
-    32 bits and floating point it is the smallest of 1 (floating point only), 255 and 65535 that no value
-    exceeds by more than half, which leaves room for the overshoot of resampling, or else the largest value.
+    Pillow's own conversion would clip at 255. Of 16 bits white is 65535, with a sign 32767, of 12 bits 4095.
+    For 32 bits and floating point no file says which value is white: it is the smallest of 1 (floating point
+    only), 255 and 65535 that no value exceeds by more than half, which leaves room for the overshoot of
+    resampling, or else the largest value. Floating-point pictures whose lights are beyond 1 in a few places
+    only (HDR) are clipped there.
+
+    Warns
+    -----
+    PictureWarning
+        About `name`: some values are beyond white, or all are far below it.
     """
+    values = np.asarray(image)
+    if scale.unsigned and values.dtype == np.int32:
+        values = values.view(np.uint32)
     with np.errstate(invalid="ignore"):  # converting a signaling NaN would warn
-        values = np.nan_to_num(np.asarray(image, np.float64))
-    whites = {"I": (255.0, 65535.0), "F": (1.0, 255.0, 65535.0)}.get(image.mode, (65535.0,))
-    white = next((white for white in whites if values.max() <= 1.5 * white), values.max())
-    gray = Image.fromarray(np.rint(np.clip(values / white, 0, 1) * 255).astype(np.uint8))
+        values = values.astype(np.float64)
+    largest = np.max(values, initial=0, where=np.isfinite(values))
+    values = np.nan_to_num(values, posinf=largest or 1)
+    white = scale.white if scale.white is not None else _white(values, image.mode == "F", name)
+    levels = np.clip(values / white, 0, 1) if white > 0 else np.zeros_like(values)
+    gray = Image.fromarray(np.rint((1 - levels if scale.inverted else levels) * 255).astype(np.uint8))
     if "transparency" in image.info:  # one of 65536 values: its neighbors share its 8 bits, but are opaque
         opaque = values != image.info["transparency"]
         gray.putalpha(Image.fromarray(np.where(opaque, 255, 0).astype(np.uint8)))
     return gray
+
+
+def _white(values: NDArray[np.float64], floating: bool, name: str) -> float:
+    """Which value is white, guessed from all of them."""
+    largest = float(values.max())
+    whites = (1.0, 255.0, 65535.0) if floating else (255.0, 65535.0)
+    white = next((white for white in whites if largest <= 1.5 * white), largest)
+    beyond = float(np.mean(values > 1.5))
+    if floating and 0 < beyond <= MAX_CLIPPED:
+        text = f"{name}: {100 * beyond:.2g} percent of the values are beyond white, 1, up to {largest:.3g}"
+        warnings.warn(f"{text}; they are clipped: tone-map it first", PictureWarning, stacklevel=2)
+        return 1.0
+    bright = float(np.quantile(values, 1 - MAX_CLIPPED))
+    if white > 1 and bright < white / 4:
+        text = f"{name}: nearly all values are below {bright:.3g}, and {white:.3g} is taken for white"
+        warnings.warn(f"{text}; if it is too dark, tone-map it to 0..1 first", PictureWarning, stacklevel=2)
+    return white
 
 
 def to_16_bits(pixels: NDArray[Any]) -> Deep:

@@ -10,13 +10,15 @@ from typing import Any
 
 from PIL import Image, ImageCms, features
 
+from npstyle.images.arrays import PictureWarning
+
 # LittleCMS replaces a conversion by an interpolated table. For gray it has a node for each level
 # (cmsFLAGS_GRIDPOINTS): with the default, shadows are up to 10 levels off. For the others it is large
 # (cmsFLAGS_HIGHRESPRECALC). ImageCms.Flags, which has these names, is missing in the oldest supported Pillow.
 TABLE_SIZE_FLAGS: dict[str, Any] = {"L": 255 << 16, "RGB": 0x400, "CMYK": 0x400}
 
 
-class ProfileWarning(UserWarning):
+class ProfileWarning(PictureWarning):
     """The color profile of a picture is not usable, so the picture is read as if it had none."""
 
 

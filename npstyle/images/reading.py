@@ -14,11 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
+from npstyle._runtime.paths import what_is_there
 from npstyle.errors import UserError
-from npstyle.images.arrays import Mask, Picture
-from npstyle.images.deep import is_deep, to_8_bits
+from npstyle.images.arrays import Mask, Picture, PictureWarning
+from npstyle.images.deep import is_deep, scale_of, to_8_bits
+from npstyle.images.formats import prepare, unidentified
 from npstyle.images.icc import ProfileWarning, profile_name, to_srgb
 from npstyle.images.metadata import printable, stored_text
+from npstyle.images.repair import with_end, without_bad_chunks
+from npstyle.images.tiff import check_tiff, raw_error
 
 # A picture of this format is a program; Pillow would have Ghostscript run it, without a time limit.
 EXECUTABLE_FORMATS = ("EPS",)
@@ -55,7 +59,7 @@ def read(path: str | os.PathLike[str]) -> Picture:
         The profile is damaged or not for such a picture. The picture is read as if it had none.
     """
     with _opened(path) as image:
-        return np.array(_as_rgb(ImageOps.exif_transpose(image), f"picture: {path}"))
+        return np.array(_as_rgb(image, f"picture: {path}"))
 
 
 def read_alpha(path: str | os.PathLike[str]) -> Picture | None:
@@ -67,7 +71,7 @@ def read_alpha(path: str | os.PathLike[str]) -> Picture | None:
         As `read`.
     """
     with _opened(path) as image:
-        _, alpha = _split_alpha(ImageOps.exif_transpose(image))
+        _, alpha = _split_alpha(image, f"picture: {path}")
         return None if alpha is None else np.array(alpha)
 
 
@@ -76,8 +80,8 @@ def read_mask(path: str | os.PathLike[str]) -> Mask:
 
     It may be any picture that `read` reads; of colors the luma counts. Transparent pixels are outside,
     whatever their color, and half transparent ones count half: the mask lies on black. White is 255, or 65535
-    of 16 bits; a mask of zeros and ones is nearly black. The values of a mask are not colors: its profile is
-    ignored.
+    of 16 bits; a mask of zeros and ones is nearly black, which a run refuses. The values of a mask are not
+    colors: its profile is ignored.
 
     Raises
     ------
@@ -85,7 +89,7 @@ def read_mask(path: str | os.PathLike[str]) -> Mask:
         As `read`.
     """
     with _opened(path) as image:
-        return _as_mask(image)
+        return _as_mask(image, f"picture: {path}")
 
 
 def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -111,7 +115,7 @@ def describe(path: str | os.PathLike[str]) -> Description:
         # Pillow's mode may have fewer bits than the file; its tiles know how many, until they are loaded.
         mode = image.mode + (", 16 bits" if ";16" in str(image.tile) else "")
         width, height = ImageOps.exif_transpose(image).size  # loads it: the text may follow the pixels
-        profile = printable(profile_name(image.info, _color_mode(image.mode)))
+        profile = printable(profile_name(_profile_info(image), _color_mode(image.mode)))
         text = stored_text(image, f"picture: {path}")
         return Description(image.format or "", width, height, mode, profile, text)
 
@@ -127,7 +131,8 @@ def from_pillow(source: Any, name: str = "Pillow image") -> Any:
     if not isinstance(source, Image.Image):
         return source
     with _loading(name):
-        return np.array(_as_rgb(ImageOps.exif_transpose(source), name))
+        _check_opened(source)
+        return np.array(_as_rgb(source, name))
 
 
 def mask_from_pillow(source: Any, name: str = "Pillow image") -> Any:
@@ -141,7 +146,8 @@ def mask_from_pillow(source: Any, name: str = "Pillow image") -> Any:
     if not isinstance(source, Image.Image):
         return source
     with _loading(name):
-        return _as_mask(source)
+        _check_opened(source)
+        return _as_mask(source, name)
 
 
 @contextmanager
@@ -154,6 +160,18 @@ def _loading(name: str) -> Iterator[None]:
     except Exception as error:  # a damaged file can make Pillow raise anything
         found = f"a Pillow image that can't be loaded ({error})"
         raise UserError(name, found, "an intact one", "open its file again, and close it later") from error
+
+
+def _check_opened(image: Image.Image) -> None:
+    """Refuse an image of Pillow if its file would be refused."""
+    file = getattr(image, "fp", None)  # None once it is loaded
+    if image.format == "TIFF" and file is not None and not file.closed:
+        position = file.tell()
+        check_tiff(file, "Pillow image")
+        file.seek(position)
+    tags = getattr(image, "tag_v2", {})  # they are left when the file is closed
+    if tags.get(254) == 1 or 50706 in tags:  # NewSubfileType, DNGVersion
+        raise raw_error("Pillow image")
 
 
 class _BoundedReader(io.BufferedReader):
@@ -173,7 +191,8 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
     path = Path(path)
     name = f"picture: {path}"
     if not os.path.isfile(path):  # Path.is_file may raise
-        raise UserError(name, _kind_of_path(path), "a picture file", "check the name")
+        found, cure = what_is_there(path)
+        raise UserError(name, found, "a picture file", cure)
     try:
         with warnings.catch_warnings():
             # Pillow warns at half its limit; only the limit itself is an error here.
@@ -182,21 +201,25 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
             warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
             # A file object, not the name: Pillow would map some files into memory by their name, and
             # then confuses rows and columns of a gray TIFF whose orientation is not upright.
-            with _BoundedReader(path) as file, Image.open(file) as image:
-                if image.format in EXECUTABLE_FORMATS:
-                    raise UnidentifiedImageError
-                yield image
-    except (MemoryError, UserError, ProfileWarning):  # the last where warnings are made errors
+            with _BoundedReader(path) as file:
+                prepare(file, name)
+                source = without_bad_chunks(file, name)
+                try:
+                    image = Image.open(source)
+                except UnidentifiedImageError:
+                    raise unidentified(file, name) from None
+                with image:
+                    if image.format in EXECUTABLE_FORMATS:
+                        raise unidentified(file, name)
+                    yield with_end(image, file, name) if image.format in ("JPEG", "MPO") else image
+    except (MemoryError, UserError, PictureWarning):  # the last where warnings are made errors
         raise
     except Exception as error:  # a damaged file can make Pillow raise anything
-        raise _reading_error(name, path, error) from error
+        raise _reading_error(name, error) from error
 
 
-def _reading_error(name: str, path: Path, error: Exception) -> UserError:
+def _reading_error(name: str, error: Exception) -> UserError:
     """What an exception of Pillow means for the user."""
-    if isinstance(error, UnidentifiedImageError):
-        found = "an empty file" if path.stat().st_size == 0 else "a file that is not a picture"
-        return UserError(name, found, "a format that Pillow reads", "convert it to PNG")
     if isinstance(error, Image.DecompressionBombError):
         limit = 2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6
         return UserError(name, "too many pixels", f"at most {limit} million", "make it smaller first")
@@ -205,18 +228,11 @@ def _reading_error(name: str, path: Path, error: Exception) -> UserError:
     return UserError(name, f"a damaged file ({error})", "an intact one", "copy it again")
 
 
-def _kind_of_path(path: Path) -> str:
-    """What a path is that is not a file."""
-    if os.path.isdir(path):
-        return "a folder"
-    return "something that is not a regular file" if os.path.exists(path) else "no such file"
-
-
 def _as_rgb(image: Image.Image, name: str) -> Image.Image:
-    """The image in sRGB, on white."""
-    colors, alpha = _split_alpha(image)
+    """The image in sRGB, upright, on white."""
+    colors, alpha = _split_alpha(image, name)
     try:
-        colors = to_srgb(colors, image.info)
+        colors = to_srgb(colors, _profile_info(image))
     except ImageCms.PyCMSError as error:
         reason = printable(str(error))
         text = f"{name}: its color profile is not used, its values are taken as they are: {reason}"
@@ -225,18 +241,24 @@ def _as_rgb(image: Image.Image, name: str) -> Image.Image:
     return _composite(colors, alpha, "white")
 
 
-def _as_mask(image: Image.Image) -> Mask:
-    """The luma of the stored values, on black, from 0 to 1."""
-    colors, alpha = _split_alpha(ImageOps.exif_transpose(image))
+def _profile_info(image: Image.Image) -> dict[Any, Any]:
+    """Pillow's `info`, without the profile of CIELAB: such values need none, and Pillow converts them."""
+    return {key: value for key, value in image.info.items() if key != "icc_profile" or image.mode != "LAB"}
+
+
+def _as_mask(image: Image.Image, name: str) -> Mask:
+    """The luma of the stored values, upright, on black, from 0 to 1."""
+    colors, alpha = _split_alpha(image, name)
     luma = _composite(colors.convert("RGB"), alpha, "black").convert("L")
     return np.asarray(luma, np.float32) / np.float32(255)
 
 
-def _split_alpha(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """The colors in 8 bits (L, RGB or CMYK), not multiplied by alpha; and the alpha channel, if any."""
-    color_mode = _color_mode(image.mode)
+def _split_alpha(image: Image.Image, name: str) -> tuple[Image.Image, Image.Image | None]:
+    """Upright colors in 8 bits (L, RGB or CMYK), not multiplied by alpha; and the alpha channel, if any."""
+    color_mode, scale = _color_mode(image.mode), scale_of(image)
+    image = ImageOps.exif_transpose(image)
     if is_deep(image.mode):
-        image = to_8_bits(image)
+        image = to_8_bits(image, scale, name)
     alpha = None
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from npstyle._runtime.atomic import TEMPORARY, check_writable, open_replacing
 from npstyle._runtime.npy import Member
+from npstyle._runtime.paths import what_is_there
 from npstyle.architecture import convolutions_up_to, deepest
 from npstyle.errors import UserError
 from npstyle.filters import Filters
@@ -334,7 +335,8 @@ def _read_file(path: Path, read_arrays: bool = True) -> Checkpoint:
 
 
 def _no_such_file(path: Path) -> UserError:
-    return UserError(f"checkpoint: {path}", "no such file", "a checkpoint", "check the name")
+    found, cure = what_is_there(path)
+    return UserError(f"checkpoint: {path}", found, "a checkpoint", cure)
 
 
 def check_fingerprint(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from npstyle.settings import Settings
 
 Array = NDArray[Any]
 Source = ArrayLike | str | os.PathLike[str]
+
+MAX_MASK_DISTORTION = 0.01  # to which a mask of another size may be resized, as a part of its width or height
+MIN_MASK_CONTRAST = 0.05  # between the darkest and the lightest value of a mask; less is hardly meant
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,20 +90,27 @@ class Request:
         seed, size = check_integer("seed", seed, 0), check_integer("size", size, 1)
         if not check_nonnegative("style_scale", style_scale):
             raise UserError("style_scale", "0", "a number above 0", "1 is the size of the result")
+        picture = as_array(content, "content")
+        style_pictures = tuple(as_array(style, name) for style, name in _named(styles))
+        if keep is None:
+            keep_mask = None
+        else:
+            keep_mask = _fitted_mask(as_mask_array(keep, "keep"), picture, "keep", "content")
         request = cls(
-            content=as_array(content, "content"),
-            styles=tuple(as_array(style, name) for style, name in _named(styles)),
+            content=picture,
+            styles=style_pictures,
             settings=as_settings(settings),
             size=size,
             blend=None if blend is None else _listed(blend, "blend"),
             style_scale=style_scale,
-            content_masks=_masks(content_masks, "content"),
-            style_masks=_masks(style_masks, "style"),
-            keep=None if keep is None else as_mask_array(keep, "keep"),
+            content_masks=_masks(content_masks, "content", [picture]),
+            style_masks=_masks(style_masks, "style", style_pictures),
+            keep=keep_mask,
             init=None if init is None else as_array(init, "init"),
             seed=seed,
         )
         request.check()
+        _check_contrasts(request)
         return request
 
     def check(self) -> None:
@@ -146,11 +157,6 @@ def as_mask_array(source: Source, name: str) -> Array:
         raise UserError(name, "rows of unequal length", "an array (H, W)", cure) from error
 
 
-def _masks(sources: Sequence[Source], owner: str) -> tuple[Array, ...]:
-    masks = _listed(sources, f"{owner}_masks")
-    return tuple(as_mask_array(mask, f"{owner} mask {n}") for n, mask in enumerate(masks, 1))
-
-
 def _listed(values: Any, name: str) -> tuple[Any, ...]:
     """The elements of a sequence; a string, a path or a number is none, and one mask is none of masks."""
     one_array = isinstance(values, np.ndarray) and values.ndim != (1 if name == "blend" else 3)
@@ -158,6 +164,52 @@ def _listed(values: Any, name: str) -> tuple[Any, ...]:
     if one or not isinstance(values, Iterable):
         raise UserError(name, f"a single {type(values).__name__}", "a list", "put it into brackets")
     return tuple(values)
+
+
+def _masks(sources: Sequence[Source], owner: str, pictures: Sequence[Array]) -> tuple[Array, ...]:
+    """The masks of a picture, or one of each picture, in the size of theirs."""
+    listed = _listed(sources, f"{owner}_masks")
+    masks = [as_mask_array(mask, f"{owner} mask {n}") for n, mask in enumerate(listed, 1)]
+    if len(pictures) == 1:
+        pictures = [pictures[0]] * len(masks)
+    if len(masks) != len(pictures):  # Request.check says so
+        return tuple(masks)
+    names = [f"{owner} mask {n}" for n in range(1, len(masks) + 1)]
+    return tuple(_fitted_mask(*each, owner) for each in zip(masks, pictures, names, strict=True))
+
+
+def _fitted_mask(mask: Array, picture: Array, name: str, whose: str) -> Array:
+    """The mask in the size of its picture, if it has its proportions; `Request.check` refuses any other."""
+    if mask.ndim != 2 or mask.dtype.kind not in "buif" or not mask.size:
+        return mask
+    (H, W), (h, w) = picture.shape[:2], mask.shape
+    if (h, w) != (H, W) and abs(w * H - h * W) <= MAX_MASK_DISTORTION * max(w * H, h * W):
+        text = f"{name}: resized from {w} x {h} to {W} x {H} pixels, the size of the {whose} picture"
+        warnings.warn(text, images.PictureWarning, stacklevel=4)
+        mask = np.clip(images.resize(mask.astype(np.float32), W, H), mask.min(), mask.max())
+    return mask
+
+
+def _check_contrasts(request: Request) -> None:
+    """Refuse masks that are nearly black; warn of those that are nearly the same everywhere."""
+    for owner, masks in (("content", request.content_masks), ("style", request.style_masks)):
+        for n, mask in enumerate(masks, 1):
+            _check_contrast(mask, f"{owner} mask {n}")
+    if request.keep is not None:
+        _check_contrast(request.keep, "keep")
+
+
+def _check_contrast(mask: Array, name: str) -> None:
+    low, high = float(mask.min()), float(mask.max())
+    if high < MIN_MASK_CONTRAST:
+        found = f"values up to {high:.2g} of 1 (it is nearly black)"
+        raise UserError(
+            name, found, "white inside, black outside", "multiply it: 255 is white, or 65535 of 16 bits"
+        )
+    # A white mask of a style is an ordinary way to say: all of it.
+    if high - low < MIN_MASK_CONTRAST and not (low > 1 - MIN_MASK_CONTRAST and name.startswith("style")):
+        text = f"{name}: it has nearly the same value everywhere ({high:.2g}; 0 is outside, 1 is inside)"
+        warnings.warn(text, images.PictureWarning, stacklevel=5)
 
 
 def check_fit(picture: Array, size: int, settings: Settings, name: str) -> None:

@@ -116,7 +116,7 @@ def succeeds(call: Callable[[], object]) -> bool:
         than documented ones.
     """
     from npstyle.errors import UserError
-    from npstyle.images import ProfileWarning
+    from npstyle.images import PictureWarning
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -128,7 +128,7 @@ def succeeds(call: Callable[[], object]) -> bool:
         else:
             success = True
     for warning in caught:
-        if not issubclass(warning.category, (ProfileWarning, ResourceWarning)):
+        if not issubclass(warning.category, (PictureWarning, ResourceWarning)):
             raise FindingError(f"the warning {warning.category.__name__}: {warning.message}")
         if not str(warning.message).isprintable():
             raise FindingError(f"a warning with control characters: {str(warning.message)!r}")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from npstyle._runtime.paths import what_is_there
 from npstyle.errors import UserError
 from npstyle.weights.formats import keras, matconvnet, npz, safetensors, torch
 from npstyle.weights.formats.common import Contents
@@ -49,9 +50,9 @@ def reader_of(path: Path, origin: str = "weights") -> Reader:
     """
     name = f"{origin}: {path}"
     if not os.path.isfile(path):  # Path.is_file may raise
-        found = "a folder" if os.path.isdir(path) else "no such file"
+        found, cure = what_is_there(path)
         keywords = "" if origin == "NPSTYLE_WEIGHTS" else ", 'auto', 'imagenet' or 'random'"
-        raise UserError(name, found, f"a weights file{keywords}", "check the name")
+        raise UserError(name, found, f"a weights file{keywords}", cure)
     try:
         with path.open("rb") as file:
             head = file.read(MAGIC_BYTES)
