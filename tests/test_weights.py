@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,28 @@ def test_truncated_file_is_reported_as_damaged(write: Writer, fraction: float, t
     path.write_bytes(path.read_bytes()[: int(fraction * path.stat().st_size)])
     line = reading_error(path)
     assert re.search(r"found a damaged file \(.+\); expected an intact one; fetch it again$", line)
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A good HDF5 file that another program holds a lock on."""
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "locked.h5"
+    keras(path, {"conv1_1": ONE})
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        yield path
+
+
+def test_locked_hdf5_file_is_read(locked: Path) -> None:
+    np.testing.assert_array_equal(read_weights(locked)["conv1_1"].kernel, ONE.kernel)
+
+
+def test_locked_hdf5_file_is_not_called_damaged(locked: Path, monkeypatch: Patch) -> None:
+    opened = h5py.File  # the variable HDF5_USE_FILE_LOCKING is read once, when HDF5 is loaded
+    monkeypatch.setattr(h5py, "File", lambda path, mode, locking: opened(path, mode, locking=True))
+    cure = "expected one that no other program has open, or no locking; set HDF5_USE_FILE_LOCKING=FALSE"
+    assert f"found a file that can't be locked; {cure}" in reading_error(locked)
 
 
 @three_formats

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of
+from npstyle.errors import UserError
 from npstyle.weights.formats.common import MAX_PREPROCESSING_BYTES, Contents, check_layer, wrong_shapes
 from npstyle.weights.types import ConvWeights, Weights
 
@@ -22,19 +24,35 @@ MAX_CHUNK_ELEMENTS = 1 << 24
 
 def read(path: Path, wanted_layers: Sequence[str]) -> Contents:
     """Read layers, from the top level or the group `model_weights`; Keras's own files expect "caffe"."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         root = _group(file, "model_weights") or file
         return Contents(dict(_layers(path, root, wanted_layers)), _preprocessing(file))
 
 
-def write(path: Path, weights: Weights) -> None:
-    """Write the convolutional part of VGG19 so that Keras can read it, and an attribute `preprocessing`."""
+@contextmanager
+def open_hdf5(path: Path, mode: Literal["r", "w"] = "r") -> Iterator[h5py.File]:
+    """Open a file without locking it, which fails where another program has it open, and on some clusters."""
     import h5py
 
+    try:
+        file = h5py.File(path, mode, locking=False)
+    except OSError as error:
+        if "lock file" not in str(error):
+            raise
+        raise UserError(  # HDF5_USE_FILE_LOCKING=TRUE in the environment has the last word
+            f"weights: {path}",
+            "a file that can't be locked",
+            "one that no other program has open, or no locking",
+            "set HDF5_USE_FILE_LOCKING=FALSE",
+        ) from error
+    with file:
+        yield file
+
+
+def write(path: Path, weights: Weights) -> None:
+    """Write the convolutional part of VGG19 so that Keras can read it, and an attribute `preprocessing`."""
     names = LAYERS[: LAYERS.index(list(weights)[-1]) + 1]
-    with h5py.File(path, "w") as file:
+    with open_hdf5(path, "w") as file:
         file.attrs["preprocessing"] = np.bytes_(weights.preprocessing)  # fixed length: see `_preprocessing`
         file.attrs["layer_names"] = [_keras_name(name).encode() for name in names]
         for name in names:
