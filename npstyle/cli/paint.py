@@ -24,6 +24,7 @@ from npstyle.cli.session import (
     announce,
     check_memory,
     count_of,
+    filter_options,
     load_weights,
     read_init,
     report,
@@ -105,7 +106,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
             resume=options.resume,
         )
         signals.ignore()
-    _save(output, result, options, _metadata(options, request.settings, result), alpha)
+    _save(output, result, options, _metadata(options, request.settings, result, weights.random), alpha)
     report(output, result, bar.seconds, options.quiet)
     _tidy_checkpoint(options, result)
     return exit_status(signals, result.interrupted, result.diverged)
@@ -232,12 +233,15 @@ def _save(
     save_or_refuge(output, write, options.overwrite)
 
 
-def _metadata(options: argparse.Namespace, settings: Settings, result: StyleResult) -> dict[str, str]:
+def _metadata(
+    options: argparse.Namespace, settings: Settings, result: StyleResult, random: bool
+) -> dict[str, str]:
     """The options of the run, as they are kept in the picture's file for `npstyle show`."""
     from npstyle.images.metadata import as_text
 
     names = ("content", "style", "size", "seed", "weights", "preprocessing", "convolution", "style_scale")
     values = {name: getattr(options, name) for name in names}
+    values |= filter_options(options, random)
     for field in map(field_of, RECIPE):
         if hasattr(settings, field):
             value = getattr(settings, field)
@@ -247,7 +251,7 @@ def _metadata(options: argparse.Namespace, settings: Settings, result: StyleResu
     masks = {name: getattr(options, name) for name in ("content_mask", "style_mask", "keep_mask")}
     blend = None if options.blend is None else ",".join(map(repr, options.blend))
     more = {"blend": blend, "alpha": options.alpha or None, "depth": options.depth}
-    return as_text({**values, **masks, **more}, note=result.message)
+    return as_text({**values, **masks, **more}, note=result.message, filters=result.weights)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Everything slow to import is imported where it is used, so that --help is instan
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import tempfile
 import warnings
@@ -147,6 +148,14 @@ def load_weights(options: argparse.Namespace, deepest: str) -> Weights:
         progress=shows_bars(options.quiet),
         preprocessing=options.preprocessing,
     )
+
+
+def filter_options(options: argparse.Namespace, random: bool) -> dict[str, str | None]:
+    """--weights and --preprocessing of the filters that `load_weights` returned, whatever led to them."""
+    if random:
+        return {"weights": "random", "preprocessing": None}
+    named = os.environ.get("NPSTYLE_WEIGHTS") if options.weights in ("auto", "imagenet") else None
+    return {"weights": named or options.weights, "preprocessing": options.preprocessing}
 
 
 def read_init(init: str | None, kinds: Sequence[str]) -> NDArray[Any] | None:

@@ -183,7 +183,7 @@ def paint(
     """
     if resume and checkpoint is None:
         raise UserError("resume", "no checkpoint", "the file to continue from", "name it")
-    settings = request.settings
+    settings, label = request.settings, getattr(weights, "label", "filters given as a mapping")
     if _random(weights):
         pictures = [images.fit(picture, request.size) for picture in (request.content, *request.styles)]
         weights = data_dependent_init(weights, pictures, settings.layers, settings.pooling, threads)
@@ -194,7 +194,8 @@ def paint(
         writer = CheckpointWriter(
             Path(checkpoint), checkpoint_every, fingerprint(request, weights, **options)
         )
-    return Pyramid(request, network, callback, writer).run(writer.read() if writer and resume else None)
+    result = Pyramid(request, network, callback, writer).run(writer.read() if writer and resume else None)
+    return replace(result, weights=label)
 
 
 def _random(weights: Mapping[str, Filters]) -> bool:

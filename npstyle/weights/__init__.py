@@ -24,6 +24,7 @@ from npstyle.weights.recognize import recognize_filters
 from npstyle.weights.types import ConvWeights, Weights
 
 TOP = "conv5_4"
+LABEL_DIGITS = 8  # of a file's SHA-256 in `Weights.label`, as many as PyTorch has in the names of files
 
 
 class RandomFiltersWarning(UserWarning):
@@ -201,6 +202,7 @@ def read_weights(
     reader = reader_of(path, origin)
     try:
         contents = reader(path, wanted_layers)
+        label = f"{path.name} (sha256 {_registry.file_digest(path, 'sha256')[:LABEL_DIGITS]})"
     except (UserError, MemoryError, ImportError):
         raise
     except Exception as error:  # a damaged file can make its library raise anything
@@ -210,11 +212,11 @@ def read_weights(
         raise UserError(name, "no filters of VGG19", expected, "take a file named in weights/README.md")
     layers = {layer: contents.layers[layer] for layer in wanted_layers if layer in contents.layers}
     if preprocessing is None and contents.preprocessing is None:
-        return recognize_filters(path, layers)
+        return recognize_filters(path, layers, label)
     stated = preprocessing or contents.preprocessing
     for known in PREPROCESSINGS:
         if stated == known:
-            return Weights(layers, str(path), preprocessing=known)
+            return Weights(layers, str(path), preprocessing=known, label=label)
     expected = " or ".join(PREPROCESSINGS)
     raise UserError(name, f"the preprocessing {stated!r}", expected, f"give --preprocessing {expected}")
 
