@@ -52,7 +52,7 @@ def load_weights(
         that `find_weights` finds; else a download; else random filters, with a warning.
         "imagenet": as "auto", but an error instead of random filters.
         "random": Gaussian filters, see `random_weights`.
-        A path: that file, Keras HDF5, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors.
+        A path: that file, Keras HDF5 or .keras, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors.
     seed : int
         Of random filters.
     deepest : str
