@@ -22,6 +22,7 @@ from scipy.io import savemat
 from helpers import reading_error
 from npstyle._typing import Preprocessing
 from npstyle.architecture import CONVOLUTIONS
+from npstyle.cli.main import main
 from npstyle.errors import UserError
 from npstyle.weights import (
     ConvWeights,
@@ -33,12 +34,14 @@ from npstyle.weights import (
     read_weights,
     write_weights,
 )
+from npstyle.weights import download as _download
 from npstyle.weights import registry as _registry
 from npstyle.weights.formats import WRITERS as FILE_WRITERS
 
 Layers = dict[str, ConvWeights]
 Writer = Callable[[Path, Layers], None]
 Patch = pytest.MonkeyPatch
+Output = pytest.CaptureFixture[str]
 
 
 def filters(deepest: str = "conv2_2") -> Layers:
@@ -508,6 +511,41 @@ def test_registry_order_takes_precedence_over_folder(file: Path, alone: Path, mo
     with pytest.raises(UserError) as caught:
         load_weights("imagenet")
     assert f"no ImageNet filters: {project} (no registered file); {damaged}; expected" in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", [True, False], ids=["named by a variable", "in the home folder"])
+@pytest.mark.parametrize("program", ["keras", "torch"])
+def test_files_that_keras_or_torch_downloaded_are_found(
+    program: str, variable: bool, file: Path, alone: Path, monkeypatch: Patch, capsys: Output
+) -> None:
+    for name in ("KERAS_HOME", "TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    home = file.parent / {"keras": ".keras", "torch": ".cache/torch"}[program]
+    if variable:
+        home = file.parent / "elsewhere"
+        monkeypatch.setenv(f"{program.upper()}_HOME", str(home))
+    cached = register(alone, file, "sha256")
+    folder = home / {"keras": "models", "torch": "hub/checkpoints"}[program]
+    folder.mkdir(parents=True)
+    theirs = cached.rename(folder / cached.name)
+    assert load_weights("auto").source == load_weights("imagenet").source == str(theirs)
+    assert main(["weights", "list"]) == main(["info"]) == 0
+    assert capsys.readouterr().out.count(str(theirs)) == 2
+    theirs.write_bytes(theirs.read_bytes() + b"x")
+    with pytest.raises(UserError, match=re.escape(f"{theirs} (damaged: its sha256 is not the registered")):
+        load_weights("imagenet")
+    assert theirs.is_file()
+
+
+def test_download_comes_before_filters_of_torch(file: Path, alone: Path, monkeypatch: Patch) -> None:
+    cached = register(alone, file, "sha256")
+    theirs = _registry.torch_folder() / file.name
+    theirs.parent.mkdir(parents=True)
+    cached.rename(theirs)
+    monkeypatch.setattr(_download, "fetch_any", lambda *_: (file, []))
+    assert load_weights("auto").source == str(file)
+    monkeypatch.setattr(_download, "fetch_any", lambda *_: (None, ["no network"]))
+    assert load_weights("auto").source == str(theirs)
 
 
 def test_project_registry_is_valid(monkeypatch: Patch) -> None:

@@ -50,6 +50,7 @@ def lines() -> Iterator[tuple[str, str]]:
 def _weights() -> str:
     """Where the next run would get its filters, or why it would get none."""
     from npstyle.weights import find_weights
+    from npstyle.weights.registry import torch_folder
 
     named = os.environ.get("NPSTYLE_WEIGHTS")
     if named:
@@ -57,6 +58,9 @@ def _weights() -> str:
         return f"{named} (NPSTYLE_WEIGHTS){missing}"
     try:
         found, tried = find_weights()
+        instead, _ = (None, []) if found else find_weights([torch_folder()])
     except UserError as error:
         return str(error)
+    if instead:
+        return f"a download or, without a network, {instead}"
     return str(found or "none here: " + "; ".join(tried))

@@ -103,7 +103,8 @@ def _copies(entry: Entry) -> Iterator[tuple[Path, str]]:
     """The copies of a registered file on this machine, and their state."""
     from npstyle.weights import registry
 
-    for folder in dict.fromkeys([registry.project_folder(), registry.cache_folder()]):
+    folders = registry.project_folder(), registry.cache_folder()
+    for folder in dict.fromkeys([*folders, registry.keras_folder(), registry.torch_folder()]):
         path = folder / entry.name
         if os.path.isfile(path):
             try:
