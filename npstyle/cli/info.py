@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from npstyle._version import __version__
 from npstyle.cli.arguments import command_parser
+from npstyle.cli.cache import summary
 from npstyle.cli.terminal import DONE, print_out
 from npstyle.errors import UserError
 
@@ -27,6 +28,7 @@ def lines() -> Iterator[tuple[str, str]]:
 
     from npstyle import _kernels
     from npstyle._runtime import threads as _threads
+    from npstyle.run.saved import saved_runs
     from npstyle.weights.registry import cache_folder
 
     yield "npstyle", __version__
@@ -45,6 +47,8 @@ def lines() -> Iterator[tuple[str, str]]:
             yield "BLAS", f"{kind}, {pool['filepath']}"
     yield "weights", _weights()
     yield "cache", str(cache_folder())
+    runs = saved_runs()
+    yield "saved", summary(runs) + (" (npstyle cache clear removes them)" if runs else "")
 
 
 def _weights() -> str:

@@ -25,6 +25,7 @@ from npstyle.cli.session import (
     check_memory,
     count_of,
     filter_options,
+    format_bytes,
     load_weights,
     read_init,
     report,
@@ -53,6 +54,7 @@ examples:
 
 other commands, each with --help:
   presets, info, show, weights        recipes by name; this installation; how a picture was made; filters
+  cache                               what interrupted runs left, and how to remove it
   reconstruct, texture, figure,       what layers and Gram matrices contain, as pictures
   inspect, gradcheck                  and whether every derivative is right
 """
@@ -208,7 +210,8 @@ def _tidy_checkpoint(options: argparse.Namespace, result: StyleResult) -> None:
         with suppress(OSError):
             os.unlink(result.checkpoint)
     elif not options.quiet and os.path.exists(result.checkpoint):
-        print_err(HOW_TO_RESUME)
+        size = format_bytes(os.path.getsize(result.checkpoint))
+        print_err(f"{HOW_TO_RESUME} (its state: {size}, {result.checkpoint})")
 
 
 # ------------------------------------------------------------------------------------------------

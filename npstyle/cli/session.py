@@ -105,11 +105,11 @@ def check_memory(options: argparse.Namespace, bytes_at: Callable[[int], float], 
         cure = f"try --size {size}" if size else "free some"
         raise UserError(
             "memory",
-            f"{_format_bytes(free)} free",
-            f"about {_format_bytes(needed)}",
+            f"{format_bytes(free)} free",
+            f"about {format_bytes(needed)}",
             f"{cure}, or --force to run all the same",
         )
-    return f"about {_format_bytes(needed)} of memory"
+    return f"about {format_bytes(needed)} of memory"
 
 
 def announce(options: argparse.Namespace, run: str, memory: str) -> None:
@@ -133,7 +133,8 @@ def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _format_bytes(number: float) -> str:
+def format_bytes(number: float) -> str:
+    """As "186 MB" and "2.8 GB"."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
