@@ -113,8 +113,8 @@ def keras_zip(path: Path, layers: Layers, level: str = "layers", method: int = z
     keras3(path, layers, level)
     content = path.read_bytes()
     with zipfile.ZipFile(path, "w", method) as archive:
-        archive.writestr("metadata.json", "{}")
-        archive.writestr("config.json", "{}")
+        archive.writestr("metadata.json", '{"keras_version": "3.9.0"}')
+        archive.writestr("config.json", '{"class_name": "Functional"}')
         archive.writestr("model.weights.h5", content)
 
 
