@@ -77,8 +77,10 @@ def data_dependent_init(
             x /= activation
         gain = 1 / (std * activation)
         initialized[name] = ConvWeights(kernel * gain, (bias - mean) * gain)
-    source = f"{getattr(weights, 'source', 'filters')}, initialized to the pictures"
-    return Weights(initialized, source, preprocessing=preprocessing)
+    source, label = (
+        f"{getattr(weights, name, 'filters')}, initialized to the pictures" for name in ("source", "label")
+    )
+    return Weights(initialized, source, preprocessing=preprocessing, label=label)
 
 
 def _mean_and_std(features: Sequence[Array]) -> tuple[Array, Array]:
@@ -152,8 +154,11 @@ def normalize_network(
             np.asarray(bias / unit, np.float32),
         )
         previous_unit = unit
-    source = f"{getattr(weights, 'source', 'filters')}, normalized to mean activation 1"
-    return Weights(layers, source, preprocessing=preprocessing)
+    source, label = (
+        f"{getattr(weights, name, 'filters')}, normalized to mean activation 1"
+        for name in ("source", "label")
+    )
+    return Weights(layers, source, preprocessing=preprocessing, label=label)
 
 
 def mean_activations(

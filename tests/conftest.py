@@ -12,13 +12,15 @@ REAL_WEIGHTS = os.environ.get("NPSTYLE_WEIGHTS")
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """No weights but those a test makes: an empty registry and an empty cache. Returns the cache folder."""
+    """No weights but those a test makes: an empty registry and empty caches. Returns the cache folder."""
     folder = tmp_path_factory.mktemp("alone")
     registry = folder / "registry.json"
     registry.write_text('{"files": []}')
     monkeypatch.delenv("NPSTYLE_WEIGHTS", raising=False)
     monkeypatch.setenv("NPSTYLE_REGISTRY", str(registry))
     monkeypatch.setenv("NPSTYLE_CACHE", str(folder / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(folder / "keras"))
+    monkeypatch.setenv("TORCH_HOME", str(folder / "torch"))
     return folder / "cache"
 
 

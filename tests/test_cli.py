@@ -366,7 +366,9 @@ def test_resume_is_a_flag(folder: Path, monkeypatch: Any, capsys: Any) -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
-def test_resumed_run_makes_same_picture(folder: Path, optimizer: str, monkeypatch: Any, capsys: Any) -> None:
+def test_resumed_run_makes_same_picture(
+    folder: Path, optimizer: str, alone: Path, monkeypatch: Any, capsys: Any
+) -> None:
     """Over two sizes, interrupted once in each."""
     monkeypatch.chdir(folder)
     command = ["photo.png", "painting.png", *FAST, "--min-size", "32", "--iterations", "5"]
@@ -377,7 +379,9 @@ def test_resumed_run_makes_same_picture(folder: Path, optimizer: str, monkeypatc
         interrupt_at(at, monkeypatch)
         more = [] if at == 3 else ["--resume", "--overwrite"]
         assert cli.main([*command, "-o", "parts.png", *more]) == 130
-        assert "run the same command with --resume --overwrite to continue" in capsys.readouterr().err
+        errors = capsys.readouterr().err
+        assert "run the same command with --resume --overwrite to continue (its state: " in errors
+        assert f" MB, {alone / 'checkpoints'}" in errors
     monkeypatch.setattr(ProgressBar, "update", update)
     assert cli.main([*command, "-o", "parts.png", "--resume", "--overwrite"]) == 0
     whole, parts = (np.asarray(Image.open(folder / name)) for name in ("whole.png", "parts.png"))
@@ -562,7 +566,7 @@ def test_one_thread_without_openmp_is_announced(
     assert all("built without OpenMP" in line for line in messages)
 
 
-COMMANDS = ["", "info", "presets", "show", "weights", "weights normalize"]
+COMMANDS = ["", "info", "presets", "show", "weights", "weights normalize", "cache", "cache clear"]
 COMMANDS += ["reconstruct", "texture", "figure", "inspect"]
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +16,10 @@ from PIL import Image
 from helpers import FailingStream
 from npstyle import __version__, images
 from npstyle.cli import show
+from npstyle.cli.main import main
 from npstyle.errors import UserError
 from npstyle.images.metadata import as_text
+from npstyle.weights import random_weights, write_weights
 
 Capture = pytest.CaptureFixture[str]
 
@@ -26,6 +31,51 @@ TEXT = as_text({"content": "photo.jpg", "style": ["painting.jpg"], "size": 800, 
 
 
 COMMAND = "npstyle photo.jpg painting.jpg --size 800 --seed 7"
+
+
+@pytest.fixture
+def painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> Callable[..., list[str]]:
+    """Function that paints out.png with some options and returns the lines of `npstyle show out.png`."""
+    monkeypatch.chdir(tmp_path)
+    images.write(tmp_path / "photo.png", PICTURE)
+
+    def paint(*options: str) -> list[str]:
+        fast = ["--iterations", "1", "--style-layers", "conv1_1", "--content-layers", "conv1_1", "--quiet"]
+        assert main(["photo.png", "photo.png", "-o", "out.png", "--overwrite", *fast, *options]) == 0
+        capsys.readouterr()
+        assert main(["show", "out.png"]) == 0
+        return capsys.readouterr().out.splitlines()
+
+    return paint
+
+
+@pytest.mark.parametrize("options", [[], ["--preprocessing", "torchvision"]], ids=" ".join)
+def test_show_tells_of_random_filters_by_fallback(
+    options: list[str], painted: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    *_, filters, _, settings = painted("--seed", "7", *options)
+    assert filters == "    filters:  random filters (seed 7)"
+    assert " --seed 7 --weights random " in settings
+    command = settings.partition("npstyle ")[2].split()
+    assert main([*command, "-o", "again.png", "--quiet"]) == 0  # the same picture without a fallback
+    np.testing.assert_array_equal(images.read(tmp_path / "again.png"), images.read(tmp_path / "out.png"))
+
+
+@pytest.mark.parametrize("by", ["variable", "option", "cache"])
+def test_show_tells_name_and_checksum_of_weights_file(
+    by: str, painted: Callable[..., list[str]], tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone.mkdir()
+    path = write_weights(alone / "mine.npz", random_weights(3, "conv1_1"))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if by == "variable":
+        monkeypatch.setenv("NPSTYLE_WEIGHTS", str(path))
+    if by == "cache":
+        entry = {"name": path.name, "checksum": f"sha256:{digest}", "addresses": []}
+        (alone.parent / "registry.json").write_text(json.dumps({"files": [entry]}))
+    *_, filters, _, settings = painted(*(["--weights", str(path)] if by == "option" else []))
+    assert filters == f"    filters:  mine.npz (sha256 {digest[:8]})"
+    assert f" --weights {'auto' if by == 'cache' else 'mine.npz'} " in settings
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.tif", "x.webp"])

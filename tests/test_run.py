@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import pickle
 import warnings
@@ -27,7 +28,7 @@ from npstyle.run import LevelResult, Request, StyleResult, checkpoint, paint
 from npstyle.run.finish import resized_mask
 from npstyle.run.level import starting_picture
 from npstyle.run.pyramid import Pyramid, levels
-from npstyle.weights import Weights
+from npstyle.weights import Weights, write_weights
 
 Array = NDArray[Any]
 
@@ -311,10 +312,18 @@ def test_random_weights_are_initialized_to_pictures(monkeypatch: pytest.MonkeyPa
 
 def test_fallback_to_random_weights_warns() -> None:
     with pytest.warns(RandomFiltersWarning, match="RANDOM FILTERS"):
-        run(weights="auto", iterations=1)
+        result = run(weights="auto", iterations=1, seed=4)
+    assert result.weights == "random filters (seed 4)"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run(weights="random", iterations=1)
+
+
+def test_result_names_the_filters_that_were_used(tmp_path: Path) -> None:
+    path = write_weights(tmp_path / "mine.npz", FIXED)
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
+    assert run(weights=path, iterations=0).weights == f"mine.npz (sha256 {checksum})"
+    assert run(weights=FIXED, iterations=0).weights == "fixed"
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from scipy.io import savemat
 from helpers import reading_error
 from npstyle._typing import Preprocessing
 from npstyle.architecture import CONVOLUTIONS
+from npstyle.cli.main import main
 from npstyle.errors import UserError
 from npstyle.weights import (
     ConvWeights,
@@ -32,12 +34,14 @@ from npstyle.weights import (
     read_weights,
     write_weights,
 )
+from npstyle.weights import download as _download
 from npstyle.weights import registry as _registry
 from npstyle.weights.formats import WRITERS as FILE_WRITERS
 
 Layers = dict[str, ConvWeights]
 Writer = Callable[[Path, Layers], None]
 Patch = pytest.MonkeyPatch
+Output = pytest.CaptureFixture[str]
 
 
 def filters(deepest: str = "conv2_2") -> Layers:
@@ -90,6 +94,30 @@ def mat(path: Path, layers: Layers, old: bool = False, nested: bool = False) -> 
     savemat(path, {"layers": cells(*(cells(struct) if nested else struct for struct in structs))})
 
 
+def keras3(
+    path: Path, layers: Mapping[str, ConvWeights], level: str = "layers", more: Sequence[Any] = ()
+) -> None:
+    """HDF5 as Keras 3 writes it, with vars/0 and vars/1 in each group; `more` are other convolutions."""
+    with h5py.File(path, "w") as file:
+        file.create_group(f"{level}/input_layer/vars")
+        for number, arrays in enumerate([*layers.values(), *more]):
+            group = file.create_group(f"{level}/conv2d{f'_{number}' if number else ''}/vars")
+            for key, array in enumerate(arrays):
+                group[str(key)] = array
+            moments = file.require_group("optimizer/vars")
+            moments[str(len(moments))] = arrays[0]
+
+
+def keras_zip(path: Path, layers: Layers, level: str = "layers", method: int = zipfile.ZIP_STORED) -> None:
+    """A .keras file of Keras 3."""
+    keras3(path, layers, level)
+    content = path.read_bytes()
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("metadata.json", '{"keras_version": "3.9.0"}')
+        archive.writestr("config.json", '{"class_name": "Functional"}')
+        archive.writestr("model.weights.h5", content)
+
+
 WRITERS: dict[str, Writer] = {
     "keras old": keras,
     "keras new": partial(keras, new=True),
@@ -97,6 +125,13 @@ WRITERS: dict[str, Writer] = {
     "keras new with classifier": partial(keras, new=True, classifier=True),
     "keras old in model_weights": partial(keras, level="model_weights"),
     "keras new in model_weights": partial(keras, level="model_weights", new=True, classifier=True),
+    "keras old in a larger model": partial(keras, level="model_weights/vgg19"),
+    "keras new in a larger model": partial(keras, level="model_weights/vgg19", new=True),
+    "keras 3": keras3,
+    "keras 3 in a larger model": partial(keras3, level="layers/functional/layers"),
+    "keras 3 in an early version": partial(keras3, level="_layer_checkpoint_dependencies"),
+    "keras 3 zip": keras_zip,
+    "keras 3 zip in a larger model": partial(keras_zip, level="vgg/layers"),
     "matconvnet newer": mat,
     "matconvnet older": partial(mat, old=True),
     "matconvnet newer nested": partial(mat, nested=True),
@@ -191,7 +226,8 @@ SMALL = Weights({"conv1_1": ONE}, "here", preprocessing="caffe")
 WRONG_SHAPES = [((5, 5, 3, 64), (64,)), ((64, 3, 3, 3), (64,)), ((3, 3, 3, 64), (65,)), ((3, 3, 64), (64,))]
 NO_FILTERS = "no filters of VGG19; expected at least conv1_1 (block1_conv1); take a file named in weights/"
 FORMATS = (
-    "expected Keras HDF5, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors; take a file named"
+    "expected Keras HDF5 or .keras, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors; "
+    "take a file named"
 )
 NO_FILE = "expected a weights file, 'auto', 'imagenet' or 'random'; check the name"
 PICKLED = "holds pickled objects, which may run anything); expected an intact one"
@@ -229,6 +265,111 @@ def test_truncated_file_is_reported_as_damaged(write: Writer, fraction: float, t
     path.write_bytes(path.read_bytes()[: int(fraction * path.stat().st_size)])
     line = reading_error(path)
     assert re.search(r"found a damaged file \(.+\); expected an intact one; fetch it again$", line)
+
+
+def conv(C: int, K: int) -> ConvWeights:
+    return ConvWeights(np.zeros((3, 3, C, K), np.float32), np.zeros(K, np.float32))
+
+
+def test_keras3_layers_are_in_numerical_order(tmp_path: Path) -> None:
+    layers = filters("conv4_1")  # conv2d_10 stands before conv2d_2 in the file
+    keras3(tmp_path / "x", layers, more=[conv(512, 512)] * 7 + [conv(512, 3)])
+    got = read_weights(tmp_path / "x")
+    assert list(got) == list(CONVOLUTIONS)
+    for name, layer in layers.items():
+        np.testing.assert_array_equal(got[name].kernel, layer.kernel)
+
+
+def test_keras3_file_of_vgg16_is_refused(tmp_path: Path) -> None:
+    layers = list(filters("conv3_3").items())
+    keras3(tmp_path / "x", dict(layers), more=[conv(256, 512)])
+    with pytest.raises(UserError, match=r"conv3_4 with kernel \(3, 3, 256, 512\) and bias \(512,\)"):
+        read_weights(tmp_path / "x", deepest="conv1_1")
+
+
+def test_keras3_file_with_batch_normalization_is_refused(tmp_path: Path) -> None:
+    keras3(tmp_path / "x", {"conv1_1": ONE})
+    with h5py.File(tmp_path / "x", "r+") as file:
+        file.create_group("layers/batch_normalization/vars")
+    assert NO_FILTERS in reading_error(tmp_path / "x")
+
+
+def test_keras3_network_among_other_convolutions_is_found(tmp_path: Path) -> None:
+    layers = filters("conv1_2")
+    keras3(tmp_path / "x", layers, level="layers/functional/layers")
+    with h5py.File(tmp_path / "x", "r+") as file:
+        for key, array in enumerate(conv(3, 64)):  # like conv1_1, but followed by nothing
+            file[f"layers/conv2d/vars/{key}"] = array
+    np.testing.assert_array_equal(read_weights(tmp_path / "x")["conv1_2"].kernel, layers["conv1_2"].kernel)
+
+
+@pytest.mark.parametrize("write", [keras, partial(keras3, level="/")], ids=["keras", "keras 3"])
+def test_keras_file_with_two_networks_is_refused(write: Writer, tmp_path: Path) -> None:
+    write(tmp_path / "one", {"conv1_1": ONE})
+    with h5py.File(tmp_path / "one") as one, h5py.File(tmp_path / "x", "w") as both:
+        for name in ("layers/one", "layers/two"):
+            both.copy(one["/"], name)
+    found = "found several networks ('/layers/one', '/layers/two'); expected one; save VGG19's alone"
+    assert found in reading_error(tmp_path / "x")
+
+
+def test_moments_of_the_optimizer_are_no_network(tmp_path: Path) -> None:
+    keras(tmp_path / "x", {"conv1_1": ONE}, level="model_weights/vgg19", new=True)
+    with h5py.File(tmp_path / "x", "r+") as file:
+        file["model_weights/optimizer_weights/adam/block1_conv1/m"] = np.zeros_like(ONE.kernel)
+    np.testing.assert_array_equal(read_weights(tmp_path / "x")["conv1_1"].kernel, ONE.kernel)
+
+
+def test_keras_file_that_holds_itself_is_read_to_an_end(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "x", "w") as file:
+        file["layers/again"] = file["/"]
+        file["layers/once_more"] = file["/"]
+    assert NO_FILTERS in reading_error(tmp_path / "x")
+
+
+def test_keras_links_to_other_files_are_not_followed(tmp_path: Path) -> None:
+    keras3(tmp_path / "other.h5", {"conv1_1": ONE})
+    with h5py.File(tmp_path / "x", "w") as file:
+        file["layers"] = h5py.ExternalLink("other.h5", "layers")
+        file["model/conv2d/vars/0"] = h5py.ExternalLink("other.h5", "layers/conv2d/vars/0")
+        file["model/conv2d/vars/1"] = ONE.bias
+    assert NO_FILTERS in reading_error(tmp_path / "x")
+
+
+def test_keras_zip_with_compressed_weights_says_what_to_do(tmp_path: Path) -> None:
+    keras_zip(tmp_path / "x", {"conv1_1": ONE}, method=zipfile.ZIP_DEFLATED)
+    expected = "expected stored, as Keras writes it; extract model.weights.h5 and name that"
+    assert f"found model.weights.h5 compressed; {expected}" in reading_error(tmp_path / "x")
+
+
+def test_keras_zip_with_changed_byte_is_damaged(tmp_path: Path) -> None:
+    keras_zip(tmp_path / "x", {"conv1_1": ONE})
+    content = bytearray((tmp_path / "x").read_bytes())
+    content[content.index(ONE.kernel.tobytes()) + 1] ^= 1
+    (tmp_path / "x").write_bytes(content)
+    assert "found a damaged file (Bad CRC-32" in reading_error(tmp_path / "x")
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A good HDF5 file that another program holds a lock on."""
+    fcntl = pytest.importorskip("fcntl")
+    path = tmp_path / "locked.h5"
+    keras(path, {"conv1_1": ONE})
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        yield path
+
+
+def test_locked_hdf5_file_is_read(locked: Path) -> None:
+    np.testing.assert_array_equal(read_weights(locked)["conv1_1"].kernel, ONE.kernel)
+
+
+def test_locked_hdf5_file_is_not_called_damaged(locked: Path, monkeypatch: Patch) -> None:
+    opened = h5py.File  # the variable HDF5_USE_FILE_LOCKING is read once, when HDF5 is loaded
+    monkeypatch.setattr(h5py, "File", lambda path, mode, locking: opened(path, mode, locking=True))
+    cure = "expected one that no other program has open, or no locking; set HDF5_USE_FILE_LOCKING=FALSE"
+    assert f"found a file that can't be locked; {cure}" in reading_error(locked)
 
 
 @three_formats
@@ -370,6 +511,41 @@ def test_registry_order_takes_precedence_over_folder(file: Path, alone: Path, mo
     with pytest.raises(UserError) as caught:
         load_weights("imagenet")
     assert f"no ImageNet filters: {project} (no registered file); {damaged}; expected" in str(caught.value)
+
+
+@pytest.mark.parametrize("variable", [True, False], ids=["named by a variable", "in the home folder"])
+@pytest.mark.parametrize("program", ["keras", "torch"])
+def test_files_that_keras_or_torch_downloaded_are_found(
+    program: str, variable: bool, file: Path, alone: Path, monkeypatch: Patch, capsys: Output
+) -> None:
+    for name in ("KERAS_HOME", "TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    home = file.parent / {"keras": ".keras", "torch": ".cache/torch"}[program]
+    if variable:
+        home = file.parent / "elsewhere"
+        monkeypatch.setenv(f"{program.upper()}_HOME", str(home))
+    cached = register(alone, file, "sha256")
+    folder = home / {"keras": "models", "torch": "hub/checkpoints"}[program]
+    folder.mkdir(parents=True)
+    theirs = cached.rename(folder / cached.name)
+    assert load_weights("auto").source == load_weights("imagenet").source == str(theirs)
+    assert main(["weights", "list"]) == main(["info"]) == 0
+    assert capsys.readouterr().out.count(str(theirs)) == 2
+    theirs.write_bytes(theirs.read_bytes() + b"x")
+    with pytest.raises(UserError, match=re.escape(f"{theirs} (damaged: its sha256 is not the registered")):
+        load_weights("imagenet")
+    assert theirs.is_file()
+
+
+def test_download_comes_before_filters_of_torch(file: Path, alone: Path, monkeypatch: Patch) -> None:
+    cached = register(alone, file, "sha256")
+    theirs = _registry.torch_folder() / file.name
+    theirs.parent.mkdir(parents=True)
+    cached.rename(theirs)
+    monkeypatch.setattr(_download, "fetch_any", lambda *_: (file, []))
+    assert load_weights("auto").source == str(file)
+    monkeypatch.setattr(_download, "fetch_any", lambda *_: (None, ["no network"]))
+    assert load_weights("auto").source == str(theirs)
 
 
 def test_project_registry_is_valid(monkeypatch: Patch) -> None:

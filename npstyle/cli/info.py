@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from npstyle._version import __version__
 from npstyle.cli.arguments import command_parser
+from npstyle.cli.cache import summary
 from npstyle.cli.terminal import DONE, print_out
 from npstyle.errors import UserError
 
@@ -27,6 +28,7 @@ def lines() -> Iterator[tuple[str, str]]:
 
     from npstyle import _kernels
     from npstyle._runtime import threads as _threads
+    from npstyle.run.saved import saved_runs
     from npstyle.weights.registry import cache_in_words
 
     yield "npstyle", __version__
@@ -47,11 +49,14 @@ def lines() -> Iterator[tuple[str, str]]:
             yield "BLAS", f"{kind}, {pool['filepath']}"
     yield "weights", _weights()
     yield "cache", cache_in_words()
+    runs = saved_runs()
+    yield "saved", summary(runs) + (" (npstyle cache clear removes them)" if runs else "")
 
 
 def _weights() -> str:
     """Where the next run would get its filters, or why it would get none."""
     from npstyle.weights import find_weights
+    from npstyle.weights.registry import torch_folder
 
     named = os.environ.get("NPSTYLE_WEIGHTS")
     if named:
@@ -59,6 +64,9 @@ def _weights() -> str:
         return f"{named} (NPSTYLE_WEIGHTS){missing}"
     try:
         found, tried = find_weights()
+        instead, _ = (None, []) if found else find_weights([torch_folder()])
     except UserError as error:
         return str(error)
+    if instead:
+        return f"a download or, without a network, {instead}"
     return str(found or "none here: " + "; ".join(tried))

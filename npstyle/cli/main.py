@@ -17,6 +17,7 @@ COMMANDS = {
     "presets": ("npstyle.cli.presets", "main"),
     "weights": ("npstyle.cli.weights", "main"),
     "show": ("npstyle.cli.show", "main"),
+    "cache": ("npstyle.cli.cache", "main"),
     "gradcheck": ("npstyle.cli.gradcheck", "main"),
     "reconstruct": ("npstyle.cli.study", "main_reconstruct"),
     "texture": ("npstyle.cli.study", "main_texture"),

@@ -24,6 +24,8 @@ from npstyle.cli.session import (
     announce,
     check_memory,
     count_of,
+    filter_options,
+    format_bytes,
     load_weights,
     read_init,
     report,
@@ -52,6 +54,7 @@ examples:
 
 other commands, each with --help:
   presets, info, show, weights        recipes by name; this installation; how a picture was made; filters
+  cache                               what interrupted runs left, and how to remove it
   reconstruct, texture, figure,       what layers and Gram matrices contain, as pictures
   inspect, gradcheck                  and whether every derivative is right
 """
@@ -108,7 +111,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
             resume=options.resume,
         )
         signals.ignore()
-    _save(output, result, options, _metadata(options, request.settings, result), alpha)
+    _save(output, result, options, _metadata(options, request.settings, result, weights.random), alpha)
     report(output, result, bar.seconds, options.quiet)
     _tidy_checkpoint(options, output, result)
     return exit_status(signals, result.interrupted, result.diverged)
@@ -271,7 +274,8 @@ def _tidy_checkpoint(options: argparse.Namespace, output: Path, result: StyleRes
             with suppress(OSError):
                 os.unlink(result.checkpoint)
     elif not options.quiet and os.path.exists(result.checkpoint):
-        print_err(HOW_TO_RESUME)
+        size = format_bytes(os.path.getsize(result.checkpoint))
+        print_err(f"{HOW_TO_RESUME} (its state: {size}, {result.checkpoint})")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -296,12 +300,15 @@ def _save(
     save_or_refuge(output, write, options.overwrite)
 
 
-def _metadata(options: argparse.Namespace, settings: Settings, result: StyleResult) -> dict[str, str]:
+def _metadata(
+    options: argparse.Namespace, settings: Settings, result: StyleResult, random: bool
+) -> dict[str, str]:
     """The options of the run, as they are kept in the picture's file for `npstyle show`."""
     from npstyle.images.metadata import as_text
 
     names = ("content", "style", "size", "seed", "weights", "preprocessing", "convolution", "style_scale")
     values = {name: getattr(options, name) for name in names}
+    values |= filter_options(options, random)
     for field in map(field_of, RECIPE):
         if hasattr(settings, field):
             value = getattr(settings, field)
@@ -311,7 +318,7 @@ def _metadata(options: argparse.Namespace, settings: Settings, result: StyleResu
     masks = {name: getattr(options, name) for name in ("content_mask", "style_mask", "keep_mask")}
     blend = None if options.blend is None else ",".join(map(repr, options.blend))
     more = {"blend": blend, "alpha": options.alpha or None, "depth": options.depth}
-    return as_text({**values, **masks, **more}, note=result.message)
+    return as_text({**values, **masks, **more}, note=result.message, filters=result.weights)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ Everything slow to import is imported where it is used, so that --help is instan
 from __future__ import annotations
 
 import argparse
+import os
 import secrets
 import tempfile
 import warnings
@@ -104,11 +105,11 @@ def check_memory(options: argparse.Namespace, bytes_at: Callable[[int], float], 
         cure = f"try --size {size}" if size else "free some"
         raise UserError(
             "memory",
-            f"{_format_bytes(free)} free",
-            f"about {_format_bytes(needed)}",
+            f"{format_bytes(free)} free",
+            f"about {format_bytes(needed)}",
             f"{cure}, or --force to run all the same",
         )
-    return f"about {_format_bytes(needed)} of memory"
+    return f"about {format_bytes(needed)} of memory"
 
 
 def announce(options: argparse.Namespace, run: str, memory: str) -> None:
@@ -132,7 +133,8 @@ def count_of(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _format_bytes(number: float) -> str:
+def format_bytes(number: float) -> str:
+    """As "186 MB" and "2.8 GB"."""
     return f"{number / 1e9:.1f} GB" if number >= 1e9 else f"{number / 1e6:.0f} MB"
 
 
@@ -147,6 +149,14 @@ def load_weights(options: argparse.Namespace, deepest: str) -> Weights:
         progress=shows_bars(options.quiet),
         preprocessing=options.preprocessing,
     )
+
+
+def filter_options(options: argparse.Namespace, random: bool) -> dict[str, str | None]:
+    """--weights and --preprocessing of the filters that `load_weights` returned, whatever led to them."""
+    if random:
+        return {"weights": "random", "preprocessing": None}
+    named = os.environ.get("NPSTYLE_WEIGHTS") if options.weights in ("auto", "imagenet") else None
+    return {"weights": named or options.weights, "preprocessing": options.preprocessing}
 
 
 def read_init(init: str | None, kinds: Sequence[str]) -> NDArray[Any] | None:

@@ -108,7 +108,7 @@ def _copies(entry: Entry) -> Iterator[tuple[Path, str]]:
     """The copies of a registered file on this machine, and their state."""
     from npstyle.weights import registry
 
-    for folder in registry.folders():
+    for folder in [*registry.folders(), registry.keras_folder(), registry.torch_folder()]:
         path = folder / entry.name
         if os.path.isfile(path):
             try:

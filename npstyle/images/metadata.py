@@ -22,11 +22,11 @@ from npstyle.images.icc import srgb_profile
 TEXT_KEY = "npstyle"  # of the JSON object, and the keyword of the PNG chunk
 IMAGE_DESCRIPTION = 270  # the tag, in TIFF and in EXIF
 
-# Entries of the text that are no options: npstyle's version, and a remark about the run.
-FACTS = ("version", "note")
+# Entries of the text that are no options: npstyle's version, the filters, and a remark about the run.
+FACTS = ("version", "filters", "note")
 
 
-def as_text(options: Mapping[str, Any], note: str = "") -> dict[str, str]:
+def as_text(options: Mapping[str, Any], note: str = "", filters: str = "") -> dict[str, str]:
     """The options of a run as text to store in its picture: see `npstyle.images.write`.
 
     Parameters
@@ -38,6 +38,8 @@ def as_text(options: Mapping[str, Any], note: str = "") -> dict[str, str]:
         folders are private.
     note : str
         What no option says, such as that the run was interrupted.
+    filters : str
+        Those that were used, in words: an option may leave open which.
 
     Examples
     --------
@@ -45,7 +47,8 @@ def as_text(options: Mapping[str, Any], note: str = "") -> dict[str, str]:
     >>> text["content"], text["style"], text["tv-weight"]
     ('photo.jpg', "a.jpg 'b c.jpg'", '0.1')
     """
-    text = {"version": __version__, **({"note": note} if note else {})}
+    facts = {"version": __version__, "filters": filters, "note": note}
+    text = {name: fact for name, fact in facts.items() if fact}
     for name, value in options.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):

@@ -193,7 +193,7 @@ def paint(
     if callback is not None and not callable(callback):
         raise UserError("callback", repr(callback), "a function", "it is called with a Progress")
     _check_checkpoint(checkpoint, resume)
-    settings = request.settings
+    settings, label = request.settings, getattr(weights, "label", "filters given as a mapping")
     if _random(weights):
         pictures = [images.fit(picture, request.size) for picture in (request.content, *request.styles)]
         weights = data_dependent_init(weights, pictures, settings.layers, settings.pooling, threads)
@@ -204,7 +204,8 @@ def paint(
         writer = CheckpointWriter(
             Path(checkpoint), checkpoint_every, fingerprint(request, weights, **options)
         )
-    return Pyramid(request, network, callback, writer).run(writer.begin(resume) if writer else None)
+    result = Pyramid(request, network, callback, writer).run(writer.begin(resume) if writer else None)
+    return replace(result, weights=label)
 
 
 def _check_checkpoint(checkpoint: str | os.PathLike[str] | None, resume: Resume) -> None:

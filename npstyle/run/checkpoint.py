@@ -33,9 +33,9 @@ from npstyle._runtime.paths import what_is_there
 from npstyle.architecture import convolutions_up_to, deepest
 from npstyle.errors import UserError
 from npstyle.filters import Filters
+from npstyle.run import saved
 from npstyle.run.inputs import Request
 from npstyle.run.results import LevelResult
-from npstyle.weights.registry import cache_folder
 
 Arrays = Mapping[str, NDArray[Any]]
 Resume = bool | Literal["must"]
@@ -78,7 +78,7 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint could not be written, there is none to continue from, or one that is not continued."""
+    """A checkpoint could not be written, is missing or is not continued, or old ones were removed."""
 
 
 class CheckpointWriter:
@@ -256,15 +256,20 @@ def name_of(fingerprint: Mapping[str, str]) -> str:
 def folder(tidy: bool = True) -> Path:
     """Where checkpoints are stored if no other place is named: in the user's cache.
 
-    With `tidy`, checkpoints older than a fortnight are removed, and files that killed runs left half written.
+    With `tidy`, files older than a fortnight are removed, also those that killed runs left half written; and
+    with a warning the oldest ones, if all together are larger than `saved.MAX_BYTES`.
     """
-    path = cache_folder() / "checkpoints"
+    path = saved.saved_folder()
     path.mkdir(parents=True, exist_ok=True)
     checkpoints = [file for file in path.glob("*.npz") if NAME.fullmatch(file.name)]
     for file in [*checkpoints, *path.glob(TEMPORARY)] if tidy else []:
         with suppress(OSError):
             if time.time() - file.stat().st_mtime > MAX_AGE:
                 file.unlink()
+    removed = saved.remove(saved.beyond_limit(saved.saved_runs(path))) if tidy else []
+    if removed:
+        limit = f"more than {saved.MAX_BYTES / 1e9:.0f} GB of interrupted runs in {path}"
+        warnings.warn(f"{limit}: removed the oldest, {len(removed)}", CheckpointWarning, stacklevel=2)
     return path
 
 

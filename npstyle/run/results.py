@@ -114,6 +114,8 @@ class StyleResult:
         The same numbers for each level that has begun, also those from before the run was resumed.
     checkpoint : Path or None
         Where the run's state is stored, if it is.
+    weights : str
+        The filters that were used: `Weights.label`.
     """
 
     image: images.Picture = field(repr=False)
@@ -128,6 +130,7 @@ class StyleResult:
     diverged: bool
     levels: tuple[LevelResult, ...] = field(repr=False)
     checkpoint: Path | None = None
+    weights: str = ""
 
     def _repr_png_(self) -> bytes:
         return images.png(self.image)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from npstyle.weights.recognize import recognize_filters
 from npstyle.weights.types import ConvWeights, Weights
 
 TOP = "conv5_4"
+LABEL_DIGITS = 8  # of a file's SHA-256 in `Weights.label`, as many as PyTorch has in the names of files
 
 
 class RandomFiltersWarning(UserWarning):
@@ -40,18 +42,19 @@ def load_weights(
     """VGG19's filters from a file, which is downloaded if necessary, or drawn at random.
 
     With "auto" and "imagenet", this function may use the network: if no registered file is in the project's
-    `weights/` or in the user's cache, it downloads one of about 80 MB into the cache. Without a network it
-    gives up after at most 20 seconds. Run `npstyle weights fetch` beforehand to avoid both; a path and
-    "random" never use the network.
+    `weights/`, in the user's cache or in Keras's, it downloads one of about 80 MB into the cache.
+    Without a network it gives up after at most 20 seconds. Run `npstyle weights fetch` beforehand to
+    avoid both; a path and "random" never use the network.
 
     Parameters
     ----------
     source : str or path
         "auto": the file that the environment variable NPSTYLE_WEIGHTS names; else the first registered file
-        that `find_weights` finds; else a download; else random filters, with a warning.
+        that `find_weights` finds; else a download; else what PyTorch's hub has downloaded; else random
+        filters, with a warning.
         "imagenet": as "auto", but an error instead of random filters.
         "random": Gaussian filters, see `random_weights`.
-        A path: that file, Keras HDF5, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors.
+        A path: that file, Keras HDF5 or .keras, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors.
     seed : int
         Of random filters.
     deepest : str
@@ -100,6 +103,9 @@ def load_weights(
     if path is None:
         path, failures = _download.fetch_any(progress)
         tried += failures
+    if path is None:  # torchvision's filters are others: better than random ones, but no match for a download
+        path, failures = find_weights([_registry.torch_folder()])
+        tried += failures
     if path is not None:
         return read_weights(path, deepest, preprocessing=preprocessing)
     names = " or ".join(entry.name for entry in _registry.registry()) or "a file of VGG19"
@@ -119,17 +125,25 @@ def load_weights(
     return random_weights(seed, deepest)
 
 
-def find_weights() -> tuple[Path | None, list[str]]:
-    """Look for a registered file in the project's `weights/` and in the user's cache; no download.
+def find_weights(folders: Sequence[Path] | None = None) -> tuple[Path | None, list[str]]:
+    """Look for a registered file, by name and checksum; no download.
+
+    Parameters
+    ----------
+    folders : sequence of Path, optional
+        In place of the project's `weights/`, the user's cache and the folder of Keras's downloads.
 
     Returns
     -------
     path : Path or None
         The first file of the registry that has its registered checksum.
     failures : list of str
-        The places that were searched in vain, each with the reason; empty if a file was found.
+        The places that were searched in vain, each with the reason; empty if a file was found. Folders of
+        other programs are named only if there is an unusable file in them.
     """
-    failures: dict[Path, list[str]] = {folder: [] for folder in _registry.folders()}
+    failures: dict[Path, list[str]] = {}
+    for folder in [*_registry.folders(), _registry.keras_folder()] if folders is None else folders:
+        failures[folder] = []
     for entry in _registry.registry():
         for folder, reasons in failures.items():
             path = folder / entry.name
@@ -143,7 +157,7 @@ def find_weights() -> tuple[Path | None, list[str]]:
     return None, [
         reason
         for folder, reasons in failures.items()
-        for reason in reasons or [f"{folder} (no registered file)"]
+        for reason in reasons or ([f"{folder} (no registered file)"] if folder in _registry.folders() else [])
     ]
 
 
@@ -201,6 +215,7 @@ def read_weights(
     reader = reader_of(path, origin)
     try:
         contents = reader(path, wanted_layers)
+        label = f"{path.name} (sha256 {_registry.file_digest(path, 'sha256')[:LABEL_DIGITS]})"
     except (UserError, MemoryError, ImportError):
         raise
     except Exception as error:  # a damaged file can make its library raise anything
@@ -210,11 +225,11 @@ def read_weights(
         raise UserError(name, "no filters of VGG19", expected, "take a file named in weights/README.md")
     layers = {layer: contents.layers[layer] for layer in wanted_layers if layer in contents.layers}
     if preprocessing is None and contents.preprocessing is None:
-        return recognize_filters(path, layers)
+        return recognize_filters(path, layers, label)
     stated = preprocessing or contents.preprocessing
     for known in PREPROCESSINGS:
         if stated == known:
-            return Weights(layers, str(path), preprocessing=known)
+            return Weights(layers, str(path), preprocessing=known, label=label)
     expected = " or ".join(PREPROCESSINGS)
     raise UserError(name, f"the preprocessing {stated!r}", expected, f"give --preprocessing {expected}")
 

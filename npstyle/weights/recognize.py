@@ -30,7 +30,7 @@ PUBLISHED = (
 TOLERANCE = 2**-7  # relative; what truncation to bfloat16 (8 significant bits) may change
 
 
-def recognize_filters(path: Path, layers: dict[str, ConvWeights]) -> Weights:
+def recognize_filters(path: Path, layers: dict[str, ConvWeights], label: str | None = None) -> Weights:
     """Weights of a file with the preprocessing that its filters are known to expect.
 
     Published filters whose input channels are stored as red, green, blue are converted to blue, green, red.
@@ -43,15 +43,15 @@ def recognize_filters(path: Path, layers: dict[str, ConvWeights]) -> Weights:
     kernel, bias = layers["conv1_1"]
     if _are_published(kernel, bias):
         source = f"{path} (recognized as the published filters: caffe)"
-        return Weights(layers, source, preprocessing="caffe")
+        return Weights(layers, source, preprocessing="caffe", label=label)
     if _are_published(kernel[:, :, ::-1], bias):
         bgr = ConvWeights(np.ascontiguousarray(kernel[:, :, ::-1]), bias)
         source = f"{path} (recognized as the published filters, converted from RGB to BGR: caffe)"
-        return Weights({**layers, "conv1_1": bgr}, source, preprocessing="caffe")
+        return Weights({**layers, "conv1_1": bgr}, source, preprocessing="caffe", label=label)
     preprocessing = BY_CHECKSUM.get(file_digest(path, "sha256")[:8])
     if preprocessing is not None:
         source = f"{path} (recognized by checksum: {preprocessing})"
-        return Weights(layers, source, preprocessing=preprocessing)
+        return Weights(layers, source, preprocessing=preprocessing, label=label)
     raise UserError(
         f"weights: {path}",
         "filters whose preprocessing is not known",

@@ -117,6 +117,18 @@ def folders() -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def keras_folder() -> Path:
+    """The folder where Keras keeps the files it has downloaded."""
+    return Path(os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras")) / "models"
+
+
+def torch_folder() -> Path:
+    """The folder where PyTorch's hub keeps the files it has downloaded."""
+    caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("TORCH_HOME") or os.path.join(caches, "torch")
+    return Path(os.path.expanduser(home)) / "hub" / "checkpoints"
+
+
 def matches_checksum(path: Path, entry: Entry) -> bool:
     """Whether the file has the registered checksum."""
     return file_digest(path, entry.algorithm).startswith(entry.checksum.split(":")[1])

@@ -38,11 +38,16 @@ class Weights(Mapping[str, ConvWeights]):
     random : bool
     preprocessing : {"caffe", "torchvision"}, optional
         Required unless `layers` has this attribute, as other Weights do.
+    label : str, optional
+        `source` if left out.
 
     Attributes
     ----------
     source : str
         A description for people, such as the path of a file.
+    label : str
+        A short description that is stored in pictures: of a file its name, without folders, and the first
+        digits of its checksum.
     random : bool
         Whether the filters were drawn at random; these are initialized to the pictures before use.
     preprocessing : {"caffe", "torchvision"}
@@ -57,12 +62,14 @@ class Weights(Mapping[str, ConvWeights]):
         source: str,
         random: bool = False,
         preprocessing: Preprocessing | None = None,
+        label: str | None = None,
     ) -> None:
         if preprocessing is None:
             preprocessing = getattr(layers, "preprocessing", None)
         check_choice("preprocessing", preprocessing, PREPROCESSINGS)
         self._layers = dict(layers)
         self.source = source
+        self.label = source if label is None else label
         self.random = random
         self.preprocessing = cast(Preprocessing, preprocessing)
 

@@ -22,13 +22,14 @@ Writer = Callable[[Path, Weights], None]
 
 
 def _read_zip(path: Path, wanted_layers: Sequence[str]) -> Contents:
-    """NumPy and PyTorch both write zip archives."""
-    read = torch.read if torch.is_torch_zip(path) else npz.read
-    return read(path, wanted_layers)
+    """NumPy, PyTorch and Keras 3 all write zip archives."""
+    if torch.is_torch_zip(path):
+        return torch.read(path, wanted_layers)
+    return (keras.read_zip if keras.is_keras_zip(path) else npz.read)(path, wanted_layers)
 
 
 MAGIC_BYTES = 32  # that are read to tell the format
-READABLE = "Keras HDF5, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors"
+READABLE = "Keras HDF5 or .keras, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors"
 # A regular expression for the first bytes of a file, and the reader.
 READERS: tuple[tuple[bytes, Reader], ...] = (
     (rb"\x89HDF\r\n\x1a\n", keras.read),
