@@ -6,11 +6,13 @@ The public names are listed below; each is imported on first use, so `import nps
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from npstyle._version import __version__
 
+TYPE_CHECKING = False  # type checkers take it for typing's, whose import would take half of the time
 if TYPE_CHECKING:
+    from typing import Any
+
     from npstyle.errors import UserError
     from npstyle.objective import Objective
     from npstyle.presets import preset

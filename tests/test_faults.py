@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -350,6 +351,7 @@ def test_a_mounted_output_is_overwritten_in_place(folder: Path, command: str, mo
     """Nothing can be renamed over a single file that is mounted into a container."""
     output = Path("out.png")
     words = [*{"paint": COMMAND, "inspect": INSPECT, **STUDY}.get(command, []), "-o", str(output)]
+    words += [] if command == "inspect" else ["--iterations", "0"]
     if command == "convert":
         output = Path("out.npz")
         weights.write_weights("in.npz", weights.random_weights(deepest="conv1_1"))
@@ -957,3 +959,16 @@ def test_what_a_late_import_makes_of_a_signal_is_the_interruption(error: Excepti
     assert signals.status == 143
     with pytest.raises(type(error)), Signals():
         raise error
+
+
+def test_a_lost_picture_is_reported_where_there_is_no_temporary_folder(
+    folder: Path, full_disk: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    def none() -> str:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    assert cli.main([*COMMAND, "-o", "disk/out.png"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the picture is lost, as npstyle-" in line
+    assert "No usable temporary directory found" in line

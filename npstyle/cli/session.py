@@ -201,8 +201,9 @@ def save_or_refuge(
         return
     except WRITE_ERRORS as error:
         failure = write_error(error, output)
-    refuge = Path(tempfile.gettempdir(), f"npstyle-{secrets.token_hex(4)}-{output.stem[:50]}{extension}")
+    refuge = Path(f"npstyle-{secrets.token_hex(4)}-{output.stem[:50]}{extension}")
     try:
+        refuge = tempfile.gettempdir() / refuge  # OSError if there is none
         write(refuge, False)
     except WRITE_ERRORS as error:
         cure = f"the picture is lost, as {refuge} can't be written either ({error})"
