@@ -670,7 +670,7 @@ import sys
 import threading
 import numpy as np
 from npstyle._runtime import arena, threads
-from npstyle import _kernels
+from npstyle import _kernels  # which loads BLAS
 
 def blas_threads():
     libraries = threads._controller().lib_controllers
@@ -734,6 +734,11 @@ if not child:
     os.wait()
 print(*blas_threads())
 """,
+    "no OpenMP": """
+x = np.ones((2, 2, 8), np.float32)
+_kernels.average_pool(x, np.empty((1, 1, 8), np.float32), 2)
+fork(lambda: print(threads.resolve(2)))
+""",
     "network of the parent": """
 from npstyle import VGG19, load_weights
 network = VGG19(load_weights("random"), threads=2)
@@ -761,10 +766,15 @@ print(sum_of_map() == expected)
         ("limit of another thread", "2 1 2 1"),
         ("own limit", "1 1 1 2"),
         ("own limit, left in the child", "2 2"),
+        ("no OpenMP", "2"),
         ("network of the parent", "True True True"),
     ],
 )
-def test_locks_limits_and_networks_are_right_after_a_fork(tmp_path: Path, kind: str, printed: str) -> None:
+def test_locks_limits_and_networks_are_right_after_a_fork(
+    tmp_path: Path, kind: str, printed: str, monkeypatch: Patch
+) -> None:
+    if kind == "no OpenMP":
+        monkeypatch.setenv("NPSTYLE_KERNELS", "reference")
     done = python(tmp_path, FORK + AFTER_FORKS[kind])
     assert (done.returncode, done.stdout.split()) == (0, printed.split()), done.stderr
 

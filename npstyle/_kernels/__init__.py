@@ -33,6 +33,8 @@ from npstyle.errors import UserError
 
 IMPLEMENTATION = os.environ.get("NPSTYLE_KERNELS", "compiled")
 _kernels, _cpu, OPENMP = load(IMPLEMENTATION)
+# How many threads a kernel that is about to run gets. Only OpenMP's have to be remembered, for forks.
+_team_size = resolve_to_run if OPENMP else resolve
 
 
 def instruction_sets() -> list[str]:
@@ -119,7 +121,7 @@ def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int | None = None) 
     K = w.shape[1]
     check_arrays("conv3x3", x, x=(x, (H, W, C)), w=(w, (9 * C, K)), b=(b, (K,)), y=(y, (H, W, K)))
     with one_blas_thread():
-        _kernels.conv3x3(x, w, b, y, resolve_to_run(threads))
+        _kernels.conv3x3(x, w, b, y, _team_size(threads))
 
 
 def winograd_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
@@ -145,7 +147,7 @@ def winograd(
     workspace : array
         winograd_workspace(H, W, C, K, ...) elements.
     """
-    threads = resolve_to_run(threads)  # once: what is available may change, and the workspace is for so many
+    threads = _team_size(threads)  # once: what is available may change, and the workspace is for so many
     H, W, C = x.shape
     K = w.shape[1]
     check_channels("winograd", C, K)
@@ -186,7 +188,7 @@ def winograd_backward(
     workspace : array
         winograd_workspace(H, W, K, C, ...) elements: dy is the input here.
     """
-    threads = resolve_to_run(threads)
+    threads = _team_size(threads)
     H, W, K = dy.shape
     C = dx.shape[2]
     check_channels("winograd_backward", C, K)
@@ -225,7 +227,7 @@ def first_layer(
     workspace : array
         first_layer_workspace(...) elements.
     """
-    threads = resolve_to_run(threads)
+    threads = _team_size(threads)
     H, W, C = x.shape
     K = w.shape[1]
     check_channels("first_layer", 0, K)
@@ -258,7 +260,7 @@ def first_layer_backward(
     workspace : array
         first_layer_workspace(...) elements.
     """
-    threads = resolve_to_run(threads)
+    threads = _team_size(threads)
     H, W, K = dy.shape
     C = dx.shape[2]
     check_channels("first_layer_backward", 0, K)
@@ -285,7 +287,7 @@ def relu(x: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:
         Output: bit j of byte i is x > 0 of element 8i + j in C order.
     """
     check_arrays("relu", x, x=(x, x.shape), y=(y, x.shape), mask=(mask, ((x.size + 7) // 8,)))
-    _kernels.relu(x.reshape(-1), y.reshape(-1), mask, resolve_to_run(threads))
+    _kernels.relu(x.reshape(-1), y.reshape(-1), mask, _team_size(threads))
 
 
 def relu_backward(dy: Array, mask: Bytes, dx: Array, threads: int | None = None) -> None:
@@ -293,21 +295,21 @@ def relu_backward(dy: Array, mask: Bytes, dx: Array, threads: int | None = None)
     check_arrays(
         "relu_backward", dy, dy=(dy, dy.shape), mask=(mask, ((dy.size + 7) // 8,)), dx=(dx, dy.shape)
     )
-    _kernels.relu_backward(dy.reshape(-1), mask, dx.reshape(-1), resolve_to_run(threads))
+    _kernels.relu_backward(dy.reshape(-1), mask, dx.reshape(-1), _team_size(threads))
 
 
 def average_pool(x: Array, y: Array, threads: int | None = None) -> None:
     """y[h, w] = mean of the 2x2 cell x[2h : 2h + 2, 2w : 2w + 2]; x (H, W, C), y (H // 2, W // 2, C)."""
     H, W, C = x.shape
     check_arrays("average_pool", y, x=(x, (H, W, C)), y=(y, (H // 2, W // 2, C)))
-    _kernels.average_pool(x, y, resolve_to_run(threads))
+    _kernels.average_pool(x, y, _team_size(threads))
 
 
 def average_pool_backward(dy: Array, dx: Array, threads: int | None = None) -> None:
     """dx = dy / 4 in each pixel of a cell, 0 in an odd last row or column; shapes as in `average_pool`."""
     H, W, C = dx.shape
     check_arrays("average_pool_backward", dy, dy=(dy, (H // 2, W // 2, C)), dx=(dx, (H, W, C)))
-    _kernels.average_pool_backward(dy, dx, resolve_to_run(threads))
+    _kernels.average_pool_backward(dy, dx, _team_size(threads))
 
 
 def max_pool(x: Array, y: Array, argmax: Bytes, threads: int | None = None) -> None:
@@ -324,7 +326,7 @@ def max_pool(x: Array, y: Array, argmax: Bytes, threads: int | None = None) -> N
     H, W, C = x.shape
     cells = (H // 2, W // 2, C)
     check_arrays("max_pool", y, x=(x, (H, W, C)), y=(y, cells), argmax=(argmax, cells))
-    _kernels.max_pool(x, y, argmax, resolve_to_run(threads))
+    _kernels.max_pool(x, y, argmax, _team_size(threads))
 
 
 def max_pool_backward(dy: Array, argmax: Bytes, dx: Array, threads: int | None = None) -> None:
@@ -332,7 +334,7 @@ def max_pool_backward(dy: Array, argmax: Bytes, dx: Array, threads: int | None =
     H, W, C = dx.shape
     cells = (H // 2, W // 2, C)
     check_arrays("max_pool_backward", dy, dy=(dy, cells), argmax=(argmax, cells), dx=(dx, (H, W, C)))
-    _kernels.max_pool_backward(dy, argmax, dx, resolve_to_run(threads))
+    _kernels.max_pool_backward(dy, argmax, dx, _team_size(threads))
 
 
 def gram_workspace(M: int, C: int, itemsize: int, threads: int | None = None) -> int:
@@ -351,7 +353,7 @@ def gram(f: Array, g: Double, workspace: Array, threads: int | None = None) -> N
     workspace : array
         gram_workspace(...) elements.
     """
-    threads = resolve_to_run(threads)  # once, as in `winograd`
+    threads = _team_size(threads)  # once, as in `winograd`
     M, C = f.shape
     size = gram_workspace(M, C, f.itemsize, threads)
     check_arrays("gram", f, f=(f, (M, C)), g=(g, (C, C)), workspace=(workspace, (size,)))
@@ -375,7 +377,7 @@ def gram_backward(f: Array, dg: Double, df: Array, workspace: Array, threads: in
     workspace : array
         gram_workspace(...) elements.
     """
-    threads = resolve_to_run(threads)
+    threads = _team_size(threads)
     M, C = f.shape
     size = gram_workspace(M, C, f.itemsize, threads)
     arrays = {"f": (f, (M, C)), "dg": (dg, (C, C)), "df": (df, (M, C)), "workspace": (workspace, (size,))}
