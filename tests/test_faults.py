@@ -317,7 +317,7 @@ STUDY = {
     "texture": ["texture", "painting.png", "--layers", "conv1_1", *STUDY_RUN],
     "figure": ["figure", "content", "painting.png", *STUDY_RUN],
 }
-INSPECT = ["inspect", "painting.png", "--weights", "random", "--layer", "conv1_1", "--threads", "1"]
+INSPECT = ["inspect", "painting.png", "--weights", "random", "--layers", "conv1_1", "--threads", "1"]
 
 
 @pytest.fixture(params=STUDY)

@@ -50,7 +50,7 @@ def picture(H: int, W: int) -> NDArray[np.uint8]:
 
 
 def test_memory_of_a_request_is_that_of_its_sizes() -> None:
-    mask = np.ones((100, 200))
+    mask = np.tile(np.arange(200) < 100, (100, 1)).astype(float)
     request = Request.read(
         picture(100, 200),
         picture(300, 150),

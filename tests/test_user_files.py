@@ -273,7 +273,7 @@ STUDY = ["--weights", "weights.npz", "--threads", "1", "--quiet"]
         ["reconstruct", "photo.png", "--layer", "conv1_1", "--iterations", "1", *STUDY, "-o"],
         ["texture", "painting.png", "--layers", "conv1_1", "--iterations", "1", *STUDY, "-o"],
         ["figure", "style", "painting.png", "--iterations", "1", *STUDY, "-o"],
-        ["inspect", "photo.png", "--layer", "conv1_1", "--channels", "1", *STUDY, "-o"],
+        ["inspect", "photo.png", "--layers", "conv1_1", "--channels", "1", *STUDY, "-o"],
         ["weights", "convert", "weights.npz"],
         ["weights", "normalize", "weights.npz", "photo.png", "--quiet", "-o"],
     ],
@@ -282,7 +282,7 @@ STUDY = ["--weights", "weights.npz", "--threads", "1", "--quiet"]
 def test_no_other_command_destroys_a_file(folder: Path, command: list[str], capsys: Captured) -> None:
     (folder / "maps").mkdir()
     inspected = cli.main(
-        ["inspect", "photo.png", "--layer", "conv1_1", "--channels", "1", *STUDY, "-o", "maps"]
+        ["inspect", "photo.png", "--layers", "conv1_1", "--channels", "1", *STUDY, "-o", "maps"]
     )
     assert inspected == 0
     before = contents(folder), contents(folder / "maps")

@@ -6,6 +6,7 @@ Everything slow to import is imported where it is used, so that --help is instan
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -111,7 +112,11 @@ def _check_folder(folder: Path) -> None:
     cure = "choose another, or make the folder that it is to be in"
     if folder.exists() and not folder.is_dir():
         raise UserError(f"output: {folder}", "a file", "a folder", "choose another name")
-    if not folder.absolute().parent.is_dir():
+    try:
+        has_parent = Path(os.path.realpath(folder)).parent.is_dir()
+    except OSError as error:  # the current folder is gone
+        raise UserError(f"output: {folder}", f"{error.strerror}", "a folder", cure) from error
+    if not has_parent:
         raise UserError(f"output: {folder}", "no folder to make it in", "a folder", cure)
 
 

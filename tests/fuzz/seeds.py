@@ -142,8 +142,9 @@ def run(path: Path, optimizer: Optimizer, **options: Any) -> None:
 def resumed(folder: Path) -> Iterator[bytes]:
     """Checkpoints that a run resumes from, one of each optimizer."""
     for optimizer in OPTIMIZERS:
-        run(folder / "r.npz", optimizer, checkpoint_every=0.0)
-        yield (folder / "r.npz").read_bytes()
+        path = folder / f"{optimizer}.npz"
+        run(path, optimizer, checkpoint_every=0.0)
+        yield path.read_bytes()
 
 
 def registries() -> Iterator[bytes]:
