@@ -119,7 +119,7 @@ class Objective:
         _check_network(network, check_settings(settings))
         self.network = network
         self.settings = settings
-        # Copies: float64 targets are computed when first needed, and by then the caller may have changed his.
+        # Copies: float64 targets are computed when first needed, when the caller may have changed theirs.
         self.content = np.array(content)
         self.styles = [np.array(style) for style in styles]
         self.terms: dict[str, float] = {}

@@ -68,7 +68,8 @@ def normalized_blend(blend: Sequence[float] | None, count: int) -> list[float]:
     weights = [1.0] * count if blend is None else [check_nonnegative("blend", weight) for weight in blend]
     if len(weights) != count or (count and not sum(weights)):
         found = f"{len(weights)}" if len(weights) != count else "zeros only"
-        raise UserError("blend", found, f"{count} weights, one for each style picture", "give as many")
+        expected = f"{count} weights, one for each style picture, not all of them 0"
+        raise UserError("blend", found, expected, "give as many, such as 1 for each")
     return [weight / sum(weights) for weight in weights]
 
 

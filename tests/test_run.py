@@ -734,3 +734,22 @@ def test_no_module_shadows_a_public_name() -> None:
     """A module called like a function would replace it as soon as somebody imports it."""
     for name in npstyle.__all__:
         assert find_spec(f"npstyle.{name}") is None
+
+
+def test_filters_in_a_dict_need_their_preprocessing() -> None:
+    content = picture(20, 24)
+    filters = dict(load_weights("random", deepest="conv2_2"))
+    with pytest.raises(UserError, match="preprocessing: found none"):
+        stylize(content, content[::-1], settings=SHALLOW, weights=filters)
+    told = stylize(content, content[::-1], settings=SHALLOW, weights=filters, preprocessing="caffe")
+    weights = Weights(filters, "the same", preprocessing="caffe")
+    np.testing.assert_array_equal(
+        told.image, stylize(content, content[::-1], settings=SHALLOW, weights=weights).image
+    )
+
+
+def test_request_that_was_changed_is_checked() -> None:
+    content = picture(20, 24)
+    request = Request.read(content, content[::-1], settings=SHALLOW)
+    with pytest.raises(UserError, match="content: found 8 x 7 pixels; expected at least"):
+        paint(replace(request, size=8), load_weights("random", deepest="conv2_2"))

@@ -14,10 +14,10 @@ from npstyle.errors import UserError
 
 
 def main(argv: list[str]) -> int:
-    """Tell of each file, and return the exit status. One that can't be read does not keep the others back."""
+    """Print what each file carries, also after one that can't be read, and return the exit status."""
     parser = Parser(
         prog="npstyle show",
-        description="What pictures carry: size, colors, and how npstyle made them.",
+        description="Show what picture files contain: size, colors, and how npstyle made them.",
         allow_abbrev=False,
     )
     parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="a picture file")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from npstyle import images
-from npstyle._typing import Convolution
+from npstyle._typing import Convolution, Preprocessing
 from npstyle.architecture import deepest
 from npstyle.errors import UserError
 from npstyle.initialize import data_dependent_init
@@ -44,6 +44,7 @@ def stylize(
     content_masks: Sequence[Source] = (),
     style_masks: Sequence[Source] = (),
     keep: Source | None = None,
+    preprocessing: Preprocessing | None = None,
     convolution: Convolution = "auto",
     threads: int | None = None,
     callback: Callable[[Progress], None] | None = None,
@@ -63,6 +64,8 @@ def stylize(
         If left out, `preset("default")`, or `preset("random")` with random weights.
     weights : mapping, str or path
         Loaded weights, or what `load_weights` is to load. Random ones are initialized to the pictures.
+    preprocessing : {"caffe", "torchvision"}, optional
+        The preprocessing that the filters expect; required if neither the weights nor their file say it.
     size : int
         Longer side of the result and of the style pictures, in pixels; smaller pictures keep their size.
     iterations : int, optional
@@ -139,12 +142,14 @@ def stylize(
         seed=seed,
     )
     if isinstance(weights, (str, os.PathLike)):
-        weights = load_weights(weights, seed=request.seed, deepest=deepest(request.settings.layers))
+        top = deepest(request.settings.layers)
+        weights = load_weights(weights, request.seed, top, preprocessing=preprocessing)
     if settings is None and _random(weights):
         request = replace(request, settings=_with_iterations("random", iterations))
     return paint(
         request,
         weights,
+        preprocessing=preprocessing,
         convolution=convolution,
         threads=threads,
         callback=callback,
@@ -158,6 +163,7 @@ def paint(
     request: Request,
     weights: Mapping[str, Filters],
     *,
+    preprocessing: Preprocessing | None = None,
     convolution: Convolution = "auto",
     threads: int | None = None,
     callback: Callable[[Progress], None] | None = None,
@@ -173,7 +179,7 @@ def paint(
         From `Request.read`.
     weights : mapping of str to weights
         Random ones (`Weights.random`) are initialized to the request's pictures first.
-    convolution, threads, callback, checkpoint, checkpoint_every, resume
+    preprocessing, convolution, threads, callback, checkpoint, checkpoint_every, resume
         See `stylize`.
 
     Returns
@@ -192,12 +198,15 @@ def paint(
     """
     if callback is not None and not callable(callback):
         raise UserError("callback", repr(callback), "a function", "it is called with a Progress")
+    request.check()
     _check_checkpoint(checkpoint, resume)
     settings, label = request.settings, getattr(weights, "label", "filters given as a mapping")
     if _random(weights):
         pictures = [images.fit(picture, request.size) for picture in (request.content, *request.styles)]
-        weights = data_dependent_init(weights, pictures, settings.layers, settings.pooling, threads)
-    network = VGG19.for_settings(weights, settings, convolution, threads)
+        weights = data_dependent_init(
+            weights, pictures, settings.layers, settings.pooling, threads, preprocessing
+        )
+    network = VGG19.for_settings(weights, settings, convolution, threads, preprocessing)
     writer = None
     if checkpoint is not None:
         options = {"convolution": convolution, "preprocessing": network.preprocessing}

@@ -108,7 +108,7 @@ def _feature_map_sheet(layer: str, F: AnyArray, channels: int) -> Picture:
     tiles = feature_map_tiles(F, channels)
     h, w, _ = tiles[0].image.shape
     columns = max(1, math.ceil(math.sqrt(len(tiles) * h / w)))  # about as wide as high
-    heading = f"{layer}: strongest channels, share of the layer's energy; white {white_level(F):.3g}"
+    heading = f"{layer}: strongest channels, fraction of the layer's energy; white {white_level(F):.3g}"
     return compose(in_rows(tiles, columns), heading)
 
 
