@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from npstyle.cli.main import main
-from npstyle.run import CheckpointWarning, checkpoint, saved
+from npstyle.run import CheckpointWarning, checkpoint_writer, saved
 
 Output = pytest.CaptureFixture[str]
 Patch = pytest.MonkeyPatch
@@ -89,22 +89,22 @@ def test_info_says_how_many_runs_and_how_large(folder: Path, capsys: Output) -> 
 def test_oldest_runs_beyond_the_limit_are_removed_with_a_warning(folder: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(saved, "MAX_BYTES", 1_500_000)
     newest, second, third, oldest = (save(folder, n, 0.7, hours) for n, hours in enumerate((2, 3, 4, 5)))
-    checkpoint.folder(tidy=False)
+    checkpoint_writer.folder(tidy=False)
     assert oldest.exists()  # it may be the one to resume
     with pytest.warns(CheckpointWarning, match=r"interrupted runs in .+: removed the oldest, 2$"):
-        checkpoint.folder()
+        checkpoint_writer.folder()
     assert set(folder.iterdir()) == {newest, second, folder / "mine.npz"}
     assert not third.exists()
-    checkpoint.folder()  # without a warning
+    checkpoint_writer.folder()  # without a warning
 
 
 def test_limit_spares_recent_runs_and_the_newest(folder: Path, monkeypatch: Patch) -> None:
     monkeypatch.setattr(saved, "MAX_BYTES", 0)
     newest = save(folder, 1, 0.7, 2)
-    checkpoint.folder()
+    checkpoint_writer.folder()
     recent = [save(folder, n, 0.7, 0.5) for n in (2, 3)]
     with pytest.warns(CheckpointWarning, match="removed the oldest, 1$"):
-        checkpoint.folder()
+        checkpoint_writer.folder()
     assert set(folder.iterdir()) == {*recent, folder / "mine.npz"}
     assert not newest.exists()
 

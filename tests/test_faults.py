@@ -33,7 +33,7 @@ from npstyle.cli.progress import ProgressBar
 from npstyle.lbfgs import PrivateLbfgsb
 from npstyle.objective import Objective
 from npstyle.optimize import Minimizer
-from npstyle.run import checkpoint, memory
+from npstyle.run import checkpoint, checkpoint_writer, memory
 from npstyle.weights import registry
 
 Array = NDArray[Any]
@@ -272,7 +272,7 @@ def test_run_continues_without_room_for_checkpoints(folder: Path, whole: bytes) 
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
     assert done.stderr == (
         "npstyle: checkpoint: kept.npz: found File too large on writing; expected room to write; "
-        "choose another place; going on without checkpoints\n"
+        "choose another place; continuing without checkpoints\n"
     )
     assert (folder / "out.png").read_bytes() == whole
     assert not list(folder.glob(".npstyle-*"))
@@ -304,7 +304,7 @@ def test_full_disk_leaves_picture_in_temporary_folder(
     assert output == ""
     warned, failed = errors.splitlines()
     assert "kept.npz: found No space left on device on writing" in warned
-    assert warned.endswith("going on without checkpoints")
+    assert warned.endswith("continuing without checkpoints")
     assert "out.png: found No space left on device on writing" in failed
     assert refuge_in(failed).read_bytes() == whole
     refuge_in(failed).unlink()
@@ -515,7 +515,7 @@ def test_old_checkpoints_are_removed_but_not_the_resumed_one(
         os.utime(path, (0, 0))
     assert resumed(folder, monkeypatch) == whole
     assert all(path.exists() for path in others)
-    assert checkpoint.folder() == stored.parent
+    assert checkpoint_writer.folder() == stored.parent
     assert [path.exists() for path in others] == [False, False, True, True, True]
 
 
@@ -579,8 +579,8 @@ def test_a_folder_that_vanishes_during_the_run(
     assert cli.main([*inputs, *COMMAND[2:], "-o", output, *more]) == 1
     *warned, failed = capsys.readouterr().err.splitlines()
     assert sorted(line.split("; ")[-1] for line in warned) == [
+        "continuing without checkpoints",
         "continuing without intermediate pictures",
-        "going on without checkpoints",
     ]
     assert "out.png: found No such file or directory" in failed
     assert refuge_in(failed).read_bytes() == whole

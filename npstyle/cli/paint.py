@@ -239,7 +239,7 @@ def _same_file(one: Path, other: Path) -> bool:
 
 def _checkpoint(options: argparse.Namespace, output: Path) -> Path | None:
     """Where the state of the run is saved: the file that is named, or a folder in the user's cache."""
-    from npstyle.run.checkpoint import check_place, folder
+    from npstyle.run.checkpoint_writer import check_place, folder
 
     if options.no_checkpoint:
         return None

@@ -18,7 +18,8 @@ from npstyle.architecture import deepest
 from npstyle.errors import UserError
 from npstyle.initialize import data_dependent_init
 from npstyle.presets import as_settings
-from npstyle.run.checkpoint import CheckpointWarning, CheckpointWriter, Resume, check_place, fingerprint
+from npstyle.run.checkpoint import fingerprint
+from npstyle.run.checkpoint_writer import CheckpointWarning, CheckpointWriter, Resume, check_place
 from npstyle.run.inputs import Request, Source
 from npstyle.run.pyramid import Pyramid
 from npstyle.run.results import LevelResult, Progress, StyleResult

@@ -11,42 +11,33 @@ import hashlib
 import json
 import math
 import os
-import re
-import time
-import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import fields
 from importlib.metadata import version
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from npstyle._runtime.atomic import TEMPORARY, check_writable, open_replacing
+from npstyle._runtime.atomic import open_replacing
 from npstyle._runtime.npy import Member
 from npstyle._runtime.paths import what_is_there
 from npstyle.architecture import convolutions_up_to, deepest
 from npstyle.errors import UserError
 from npstyle.filters import Filters
-from npstyle.run import saved
 from npstyle.run.inputs import Request
 from npstyle.run.results import LevelResult
 
 Arrays = Mapping[str, NDArray[Any]]
-Resume = bool | Literal["must"]
 
 FORMAT = 2
 META = "meta.json"
 LOSSES = "losses_of_finished_levels"
 MAX_META = 1 << 20  # bytes
-MAX_AGE = 14 * 24 * 3600.0  # seconds, in the user's cache
-NAME = re.compile(r"[0-9a-f]{24}\.npz")  # of a checkpoint in a folder
-NOTHING = (-1, -1)  # less than the progress of any checkpoint
 
 
 class Checkpoint(NamedTuple):
@@ -77,147 +68,10 @@ class Checkpoint(NamedTuple):
         return sum(level.nit for level in self.levels) + self.progress[1]
 
 
-class CheckpointWarning(UserWarning):
-    """A checkpoint could not be written, is missing or is not continued, or old ones were removed."""
-
-
-class CheckpointWriter:
-    """Writes the checkpoints of one run at intervals, and reads the one that an earlier run left.
-
-    It replaces and removes nothing but checkpoints of the same run, and none that is further.
-
-    Parameters
-    ----------
-    path : Path
-        A file, or a folder, in which the name follows from the fingerprint.
-    every : float
-        Seconds between two checkpoints, at least.
-    fingerprint : dict of str to str
-    """
-
-    def __init__(self, path: Path, every: float, fingerprint: dict[str, str]) -> None:
-        self.path = path / name_of(fingerprint) if os.path.isdir(path) else path
-        self.every = every
-        self.fingerprint = fingerprint
-        self.next = time.monotonic() + every
-        self.failed = False
-        self._progress = NOTHING  # of the checkpoint that is stored
-        self._known: tuple[int, ...] | None = None  # the file it is in, if that is this run's
-
-    def begin(self, resume: Resume) -> Checkpoint | None:
-        """The checkpoint to continue from, if there is one and `resume` says so.
-
-        Raises
-        ------
-        UserError
-            At this path there is something else, or, with "must", nothing.
-        """
-        if resume == "must" and not os.path.exists(self.path):
-            raise _no_such_file(self.path)
-        stored = self._look(resume=bool(resume))
-        if resume and stored is None:
-            text = f"resume: no checkpoint of this run at {self.path}; beginning with its first iteration"
-            warnings.warn(text, CheckpointWarning, stacklevel=2)
-        elif stored is not None and not resume:
-            iterations = f"{stored.nit} iteration" if stored.nit == 1 else f"{stored.nit} iterations"
-            text = (
-                f"checkpoint: {self.path}: an interrupted run like this one, {iterations}, "
-                f"{_age(self.path)} old; it is kept until this run is further (resume continues it)"
-            )
-            warnings.warn(text, CheckpointWarning, stacklevel=2)
-        return stored if resume else None
-
-    @property
-    def due(self) -> bool:
-        return time.monotonic() >= self.next
-
-    @property
-    def stored(self) -> bool:
-        """Whether there is a checkpoint of this run, unchanged since it was read or written."""
-        return self._known is not None and _identify(self.path) == self._known
-
-    def write(self, levels: Sequence[LevelResult], state: dict[str, NDArray[Any]]) -> None:
-        """Write a checkpoint, unless an earlier run left one that is as far.
-
-        Where that fails, warn once and stop writing at intervals.
-        """
-        began = time.monotonic()
-        try:
-            if _identify(self.path) != self._known:  # somebody else wrote or removed it meanwhile
-                self._look(resume=False)
-            if progress(levels, state) > self._progress:
-                write(self.path, Checkpoint(self.fingerprint, tuple(levels), state))
-                self._progress, self._known = progress(levels, state), _identify(self.path)
-        except UserError as error:
-            if not self.failed:  # between two levels and at the end it is tried again, without a warning
-                warnings.warn(f"{error}; going on without checkpoints", CheckpointWarning, stacklevel=2)
-            self.next, self.failed = math.inf, True
-            return
-        self.failed = False
-        now = time.monotonic()
-        # Large pictures have large states: at most a twentieth of the time is spent on writing them.
-        self.next = now + max(self.every, 20 * (now - began))
-
-    def _look(self, resume: bool) -> Checkpoint | None:
-        """The checkpoint at the path, if there is one; UserError if what is there is not this run's."""
-        self._progress, self._known = NOTHING, None
-        if not os.path.exists(self.path):
-            return None
-        known = _identify(self.path)
-        stored = read(self.path)
-        if resume:
-            check_fingerprint(stored, self.fingerprint, self.path)
-        else:
-            _check_same_run(stored, self.fingerprint, self.path)
-        self._progress, self._known = stored.progress, known
-        return stored
-
-
 def progress(levels: Sequence[LevelResult], state: Arrays) -> tuple[int, int]:
     """Finished levels, and iterations at the current one, as `Checkpoint.progress`."""
     losses = state.get("losses")
     return len(levels), 0 if losses is None else max(0, losses.size - 1)
-
-
-def check_place(path: str | os.PathLike[str]) -> None:
-    """Make sure, before a run, that checkpoints can be written to a file or folder and destroy nothing there.
-
-    Raises
-    ------
-    UserError
-        There is a file that is no checkpoint, or the folder does not permit to write to it.
-    """
-    path = Path(path)
-    file = path / name_of({}) if os.path.isdir(path) else path
-    name = f"checkpoint: {path}"
-    if os.path.exists(file):
-        if not os.path.isfile(file):
-            raise UserError(name, "a device or a pipe", "a file", "choose another name")
-        _read_file(file, read_arrays=False)
-    try:
-        check_writable(file, overwrite=True)
-    except UserError as error:
-        raise UserError(name, error.found, error.expected, error.cure) from error
-
-
-def _identify(path: Path) -> tuple[int, ...] | None:
-    """What changes if another file comes to this path, or the file is written to; None without one."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _age(path: Path) -> str:
-    """How long ago a file was written, in words."""
-    with suppress(OSError):
-        seconds = time.time() - path.stat().st_mtime
-        for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
-            if seconds >= length:
-                count = int(seconds // length)
-                return f"{count} {unit}" if count == 1 else f"{count} {unit}s"
-    return "less than a minute"
 
 
 def fingerprint(request: Request, weights: Mapping[str, Filters], **options: str) -> dict[str, str]:
@@ -251,26 +105,6 @@ def checksum(array: NDArray[Any]) -> str:
 def name_of(fingerprint: Mapping[str, str]) -> str:
     """A file name that no other run has."""
     return hashlib.sha256(json.dumps(dict(fingerprint), sort_keys=True).encode()).hexdigest()[:24] + ".npz"
-
-
-def folder(tidy: bool = True) -> Path:
-    """Where checkpoints are stored if no other place is named: in the user's cache.
-
-    With `tidy`, files older than a fortnight are removed, also those that killed runs left half written; and
-    with a warning the oldest ones, if all together are larger than `saved.MAX_BYTES`.
-    """
-    path = saved.saved_folder()
-    path.mkdir(parents=True, exist_ok=True)
-    checkpoints = [file for file in path.glob("*.npz") if NAME.fullmatch(file.name)]
-    for file in [*checkpoints, *path.glob(TEMPORARY)] if tidy else []:
-        with suppress(OSError):
-            if time.time() - file.stat().st_mtime > MAX_AGE:
-                file.unlink()
-    removed = saved.remove(saved.beyond_limit(saved.saved_runs(path))) if tidy else []
-    if removed:
-        limit = f"more than {saved.MAX_BYTES / 1e9:.0f} GB of interrupted runs in {path}"
-        warnings.warn(f"{limit}: removed the oldest, {len(removed)}", CheckpointWarning, stacklevel=2)
-    return path
 
 
 def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -307,15 +141,15 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     UserError
         The file is missing, damaged, of an older version, or something else.
     """
-    return _read_file(Path(path))
+    return read_file(Path(path))
 
 
-def _read_file(path: Path, read_arrays: bool = True) -> Checkpoint:
+def read_file(path: Path, read_arrays: bool = True) -> Checkpoint:
     """The checkpoint in a file; without `read_arrays`, only its fingerprint."""
     name, expected = f"checkpoint: {path}", "a whole checkpoint of npstyle"
     cure = "choose another name, or begin again without it"
     if not os.path.isfile(path):
-        raise _no_such_file(path)
+        raise no_such_file(path)
     try:
         with path.open("rb") as file, zipfile.ZipFile(file) as archive:
             if sum(info.file_size for info in archive.infolist()) > os.fstat(file.fileno()).st_size:
@@ -339,7 +173,7 @@ def _read_file(path: Path, read_arrays: bool = True) -> Checkpoint:
         raise UserError(name, f"something else ({error})", expected, cure) from error
 
 
-def _no_such_file(path: Path) -> UserError:
+def no_such_file(path: Path) -> UserError:
     found, cure = what_is_there(path)
     return UserError(f"checkpoint: {path}", found, "a checkpoint", cure)
 
@@ -355,7 +189,7 @@ def check_fingerprint(
         raise UserError(f"resume: {name}", actual, f"{stored}, as in {path}", cure)
 
 
-def _check_same_run(checkpoint: Checkpoint, fingerprint: Mapping[str, str], path: Path) -> None:
+def check_same_run(checkpoint: Checkpoint, fingerprint: Mapping[str, str], path: Path) -> None:
     """Refuse to overwrite the checkpoint of another run."""
     difference = _difference(checkpoint, fingerprint)
     if difference is not None:

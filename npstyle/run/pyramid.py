@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from npstyle import images
 from npstyle.errors import UserError
 from npstyle.optimize import Minimizer, OptimizeResult
-from npstyle.run.checkpoint import Checkpoint, CheckpointWriter
+from npstyle.run.checkpoint import Checkpoint
+from npstyle.run.checkpoint_writer import CheckpointWriter
 from npstyle.run.finish import Finish
 from npstyle.run.inputs import Request, large_enough
 from npstyle.run.level import Level
