@@ -14,10 +14,11 @@ export PYTHONDONTWRITEBYTECODE=1
 for variant in NPSTYLE_DEBUG NPSTYLE_SCALAR; do
     echo "== $variant=1"
     mkdir "$work/$variant"
-    cp -r npstyle tests weights setup.py pyproject.toml README.md LICENSE "$work/$variant"
+    # Without what other builds and runs may be writing meanwhile.
+    tar --exclude __pycache__ --exclude '*.so' --exclude '*.c' -cf - npstyle tests weights setup.py pyproject.toml \
+        README.md LICENSE | tar -xf - -C "$work/$variant"
     (
         cd "$work/$variant"
-        find npstyle \( -name '*.so' -o -name '*.c' \) -delete
         printf '[build_ext]\nparallel = 2\n' >setup.cfg
         env "$variant=1" "$python" -m pip install -q --no-deps --target site .
         rm -r npstyle # what is tested is the copy in site

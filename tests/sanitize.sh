@@ -11,8 +11,9 @@ trap 'rm -rf "$work"' EXIT
 
 # Optimized as usual: with NPSTYLE_DEBUG=1 Cython would check the bounds first, and hide errors from the sanitizer.
 mkdir "$work/tree"
-cp -r npstyle tests weights setup.py pyproject.toml README.md LICENSE "$work/tree"
-find "$work/tree/npstyle" \( -name '*.so' -o -name '*.c' \) -delete
+# Without what other builds and runs may be writing meanwhile.
+tar --exclude __pycache__ --exclude '*.so' --exclude '*.c' -cf - npstyle tests weights setup.py pyproject.toml \
+    README.md LICENSE | tar -xf - -C "$work/tree"
 printf '[build_ext]\nparallel = 2\n' >"$work/tree/setup.cfg"
 flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1"
 CC=gcc CFLAGS="$flags" LDFLAGS="-fsanitize=address,undefined" \
