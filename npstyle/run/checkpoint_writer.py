@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
 import warnings
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from npstyle._runtime.atomic import TEMPORARY, check_writable
+from npstyle._runtime.atomic import check_writable
 from npstyle.errors import UserError
 from npstyle.run import saved
 from npstyle.run.checkpoint import (
@@ -33,7 +32,6 @@ from npstyle.run.results import LevelResult
 Resume = bool | Literal["must"]
 
 MAX_AGE = 14 * 24 * 3600.0  # seconds, in the user's cache
-NAME = re.compile(r"[0-9a-f]{24}\.npz")  # of a checkpoint in a folder
 NOTHING = (-1, -1)  # less than the progress of any checkpoint
 
 
@@ -182,12 +180,10 @@ def folder(tidy: bool = True) -> Path:
     """
     path = saved.saved_folder()
     path.mkdir(parents=True, exist_ok=True)
-    checkpoints = [file for file in path.glob("*.npz") if NAME.fullmatch(file.name)]
-    for file in [*checkpoints, *path.glob(TEMPORARY)] if tidy else []:
-        with suppress(OSError):
-            if time.time() - file.stat().st_mtime > MAX_AGE:
-                file.unlink()
-    removed = saved.remove(saved.beyond_limit(saved.saved_runs(path))) if tidy else []
+    if not tidy:
+        return path
+    saved.remove([run for run in saved.saved_runs(path) if time.time() - run.modified > MAX_AGE])
+    removed = saved.remove(saved.beyond_limit(saved.saved_runs(path)))
     if removed:
         limit = f"more than {saved.MAX_BYTES / 1e9:.0f} GB of interrupted runs in {path}"
         warnings.warn(f"{limit}: removed the oldest, {len(removed)}", CheckpointWarning, stacklevel=2)
