@@ -215,7 +215,7 @@ def read_weights(
     reader = reader_of(path, origin)
     try:
         contents = reader(path, wanted_layers)
-        label = f"{path.name} (sha256 {_registry.file_digest(path, 'sha256')[:LABEL_DIGITS]})"
+        sha256 = _registry.file_digest(path, "sha256")
     except (UserError, MemoryError, ImportError):
         raise
     except Exception as error:  # a damaged file can make its library raise anything
@@ -224,8 +224,9 @@ def read_weights(
         expected = "at least conv1_1 (block1_conv1)"
         raise UserError(name, "no filters of VGG19", expected, "take a file named in weights/README.md")
     layers = {layer: contents.layers[layer] for layer in wanted_layers if layer in contents.layers}
+    label = f"{path.name} (sha256 {sha256[:LABEL_DIGITS]})"
     if preprocessing is None and contents.preprocessing is None:
-        return recognize_filters(path, layers, label)
+        return recognize_filters(path, layers, sha256, label)
     stated = preprocessing or contents.preprocessing
     for known in PREPROCESSINGS:
         if stated == known:

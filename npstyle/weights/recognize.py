@@ -15,7 +15,6 @@ import numpy as np
 
 from npstyle._typing import Array, Preprocessing
 from npstyle.errors import UserError
-from npstyle.weights.registry import file_digest
 from npstyle.weights.types import ConvWeights, Weights
 
 # The first 8 digits of the SHA-256 of PyTorch files: torchvision's vgg19, and the published filters as
@@ -30,8 +29,8 @@ PUBLISHED = (
 TOLERANCE = 2**-7  # relative; what truncation to bfloat16 (8 significant bits) may change
 
 
-def recognize_filters(path: Path, layers: dict[str, ConvWeights], label: str | None = None) -> Weights:
-    """Weights of a file with the preprocessing that its filters are known to expect.
+def recognize_filters(path: Path, layers: dict[str, ConvWeights], sha256: str, label: str) -> Weights:
+    """Weights of a file, with this checksum, and the preprocessing that its filters are known to expect.
 
     Published filters whose input channels are stored as red, green, blue are converted to blue, green, red.
 
@@ -48,7 +47,7 @@ def recognize_filters(path: Path, layers: dict[str, ConvWeights], label: str | N
         bgr = ConvWeights(np.ascontiguousarray(kernel[:, :, ::-1]), bias)
         source = f"{path} (recognized as the published filters, converted from RGB to BGR: caffe)"
         return Weights({**layers, "conv1_1": bgr}, source, preprocessing="caffe", label=label)
-    preprocessing = BY_CHECKSUM.get(file_digest(path, "sha256")[:8])
+    preprocessing = BY_CHECKSUM.get(sha256[:8])
     if preprocessing is not None:
         source = f"{path} (recognized by checksum: {preprocessing})"
         return Weights(layers, source, preprocessing=preprocessing, label=label)
