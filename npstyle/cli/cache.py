@@ -41,12 +41,13 @@ def summary(runs: Sequence[SavedRun]) -> str:
 
 def _list() -> int:
     from npstyle.run.saved import saved_folder, saved_runs
+    from npstyle.weights.registry import why_unreadable
 
     runs = saved_runs()
     for run in runs:
         days = max(0.0, time.time() - run.modified) / 86400
         print_out(f"{format_bytes(run.size):>8}, {days:4.1f} days old, {run.path.name}")
-    print_out(f"{saved_folder()}: {summary(runs)}")
+    print_out(f"{saved_folder()}: {why_unreadable(saved_folder()) or summary(runs)}")
     return DONE
 
 

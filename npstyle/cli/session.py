@@ -46,7 +46,7 @@ def warnings_as_lines() -> Iterator[None]:
     """Print npstyle's warnings to standard error, each once, whatever filters Python was started with."""
     from npstyle.images import PictureWarning
     from npstyle.run import CheckpointWarning
-    from npstyle.weights import RandomFiltersWarning
+    from npstyle.weights import RandomFiltersWarning, WeightsWarning
 
     printed: set[str] = set()
 
@@ -61,7 +61,7 @@ def warnings_as_lines() -> Iterator[None]:
             print_err(f"npstyle: {message}")
 
     with warnings.catch_warnings():
-        for category in (PictureWarning, CheckpointWarning, RandomFiltersWarning):
+        for category in (PictureWarning, CheckpointWarning, WeightsWarning):
             warnings.simplefilter("always", category)
         # What runs in another way than it was meant to, such as L-BFGS with another version of SciPy.
         warnings.filterwarnings("always", category=RuntimeWarning, module=r"npstyle\.")

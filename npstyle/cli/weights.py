@@ -131,8 +131,9 @@ def _fetch(options: argparse.Namespace) -> int:
         if state == "intact":
             print_out(str(path))
             return DONE
-    cache = registry.cache_folder()
-    fetched, failures = fetch_any(shows_bars(options.quiet), [entries[name]])
+    cache = registry.writable_cache_folder()
+    with warnings_as_lines():
+        fetched, failures = fetch_any(shows_bars(options.quiet), [entries[name]])
     if fetched is None:
         cure = f"fetch it on another machine and put it into {cache}"
         raise UserError(f"weights: {name}", "; ".join(failures) or "no address", "a download", cure)

@@ -22,13 +22,13 @@ from npstyle.weights import download as _download
 from npstyle.weights import registry as _registry
 from npstyle.weights.formats import WRITERS, reader_of
 from npstyle.weights.recognize import recognize_filters
-from npstyle.weights.types import ConvWeights, Weights
+from npstyle.weights.types import ConvWeights, Weights, WeightsWarning
 
 TOP = "conv5_4"
 LABEL_DIGITS = 8  # of a file's SHA-256 in `Weights.label`, as many as PyTorch has in the names of files
 
 
-class RandomFiltersWarning(UserWarning):
+class RandomFiltersWarning(WeightsWarning):
     """Random filters are used because the ImageNet filters are not available."""
 
 
@@ -80,6 +80,8 @@ def load_weights(
     -----
     RandomFiltersWarning
         "auto" found neither a file nor a network. The message lists what was tried.
+    WeightsWarning
+        A download kept another file of its name in the cache under a new name.
 
     Examples
     --------
@@ -154,11 +156,10 @@ def find_weights(folders: Sequence[Path] | None = None) -> tuple[Path | None, li
                     reasons.append(f"{path} (damaged: its {entry.algorithm} is not the registered one)")
                 except OSError as error:
                     reasons.append(f"{path} ({error.strerror})")
-    return None, [
-        reason
-        for folder, reasons in failures.items()
-        for reason in reasons or ([f"{folder} (no registered file)"] if folder in _registry.folders() else [])
-    ]
+    for folder, reasons in failures.items():
+        if not reasons and folder in _registry.folders():
+            reasons.append(f"{folder} ({_registry.why_unreadable(folder) or 'no registered file'})")
+    return None, [reason for reasons in failures.values() for reason in reasons]
 
 
 def random_weights(seed: int = 0, deepest: str = TOP) -> Weights:

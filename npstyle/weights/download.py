@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import os
+import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
+from npstyle._runtime.atomic import TEMPORARY, set_aside
 from npstyle.errors import UserError
-from npstyle.weights.registry import Entry, cache_folder, matches_checksum, registry
+from npstyle.weights.registry import Entry, matches_checksum, registry, writable_cache_folder
+from npstyle.weights.types import WeightsWarning
 
 # Seconds after which no further address is tried, without the time of downloads that received anything.
 MAX_WAIT = 15.0
@@ -50,11 +52,16 @@ def fetch_any(
     path : Path or None
         In the cache folder; its checksum has been verified.
     failures : list of str
-        The addresses that failed, each with the reason; or that there is no cache folder.
+        The addresses that failed, each with the reason; or that there is no cache folder to write to.
+
+    Warns
+    -----
+    WeightsWarning
+        The cache had another file of that name, which is kept under a new one.
     """
     failures: list[str] = []
     try:
-        cache_folder()
+        folder = writable_cache_folder()
     except UserError as error:
         return None, [str(error)]
     deadline = time.monotonic() + MAX_WAIT
@@ -65,7 +72,7 @@ def fetch_any(
                 return None, [*failures, f"gave up after {MAX_WAIT:.0f} s"]
             downloader = _Downloader(entry, progress)
             try:
-                return _fetch(entry, address, downloader), failures
+                return _fetch(entry, address, folder, downloader), failures
             except Exception as error:  # whatever went wrong, the next address is tried
                 failures.append(f"{address} ({_reason(error)})")
             if downloader.received:
@@ -74,48 +81,58 @@ def fetch_any(
 
 
 class _Downloader:
-    """Pooch's HTTP download; records whether anything was received.
-
-    Pooch verifies full checksums only, so that a prefix is verified here, before Pooch renames the
-    temporary file.
-    """
+    """Pooch's HTTP download, verified; records whether anything was received."""
 
     def __init__(self, entry: Entry, progress: bool) -> None:
         self.entry = entry
         self.progress = progress
         self.received = False
 
-    def __call__(self, url: str, output_file: str, pooch_instance: Any) -> None:
+    def __call__(self, address: str, path: Path) -> None:
         import pooch
 
         download = pooch.HTTPDownloader(progressbar=self.progress, timeout=TIMEOUT)
         try:
-            download(url, output_file, pooch_instance)
+            download(address, str(path), None)
         finally:
-            self.received = os.path.getsize(output_file) > 0
-        if not self.entry.has_full_checksum and not matches_checksum(Path(output_file), self.entry):
+            self.received = path.exists() and path.stat().st_size > 0
+        if not matches_checksum(path, self.entry):
             raise ValueError("the checksum does not match the known hash")
 
 
-def _fetch(entry: Entry, address: str, downloader: _Downloader) -> Path:
-    """Download one file, verify its checksum and move it into the cache folder."""
-    import pooch
+def _fetch(entry: Entry, address: str, folder: Path, downloader: _Downloader) -> Path:
+    """Download one file, verify its checksum and move it into the cache folder.
 
+    Another file of that name, which a user may have put there, is kept under a new name.
+    """
+    cached = folder / entry.name
+    if _is_intact(cached, entry):
+        return cached
     parts = urlsplit(address)
     if parts.scheme not in getproxies():  # a proxy resolves names itself
         _resolve(parts.hostname or "")
-    cached = cache_folder() / entry.name
-    if not entry.has_full_checksum and cached.exists() and not matches_checksum(cached, entry):
-        cached.unlink()  # without a full checksum, Pooch would take it as it is
-    with _warnings_only(pooch.get_logger()):
-        path = pooch.retrieve(
-            address,
-            known_hash=entry.checksum if entry.has_full_checksum else None,
-            fname=entry.name,
-            path=cache_folder(),
-            downloader=downloader,
-        )
-    return Path(path)
+    temporary = folder / TEMPORARY.replace("*", secrets.token_hex(4))
+    aside = None
+    try:
+        downloader(address, temporary)
+        if os.path.lexists(cached) and not _is_intact(cached, entry):  # another process may have fetched it
+            aside = set_aside(cached)
+        os.replace(temporary, cached)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    if aside is not None:
+        found = f"found another {entry.algorithm} than is registered for that name"
+        message = f"weights: {cached}: {found}; that file is now {aside.name}, and the registered one is here"
+        warnings.warn(message, WeightsWarning, stacklevel=2)
+    return cached
+
+
+def _is_intact(path: Path, entry: Entry) -> bool:
+    try:
+        return path.is_file() and matches_checksum(path, entry)
+    except OSError:  # it can't be read
+        return False
 
 
 def _resolve(host: str) -> None:
@@ -135,16 +152,6 @@ def _resolve(host: str) -> None:
         raise TimeoutError(f"the name {host} was not resolved within {TIMEOUT:.0f} s")
     if errors:
         raise errors[0]
-
-
-@contextmanager
-def _warnings_only(logger: logging.Logger) -> Iterator[None]:
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _reason(error: Exception) -> str:

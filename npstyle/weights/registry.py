@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
@@ -45,11 +46,6 @@ class Entry:
     def algorithm(self) -> str:
         """The hash function: "md5" or "sha256"."""
         return self.checksum.split(":")[0].removesuffix("-prefix")
-
-    @property
-    def has_full_checksum(self) -> bool:
-        """Whether all digits of the checksum are known."""
-        return "-prefix:" not in self.checksum
 
 
 def registry() -> list[Entry]:
@@ -101,12 +97,48 @@ def cache_folder() -> Path:
     return Path(folder)
 
 
-def cache_in_words() -> str:
-    """The path of `cache_folder`, or why there is none."""
+def writable_cache_folder() -> Path:
+    """`cache_folder`, made if necessary, after a check that it takes new files.
+
+    Raises
+    ------
+    UserError
+        It can't be made or written to, or there is none.
+    """
+    folder = cache_folder()
     try:
-        return str(cache_folder())
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        found = "a file" if isinstance(error, FileExistsError) else error.strerror
+        cure = "set NPSTYLE_CACHE to another"
+        raise UserError(f"cache: {folder}", f"{found}", "a folder to write to", cure) from error
+    return folder
+
+
+def cache_in_words() -> str:
+    """The path of `cache_folder` and what is wrong with it, or why there is none."""
+    try:
+        folder = cache_folder()
     except UserError as error:
         return f"none: found {error.found}; {error.cure}"
+    reason = why_unreadable(folder)
+    return f"{folder} ({reason})" if reason else str(folder)
+
+
+def why_unreadable(folder: Path) -> str:
+    """Why no file can be opened in a folder, such as "Permission denied"; empty if that is not so.
+
+    A folder that does not exist yet is no fault.
+    """
+    try:
+        os.stat(folder / "registry.json")  # any name: what matters is the folder
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 def folders() -> list[Path]:
