@@ -268,7 +268,7 @@ def test_layers_missing_in_a_weights_file_are_named(folder: Path) -> None:
     arrays = {
         f"{name}/{part}": getattr(weights[name], part) for name in weights for part in ("kernel", "bias")
     }
-    np.savez(folder / "lower.npz", **arrays)
+    np.savez(folder / "lower.npz", preprocessing=np.array("caffe"), **arrays)
     done = run_program(folder, "photo.png", "painting.png", "--weights", "lower.npz")
     assert done.returncode == 1
     assert "no conv2_1 (there is conv1_1, conv1_2)" in done.stderr

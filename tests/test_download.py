@@ -433,6 +433,7 @@ def test_invalid_registry_is_reported(text: str | None, found: str, alone: Path)
 def npz() -> bytes:
     arrays: dict[str, Any] = {"conv1_1/kernel": np.ones((3, 3, 3, 64), np.float32)}
     arrays["conv1_1/bias"] = np.full(64, 3, np.float32)
+    arrays["preprocessing"] = np.array("caffe")
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()

@@ -62,8 +62,8 @@ def load_weights(
     progress : bool
         Show a progress bar on standard error while downloading.
     preprocessing : {"caffe", "torchvision"}, optional
-        What the file's filters expect (see `Weights`), whatever the file states. Required for PyTorch's and
-        .safetensors files that are not recognized.
+        What the file's filters expect (see `Weights`), whatever the file states. Required for .npz files that
+        state none, PyTorch's and .safetensors files, unless they are recognized.
 
     Returns
     -------
