@@ -18,6 +18,7 @@ import pytest
 import npstyle.weights
 from helpers import FailingStream
 from npstyle import images
+from npstyle._runtime import threads
 from npstyle._typing import Pooling
 from npstyle.cli import weights as weights_command
 from npstyle.cli.main import main
@@ -410,6 +411,17 @@ def test_normalize_writes_the_network_of_the_library(
         np.testing.assert_allclose([float(word) for word in words[1:7]], numbers, rtol=0.006)
         assert int(words[7]) == np.count_nonzero(abs(after[name] - 1) > 0.01)
     assert lines[5:] == [f"{out}: {SUMMARY}"]
+
+
+def test_normalize_takes_the_threads_that_are_asked_for(
+    file: Path, pictures: list[Path], tmp_path: Path, monkeypatch: Patch
+) -> None:
+    def default() -> int:
+        raise AssertionError("not the number that was asked for")
+
+    monkeypatch.setattr(threads, "default", default)
+    words = ["normalize", str(file), str(pictures[0]), "--quiet", "-o", str(tmp_path / "out.npz")]
+    assert weights_command.main([*words, "--threads", "1"]) == 0
 
 
 def test_normalize_refuses_wrong_input(file: Path, pictures: list[Path], tmp_path: Path) -> None:

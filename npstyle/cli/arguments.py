@@ -120,13 +120,9 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
 
 
-def add_run(parser: argparse.ArgumentParser, size: int) -> None:
-    """Add the options of every command that runs the network: size, filters, threads, memory, --quiet."""
+def add_resources(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that computes: threads and memory."""
     add = parser.add_argument
-    add_size(parser, size)
-    add("--seed", type=integer(0), default=0, metavar="N", help="seed of the noise and of random filters (0)")
-    add("--weights", default="auto", metavar="W", help="filters: auto, imagenet, random or a file (auto)")
-    add_preprocessing(parser)
     add(
         "--threads",
         type=integer(1),
@@ -134,4 +130,14 @@ def add_run(parser: argparse.ArgumentParser, size: int) -> None:
         help="threads (all cores available, or OMP_NUM_THREADS)",
     )
     add("--force", action="store_true", help="run even if there seems to be too little memory")
+
+
+def add_run(parser: argparse.ArgumentParser, size: int) -> None:
+    """Add the options of every command that runs the network: size, filters, threads, memory, --quiet."""
+    add = parser.add_argument
+    add_size(parser, size)
+    add("--seed", type=integer(0), default=0, metavar="N", help="seed of the noise and of random filters (0)")
+    add("--weights", default="auto", metavar="W", help="filters: auto, imagenet, random or a file (auto)")
+    add_preprocessing(parser)
+    add_resources(parser)
     add_quiet(parser)

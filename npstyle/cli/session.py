@@ -80,7 +80,7 @@ def check_memory(options: argparse.Namespace, bytes_at: Callable[[int], float], 
     Parameters
     ----------
     options
-        Those of `arguments.add_run`.
+        Those of `arguments.add_size` and `add_resources`.
     bytes_at : callable
         Bytes that the run takes with a --size.
     longest : int
@@ -178,18 +178,24 @@ def read_init(init: str | None, kinds: Sequence[str]) -> NDArray[Any] | None:
 
 
 def save_or_refuge(
-    output: Path, write: Callable[[Path, bool], None], overwrite: bool, extension: str = ".png"
+    output: Path,
+    write: Callable[[Path, bool], None],
+    overwrite: bool,
+    extension: str = ".png",
+    result: str = "the picture is",
 ) -> None:
     """Write the result of a long run; to the folder for temporary files, if that has become impossible.
 
     Parameters
     ----------
     output : Path
-        A picture, or a folder for several.
+        A picture or another file, or a folder for several.
     write : callable
         Writes to a path, and may replace what is there if its second argument is True.
     extension : str
         Of the path in the folder for temporary files.
+    result : str
+        What was to be written, for the message, with its verb.
 
     Raises
     ------
@@ -206,9 +212,9 @@ def save_or_refuge(
         refuge = tempfile.gettempdir() / refuge  # OSError if there is none
         write(refuge, False)
     except WRITE_ERRORS as error:
-        cure = f"the picture is lost, as {refuge} can't be written either ({error})"
+        cure = f"{result} lost, as {refuge} can't be written either ({error})"
         raise UserError(failure.name, failure.found, failure.expected, cure) from error
-    cure = f"the picture is in {refuge}"
+    cure = f"{result} in {refuge}"
     raise UserError(failure.name, failure.found, failure.expected, cure) from failure
 
 

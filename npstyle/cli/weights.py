@@ -12,15 +12,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npstyle.architecture import CONVOLUTIONS, POOLING_METHODS, convolutions_up_to, deepest
-from npstyle.cli.arguments import add_overwrite, add_preprocessing, add_quiet, add_size, nonnegative
+from npstyle.cli.arguments import (
+    add_overwrite,
+    add_preprocessing,
+    add_quiet,
+    add_resources,
+    add_size,
+    nonnegative,
+)
 from npstyle.cli.interrupts import Signals
 from npstyle.cli.progress import shows_bars
-from npstyle.cli.session import warn_if_slow, warnings_as_lines
+from npstyle.cli.session import (
+    announce,
+    check_memory,
+    count_of,
+    save_or_refuge,
+    session,
+    warnings_as_lines,
+)
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_err, print_out
 from npstyle.errors import UserError, check_choice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -84,6 +98,7 @@ def _add_normalize_options(parser: argparse.ArgumentParser) -> None:
     )
     add_size(parser, default=512)
     add_preprocessing(parser)
+    add_resources(parser)
     add_quiet(parser)
 
 
@@ -200,32 +215,74 @@ def _summary(weights: Weights) -> str:
 
 
 def _normalize(options: argparse.Namespace) -> int:
-    from npstyle import images
+    with session() as signals:
+        return _normalize_and_save(options, signals)
+
+
+def _normalize_and_save(options: argparse.Namespace, signals: Signals) -> int:
     from npstyle.initialize import FLOOR, mean_activations, normalize_network
-    from npstyle.vgg import check_size
     from npstyle.weights import check_target, load_weights, write_weights
 
-    check_target(options.target, options.overwrite)
-    with warnings_as_lines():
-        pictures = [images.fit(images.read(path), options.size) for path in options.pictures]
-        source = "imagenet" if options.source == "auto" else options.source
-        show_progress = shows_bars(options.quiet)
-        weights = load_weights(source, progress=show_progress, preprocessing=options.preprocessing)
+    target = check_target(options.target, options.overwrite)
+    pictures, sizes = _read_pictures(options)
+    source = "imagenet" if options.source == "auto" else options.source
+    show_progress = shows_bars(options.quiet)
+    weights = load_weights(source, progress=show_progress, preprocessing=options.preprocessing)
     if weights.random:
         cure = "a run initializes random filters itself"
         raise UserError("weights", "random filters", "trained ones", cure)
-    for path, picture in zip(options.pictures, pictures, strict=True):
-        check_size(picture.shape, weights, f"picture: {path}")
-    warn_if_slow(threads=None)
-    before = mean_activations(weights, pictures, options.pooling)
+    _check_normalization(options, pictures, sizes, weights)
+    before = mean_activations(weights, pictures, options.pooling, options.threads)
     floor = FLOOR if options.floor is None else options.floor
-    normalized = normalize_network(weights, pictures, floor, options.pooling)
-    target = write_weights(options.target, normalized, options.overwrite)
+    normalized = normalize_network(weights, pictures, floor, options.pooling, options.threads)
+    after = mean_activations(normalized, pictures, options.pooling, options.threads)
+    signals.ignore()
+
+    def write(path: Path, overwrite: bool) -> None:
+        write_weights(path, normalized, overwrite)
+
+    save_or_refuge(target, write, options.overwrite, target.suffix, result="the filters are")
     if not options.quiet:
-        for line in _activation_table(before, mean_activations(normalized, pictures, options.pooling)):
+        for line in _activation_table(before, after):
             print_out(line)
         print_out(f"{target}: {_summary(normalized)}")
     return DONE
+
+
+def _read_pictures(options: argparse.Namespace) -> tuple[list[NDArray[Any]], list[tuple[int, int]]]:
+    """The pictures, reduced, and the widths and heights that they had."""
+    from npstyle import images
+
+    pictures, sizes = [], []
+    for path in options.pictures:
+        picture = images.read(path)
+        H, W, _ = picture.shape
+        sizes.append((W, H))
+        pictures.append(images.fit(picture, options.size))
+    return pictures, sizes
+
+
+def _check_normalization(
+    options: argparse.Namespace,
+    pictures: Sequence[NDArray[Any]],
+    sizes: Sequence[tuple[int, int]],
+    weights: Weights,
+) -> None:
+    """Refuse pictures that are too small and a machine with too little memory; else say what is done."""
+    from npstyle import images
+    from npstyle.run.memory import normalization_memory
+    from npstyle.vgg import check_size
+
+    for path, picture in zip(options.pictures, pictures, strict=True):
+        check_size(picture.shape, weights, f"picture: {path}")
+
+    def bytes_at(size: int) -> float:
+        reduced = [images.fitted_size(W, H, size) for W, H in sizes]
+        return normalization_memory(reduced, weights, options.threads)
+
+    memory = check_memory(options, bytes_at, max(map(max, sizes)))
+    layers = f"{count_of(len(weights), 'layer')} over {count_of(len(pictures), 'picture')}"
+    announce(options, layers, memory)
 
 
 def _activation_table(

@@ -89,6 +89,17 @@ def run_memory_of_sizes(
     return SAFETY_FACTOR * (LIBRARY_BYTES + copies * weights + max([run + masked, *targets]))
 
 
+def normalization_memory(sizes: Iterable[Size], layers: Iterable[str], threads: int | None = None) -> float:
+    """Bytes that `npstyle.initialize.normalize_network` takes over pictures of these sizes, one by one.
+
+    `layers` are those of the weights, which are there twice in the end, and a kernel in float64 meanwhile.
+    """
+    layers, threads = list(layers), resolve(threads)
+    kernels = [9.0 * prod(CONVOLUTIONS[name]) for name in layers]
+    walks = [evaluation_memory(h, w, layers, "auto", threads, backward=False) for w, h in sizes]
+    return SAFETY_FACTOR * (LIBRARY_BYTES + 2 * 4 * sum(kernels) + max(*walks, 2 * 8 * max(kernels)))
+
+
 def largest_size(
     request: Request, available: float, convolution: Convolution = "auto", threads: int | None = None
 ) -> int:
