@@ -7,7 +7,8 @@ so that --help is instant.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from npstyle.cli.session import (
     announce,
     check_memory,
     count_of,
+    filter_options,
     load_weights,
     read_init,
     report,
@@ -46,6 +48,8 @@ FIGURES = {
     "starts": (True, "transfers from the photograph, the painting and noise"),
 }
 INIT_KINDS = ("noise",)  # what --init may name beside a picture file
+# Positional arguments, and options that do not change what a picture shows.
+NOT_STORED = ("picture", "style", "name", "output", "overwrite", "threads", "force", "quiet")
 
 # ------------------------------------------------------------------------------------------------
 # reconstruct
@@ -61,43 +65,22 @@ def main_reconstruct(argv: list[str]) -> int:
     parser.add_argument("--layer", metavar="LAYER", type=layer, required=True, help=text)
     _add_optimization(parser, "PICTURE-LAYER.png", size=256)
     _add_start(parser)
+    parser.set_defaults(width=None, height=None)  # the picture's
     options = parser.parse_args(argv)
     with session() as signals:
         return _reconstruct(options, signals)
 
 
 def _reconstruct(options: argparse.Namespace, signals: Signals) -> int:
-    from npstyle import images, study
+    from npstyle import study
 
-    output = _check_output(options, f"{options.picture.stem}-{options.layer}.png")
-    picture = images.read(options.picture)
-    init = read_init(options.init, INIT_KINDS)
+    output, picture, init = _read(options, f"{options.picture.stem}-{options.layer}.png")
     check_picture_size(picture, options.size, [options.layer], options.picture)
     weights = load_weights(options, options.layer)
     settings = study.reconstruction_settings(options.layer, options.iterations, options.tv_weight)
-
-    def bytes_at(size: int) -> float:
-        content = size_at(picture, size)
-        return _run_memory(content, [content], settings, options.threads)
-
-    memory = check_memory(options, bytes_at, max(picture.shape))
-    W, H = size_at(picture, options.size)
-    announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
-    with ProgressBar(options.quiet) as bar:
-        result = study.reconstruct(
-            picture,
-            options.layer,
-            weights=weights,
-            size=options.size,
-            iterations=options.iterations,
-            seed=options.seed,
-            init=init,
-            tv_weight=options.tv_weight,
-            threads=options.threads,
-            callback=bar.update,
-        )
-        signals.ignore()
-    return _save(output, result, options, bar, signals)
+    _announce_run(options, picture, settings)
+    run = partial(study.reconstruct, picture, options.layer, init=init)
+    return _run_and_save(options, signals, output, "reconstruct", run, weights)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -122,47 +105,85 @@ def main_texture(argv: list[str]) -> int:
 
 
 def _texture(options: argparse.Namespace, signals: Signals) -> int:
-    from npstyle import images, study
+    from npstyle import study
 
-    output = _check_output(options, f"{options.picture.stem}-texture.png")
+    output, picture, init = _read(options, f"{options.picture.stem}-texture.png")
+    weights = load_weights(options, deepest(options.layers or PAPER_STYLE_LAYERS))
+    options.layers = available_layers(options.layers, weights)
+    check_picture_size(picture, options.size, options.layers, options.picture)
+    settings = study.texture_settings(options.layers, options.iterations, options.tv_weight)
+    _announce_run(options, picture, settings)
+    run = partial(
+        study.texture, picture, options.layers, width=options.width, height=options.height, init=init
+    )
+    return _run_and_save(options, signals, output, "texture", run, weights)
+
+
+# ------------------------------------------------------------------------------------------------
+# What reconstruct and texture share: one picture from noise
+# ------------------------------------------------------------------------------------------------
+
+
+def _read(options: argparse.Namespace, default: str) -> tuple[Path, NDArray[Any], NDArray[Any] | None]:
+    """The output, after a check that the result can be written there; the picture; the one to start from."""
+    from npstyle import images
+
+    output = _check_output(options, default)
     picture = images.read(options.picture)
     init = read_init(options.init, INIT_KINDS)
-    W, H = _texture_size(options, picture, options.size)
-    images.check_dimensions(output, W, H)
-    weights = load_weights(options, deepest(options.layers or PAPER_STYLE_LAYERS))
-    names = available_layers(options.layers, weights)
-    check_picture_size(picture, options.size, names, options.picture)
-    settings = study.texture_settings(names, options.iterations, options.tv_weight)
+    images.check_dimensions(output, *_result_size(options, picture, options.size))
+    return output, picture, init
+
+
+def _result_size(options: argparse.Namespace, picture: NDArray[Any], size: int) -> tuple[int, int]:
+    """Width and height of the result: those that are asked for, or else the picture's at a size."""
+    W, H = size_at(picture, size)
+    return options.width or W, options.height or H
+
+
+def _announce_run(options: argparse.Namespace, picture: NDArray[Any], settings: Settings) -> None:
+    """Print size and memory of the run, if there is enough of it."""
 
     def bytes_at(size: int) -> float:
-        content = _texture_size(options, picture, size)
-        return _run_memory(content, [size_at(picture, size)], settings, options.threads)
+        return _run_memory(
+            _result_size(options, picture, size), [size_at(picture, size)], settings, options.threads
+        )
 
     memory = check_memory(options, bytes_at, max(picture.shape))
+    W, H = _result_size(options, picture, options.size)
     announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
+
+
+def _run_and_save(
+    options: argparse.Namespace,
+    signals: Signals,
+    output: Path,
+    command: str,
+    run: Callable[..., StyleResult],
+    weights: Weights,
+) -> int:
+    """Run with the options that both have, save the picture, and return the exit status."""
+    from npstyle import images
+
     with ProgressBar(options.quiet) as bar:
-        result = study.texture(
-            picture,
-            names,
-            width=options.width,
-            height=options.height,
+        result = run(
             weights=weights,
             size=options.size,
             iterations=options.iterations,
             seed=options.seed,
-            init=init,
             tv_weight=options.tv_weight,
             threads=options.threads,
             callback=bar.update,
         )
         signals.ignore()
-    return _save(output, result, options, bar, signals)
+    text = picture_text(options, [command], weights, result.message)
 
+    def write(path: Path, overwrite: bool) -> None:
+        images.write(path, result.image, overwrite, text=text)
 
-def _texture_size(options: argparse.Namespace, picture: NDArray[Any], size: int) -> tuple[int, int]:
-    """Width and height of the result: those that are asked for, or else the picture's at a size."""
-    W, H = size_at(picture, size)
-    return options.width or W, options.height or H
+    save_or_refuge(output, write, options.overwrite)
+    report(output, result, bar.seconds, options.quiet)
+    return exit_status(signals, result.interrupted, result.diverged)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -220,15 +241,16 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
     with ProgressBar(options.quiet, len(recipes)) as bar:
         figure = study.draw(rows, pictures[0], style, weights, callback=bar.update_panel, **run)
         signals.ignore()
+    message = FIGURE_INTERRUPTED if figure.interrupted else f"{count_of(len(recipes), 'panel')} made"
+    text = picture_text(options, ["figure", options.name], weights, message)
 
     def write(path: Path, overwrite: bool) -> None:
-        images.write(path, figure.image, overwrite)
+        images.write(path, figure.image, overwrite, text=text)
 
     save_or_refuge(output, write, options.overwrite)
     for line in figure.diverged:
         print_err(f"npstyle: {output}: {line}")
     if not options.quiet:
-        message = FIGURE_INTERRUPTED if figure.interrupted else f"{count_of(len(recipes), 'panel')} made"
         print_out(f"{output}: {sheet_width} x {sheet_height} pixels, {message} in {bar.seconds:.0f} s")
     return exit_status(signals, figure.interrupted, bool(figure.diverged))
 
@@ -264,6 +286,22 @@ def _check_output(options: argparse.Namespace, default: str) -> Path:
     from npstyle import images
 
     return images.check_output(options.output or default, options.overwrite)
+
+
+def picture_text(
+    options: argparse.Namespace, command: Sequence[str], weights: Weights, note: str = ""
+) -> dict[str, str]:
+    """How a picture is made, as it is kept in its file for `npstyle show`."""
+    from npstyle.images.metadata import as_text
+
+    positional = {"command": command, "content": options.picture, "style": getattr(options, "style", None)}
+    values = {
+        name: ",".join(value) if isinstance(value, tuple) else value
+        for name, value in vars(options).items()
+        if name not in NOT_STORED
+    }
+    values |= filter_options(options, weights.random)
+    return as_text({**positional, **values}, note=note, filters=weights.label)
 
 
 def size_at(picture: NDArray[Any], size: int) -> tuple[int, int]:
@@ -302,17 +340,3 @@ def _run_memory(
     from npstyle.run.memory import run_memory_of_sizes
 
     return run_memory_of_sizes(content, styles, settings, threads=threads)
-
-
-def _save(
-    output: Path, result: StyleResult, options: argparse.Namespace, bar: ProgressBar, signals: Signals
-) -> int:
-    """Save the picture, print the line about it, and return the exit status."""
-    from npstyle import images
-
-    def write(path: Path, overwrite: bool) -> None:
-        images.write(path, result.image, overwrite)
-
-    save_or_refuge(output, write, options.overwrite)
-    report(output, result, bar.seconds, options.quiet)
-    return exit_status(signals, result.interrupted, result.diverged)
