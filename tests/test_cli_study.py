@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from helpers import without_openmp
 from npstyle import UserError, images, study
+from npstyle._runtime import threads
 from npstyle.cli.inspect import main as main_inspect
 from npstyle.cli.progress import ProgressBar
 from npstyle.cli.study import FIGURES, main_figure, main_reconstruct, main_texture
@@ -183,6 +185,21 @@ def test_one_thread_without_openmp_is_announced(
     assert all("built without OpenMP" in line for line in messages)
 
 
+@pytest.mark.parametrize(("main", "text"), SHORT_RUNS)
+@pytest.mark.parametrize("random", [False, True])
+def test_threads_are_those_that_are_asked_for(
+    main: Main, text: str, random: bool, here: Path, filters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every step, also where random filters are initialized."""
+
+    def default() -> int:
+        raise AssertionError("not the number that was asked for")
+
+    monkeypatch.setattr(threads, "default", default)
+    weights = "random" if random else str(filters)
+    assert main([*text.split(), "--threads", "1", "--weights", weights]) == 0
+
+
 USAGE: list[tuple[Main, str, str]] = [
     (main_reconstruct, "photo.png", "the following arguments are required: --layer"),
     (main_reconstruct, "photo.png --layer conv7_1", "found 'conv7_1'; expected conv1_1 ... conv5_4"),
@@ -260,6 +277,38 @@ def test_ctrl_c_saves_picture(
     assert "interrupted, with the panels made so far" in capsys.readouterr().out
     figure = images.read("photo-content.png")
     assert (figure[study.GAP :][:24, study.GAP + 2 * (32 + study.GAP) :] == 255).all()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_figure_has_the_panels_made_so_far(
+    number: int, here: Path, filters: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished ones as in the whole figure, the present one as far as it is, the others blank."""
+    assert (
+        main_figure(words("starts photo.png painting.png --iterations 2 -o whole.png --quiet", filters)) == 0
+    )
+    update = ProgressBar.update_panel
+
+    def interrupt(self: Any, panel: int, *arguments: Any) -> None:
+        update(self, panel, *arguments)
+        if panel == 2 and arguments[1].iteration == 1:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(ProgressBar, "update_panel", interrupt)
+    status = main_figure(words("starts photo.png painting.png --iterations 2 -o part.png", filters))
+    assert status == 128 + number
+    assert "interrupted, with the panels made so far" in capsys.readouterr().out
+    whole, part = images.read("whole.png"), images.read("part.png")
+    assert whole.shape == part.shape
+    panels = [
+        [image[study.GAP :][:24, study.GAP + column * (32 + study.GAP) :][:, :32] for column in range(2, 5)]
+        for image in (whole, part)
+    ]
+    equal = [np.array_equal(one, other) for one, other in zip(*panels, strict=True)]
+    blank = [bool((panel == 255).all()) for panel in panels[1]]
+    assert equal == [True, False, False]
+    assert blank == [False, False, True]
+    assert images.read_text("part.png")["note"] == "interrupted, with the panels made so far"
 
 
 def test_overwrite_replaces_output(here: Path, filters: Path) -> None:
