@@ -234,6 +234,17 @@ def test_another_file_of_that_name_stays_if_the_download_fails(
     assert (alone / NAME).read_bytes() == b"precious"
 
 
+def test_what_killed_downloads_left_is_removed(server: Server, register: Register, alone: Path) -> None:
+    alone.mkdir()
+    for name in (".npstyle-0.tmp", ".npstyle-1.tmp", "mine.tmp"):
+        (alone / name).write_bytes(b"half")
+        if name != ".npstyle-1.tmp":
+            os.utime(alone / name, (0, 0))
+    register(server.address("/good"))
+    assert _download.fetch_any() == (alone / NAME, [])
+    assert left_in(alone) == [".npstyle-1.tmp", NAME, "mine.tmp"]  # the second is another download
+
+
 @pytest.mark.skipif(not hasattr(os, "symlink"), reason="no symbolic links here")
 def test_file_that_a_link_in_the_cache_leads_to_is_not_touched(
     server: Server, register: Register, alone: Path, tmp_path: Path

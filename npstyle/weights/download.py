@@ -24,6 +24,8 @@ MAX_WAIT = 15.0
 # Seconds for one connection, for one name look-up, and between two packets.
 TIMEOUT = 5.0
 
+ABANDONED = 3600.0  # seconds after which a file that is half written belongs to no download any more
+
 # What a failed download's message contains, in lower case, and what is reported for it.
 REASONS = {
     "timed out": "timed out",
@@ -111,6 +113,7 @@ def _fetch(entry: Entry, address: str, folder: Path, downloader: _Downloader) ->
     parts = urlsplit(address)
     if parts.scheme not in getproxies():  # a proxy resolves names itself
         _resolve(parts.hostname or "")
+    _remove_abandoned(folder)
     temporary = folder / TEMPORARY.replace("*", secrets.token_hex(4))
     aside = None
     try:
@@ -126,6 +129,14 @@ def _fetch(entry: Entry, address: str, folder: Path, downloader: _Downloader) ->
         message = f"weights: {cached}: {found}; that file is now {aside.name}, and the registered one is here"
         warnings.warn(message, WeightsWarning, stacklevel=2)
     return cached
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed downloads have left half written: up to 575 MB each."""
+    for path in folder.glob(TEMPORARY):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED:  # one that is going on grows
+                path.unlink()
 
 
 def _is_intact(path: Path, entry: Entry) -> bool:
