@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers import without_openmp
 from npstyle import UserError, images, study
@@ -17,6 +18,7 @@ from npstyle._runtime import threads
 from npstyle.cli.inspect import main as main_inspect
 from npstyle.cli.progress import ProgressBar
 from npstyle.cli.study import FIGURES, main_figure, main_reconstruct, main_texture
+from npstyle.cli.weights import main as main_weights
 from npstyle.weights import Weights, random_weights, write_weights
 
 Capture = pytest.CaptureFixture[str]
@@ -198,6 +200,43 @@ def test_threads_are_those_that_are_asked_for(
     monkeypatch.setattr(threads, "default", default)
     weights = "random" if random else str(filters)
     assert main([*text.split(), "--threads", "1", "--weights", weights]) == 0
+
+
+# Every option and argument of these commands that names a picture, here X.
+PICTURES: list[tuple[Main, str]] = [
+    (main_reconstruct, "X --layer conv1_1 --iterations 0"),
+    (main_reconstruct, "photo.png --layer conv1_1 --iterations 0 --init X"),
+    (main_texture, "X --layers conv1_1 --iterations 0"),
+    (main_texture, "photo.png --layers conv1_1 --iterations 0 --init X"),
+    (main_figure, "content X --iterations 0"),
+    (main_figure, "starts photo.png X --iterations 0"),
+    (main_inspect, "X --layers conv1_1 --channels 1"),
+    (main_inspect, "photo.png X --layers conv1_1 --channels 1"),
+    (main_inspect, "photo.png --at X --layers conv1_1 --channels 1"),
+    (main_weights, "normalize filters.npz photo.png X"),
+]
+
+
+@pytest.mark.parametrize(("main", "text"), PICTURES)
+def test_every_picture_is_read_with_the_same_care(
+    main: Main, text: str, here: Path, filters: Path, capsys: Capture
+) -> None:
+    """A camera's RAW file is refused, and what is clipped of an HDR picture is said, once."""
+    (here / "raw.tif").write_bytes(b"FUJIFILMCCD-RAW 0201" + bytes(200))
+    lights = np.full((24, 32), 0.2, np.float32)
+    lights[0, :2] = 40
+    Image.fromarray(lights).save(here / "hdr.tif")
+    (here / "filters.npz").write_bytes(filters.read_bytes())
+    output = "out.npz" if main is main_weights else "out" if main is main_inspect else "out.png"
+    options = [] if main is main_weights else ["--weights", "filters.npz"]
+    options += ["--threads", "1", "--quiet", "-o", output]
+    before = sorted(here.iterdir())
+    with pytest.raises(UserError, match="found a camera's RAW file"):
+        main([*text.replace("X", "raw.tif").split(), *options])
+    assert sorted(here.iterdir()) == before
+    assert main([*text.replace("X", "hdr.tif").split(), *options]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if "of the values are beyond white" in line]) == 1
 
 
 USAGE: list[tuple[Main, str, str]] = [

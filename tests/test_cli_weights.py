@@ -195,7 +195,7 @@ def test_a_cache_that_cannot_be_used_is_named(
             return stat(path, *arguments, **options)
 
         monkeypatch.setattr(os, "stat", denied)
-    for command in ("weights list", "info", "cache list"):
+    for command in ("weights list", "info", "cache list", "cache clear"):
         assert main(command.split()) == 0
         line = next(line for line in capsys.readouterr().out.splitlines() if str(alone) in line)
         assert line.endswith((f"{alone} ({reason})", f"{alone / 'checkpoints'}: {reason}")), command
@@ -221,6 +221,23 @@ def test_fetch_says_that_it_keeps_another_file(
     assert output == f"{alone / 'one.h5'}\n"
     assert errors.startswith(f"npstyle: weights: {alone / 'one.h5'}: found another sha256 than is registered")
     assert (alone / "one.h5.old").read_bytes() == b"precious"
+
+
+def test_sigterm_during_a_download_leaves_the_cache_as_it_was(
+    register: Any, alone: Path, monkeypatch: Patch, capsys: Output
+) -> None:
+    register(("one.h5", b"1", 1), addresses=("https://a.example/one.h5",))
+    alone.mkdir()
+    (alone / "one.h5").write_bytes(b"precious")
+
+    def terminated(_: str, path: str, __: None) -> None:
+        Path(path).write_bytes(b"half")
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(download, "_resolve", lambda _: None)
+    monkeypatch.setattr("pooch.HTTPDownloader", lambda **_: terminated)
+    assert main(["weights", "fetch"]) == 143
+    assert {path.name: path.read_bytes() for path in alone.iterdir()} == {"one.h5": b"precious"}
 
 
 def test_fetch_prints_the_intact_copy(run: Run, register: Any, alone: Path) -> None:

@@ -54,11 +54,12 @@ def _list() -> int:
 def _clear() -> int:
     from npstyle._runtime.atomic import TEMPORARY
     from npstyle.run.saved import remove, saved_folder, saved_runs
+    from npstyle.weights.registry import why_unreadable
 
     # A temporary file that is recent is just being written.
     runs = [run for run in saved_runs() if not (run.path.match(TEMPORARY) and run.is_recent)]
     removed = remove(runs)
-    print_out(f"{saved_folder()}: removed {summary(removed)}")
+    print_out(f"{saved_folder()}: {why_unreadable(saved_folder()) or f'removed {summary(removed)}'}")
     for run in runs:
         if run not in removed:
             print_err(
