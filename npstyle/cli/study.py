@@ -276,9 +276,9 @@ def size_at(picture: NDArray[Any], size: int) -> tuple[int, int]:
 
 def check_picture_size(picture: NDArray[Any], size: int, names: Iterable[str], path: Path) -> None:
     """Refuse a picture that is too small for its deepest layer once it is reduced."""
-    from npstyle.vgg import check_size
+    from npstyle.run.inputs import check_reduced
 
-    check_size(size_at(picture, size)[::-1], names, f"picture: {path}")
+    check_reduced(picture.shape, size, names, f"picture: {path}")
 
 
 def available_layers(names: Sequence[str] | None, weights: Weights) -> tuple[str, ...]:

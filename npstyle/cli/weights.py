@@ -201,20 +201,24 @@ def _summary(weights: Weights) -> str:
 def _normalize(options: argparse.Namespace) -> int:
     from npstyle import images
     from npstyle.initialize import FLOOR, mean_activations, normalize_network
-    from npstyle.vgg import check_size
+    from npstyle.run.inputs import check_reduced
     from npstyle.weights import check_target, load_weights, write_weights
 
     check_target(options.target, options.overwrite)
     with warnings_as_lines():
-        pictures = [images.fit(images.read(path), options.size) for path in options.pictures]
+        shapes, pictures = [], []
+        for path in options.pictures:
+            original = images.read(path)
+            shapes.append(original.shape)
+            pictures.append(images.fit(original, options.size))
         source = "imagenet" if options.source == "auto" else options.source
         show_progress = shows_bars(options.quiet)
         weights = load_weights(source, progress=show_progress, preprocessing=options.preprocessing)
     if weights.random:
         cure = "a run initializes random filters itself"
         raise UserError("weights", "random filters", "trained ones", cure)
-    for path, picture in zip(options.pictures, pictures, strict=True):
-        check_size(picture.shape, weights, f"picture: {path}")
+    for path, shape in zip(options.pictures, shapes, strict=True):
+        check_reduced(shape, options.size, weights, f"picture: {path}")
     warn_if_slow(threads=None)
     before = mean_activations(weights, pictures, options.pooling)
     floor = FLOOR if options.floor is None else options.floor
