@@ -88,3 +88,33 @@ def test_size_that_would_do_is_named(line: str, name: str, cure: str, here: Path
     message = error(f"{line} --weights random", 1, capsys)
     assert message.startswith(f"{name}: found ")
     assert message.endswith(f"; expected at least 16 x 16; give {cure}")
+
+
+# ------------------------------------------------------------------------------------------------
+# Options in errors
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "words"),
+    [
+        ("--content-layers conv9_1", 2, "wrong usage: --content-layers: found 'conv9_1'; "),
+        ("--style-layers conv1_1:x", 2, "wrong usage: --style-layers: conv1_1: found 'x'; "),
+        ("--learning-rate 0", 2, "wrong usage: --learning-rate: found 0; "),
+        (
+            "--resume=yes",
+            2,
+            "wrong usage: argument --resume: found 'yes'; expected no value or --resume=must; ",
+        ),
+        ("--overwrite=yes", 2, "wrong usage: argument --overwrite: found 'yes'; expected no value; "),
+        ("--style-scale 0", 1, "--style-scale: found 0; "),
+        ("--blend 1,2", 1, "--blend: found 2; "),
+        ("--keep-mask painting.png", 1, "--keep-mask: found 40 x 40 pixels; "),
+        ("--content-mask photo.png", 1, "--content-mask, --style-mask: found 1 for the content and 0 "),
+        ("--weights random --preprocessing torchvision", 1, "--preprocessing: found 'torchvision'; "),
+    ],
+)
+def test_errors_name_the_option_once(
+    options: str, status: int, words: str, here: Path, capsys: Capture
+) -> None:
+    assert error(f"photo.png painting.png --quiet {options}", status, capsys).startswith(words)

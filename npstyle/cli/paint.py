@@ -18,7 +18,14 @@ from npstyle.architecture import CONVOLUTION_METHODS, deepest
 from npstyle.cli.arguments import add_output, add_run, integer, nonnegative, numbers
 from npstyle.cli.interrupts import HOW_TO_RESUME, Signals, exit_status
 from npstyle.cli.progress import ProgressBar
-from npstyle.cli.recipe import RECIPE, add_recipe, field_of, format_field, settings_from
+from npstyle.cli.recipe import (
+    RECIPE,
+    add_recipe,
+    by_option,
+    field_of,
+    format_field,
+    settings_from,
+)
 from npstyle.cli.session import (
     WRITE_ERRORS,
     announce,
@@ -69,8 +76,7 @@ def main(argv: list[str]) -> int:
     try:
         settings = settings_from(options)
     except UserError as error:
-        option = f"--{error.name.replace('_', '-')}: " if hasattr(options, error.name) else ""
-        parser.error(option + str(error))
+        parser.error(str(by_option(error)))
     with session() as signals:
         return _paint(options, settings, signals)
 

@@ -21,6 +21,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
+        with_value = re.fullmatch("argument ([^ ]+): ignored explicit argument (.+)", line)
+        if with_value:
+            option, value = with_value.groups()
+            forms = [form for form in self._option_string_actions if form.startswith(f"{option}=")]
+            expected = " or ".join(["no value", *forms])
+            line = f"argument {option}: found {value}; expected {expected}; leave it out"
         self.exit(USAGE, f"npstyle: wrong usage: {line}; see {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
