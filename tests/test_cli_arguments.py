@@ -118,3 +118,23 @@ def test_errors_name_the_option_once(
     options: str, status: int, words: str, here: Path, capsys: Capture
 ) -> None:
     assert error(f"photo.png painting.png --quiet {options}", status, capsys).startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("options", "lines"),
+    [
+        ("--optimizer adam --maxcor 5", ["--maxcor: no effect with --optimizer adam, only with lbfgs"]),
+        ("--preset udacity --maxcor 5", ["--maxcor: no effect with --optimizer adam, only with lbfgs"]),
+        ("--learning-rate 3", ["--learning-rate: no effect with --optimizer lbfgs, only with adam"]),
+        ("--init-noise 0.3", ["--init-noise: no effect with --init content, only with noisy-content"]),
+        ("--noise-std 1", ["--noise-std: no effect with --init content, only with noise or noisy-content"]),
+        # What `npstyle show` prints, the values of a preset among it, can be given without a word.
+        ("--optimizer adam --maxcor 10 --learning-rate 3 --init-noise 0.5", []),
+        ("--maxcor 5 --init noise --noise-std 1", []),
+    ],
+)
+def test_option_without_effect_is_said(
+    options: str, lines: list[str], parsed: Callable[[str], argparse.Namespace], capsys: Capture
+) -> None:
+    parsed(f"photo.png painting.png {options}")
+    assert capsys.readouterr().err.splitlines() == [f"npstyle: {line}" for line in lines]

@@ -25,6 +25,7 @@ from npstyle.cli.recipe import (
     field_of,
     format_field,
     settings_from,
+    without_effect,
 )
 from npstyle.cli.session import (
     WRITE_ERRORS,
@@ -77,6 +78,8 @@ def main(argv: list[str]) -> int:
         settings = settings_from(options)
     except UserError as error:
         parser.error(str(by_option(error)))
+    for line in without_effect(options, settings):
+        print_err(f"npstyle: {line}")
     with session() as signals:
         return _paint(options, settings, signals)
 

@@ -74,6 +74,13 @@ OPTIONS = {
     "keep": "--keep-mask",
     "masks": "--content-mask, --style-mask",
 }
+# What an option is effective with: another option and its values.
+EFFECTIVE_WITH = {
+    "learning-rate": ("optimizer", ("adam",)),
+    "maxcor": ("optimizer", ("lbfgs",)),
+    "init-noise": ("init", ("noisy-content",)),
+    "noise-std": ("init", ("noise", "noisy-content")),
+}
 
 
 def field_of(option: str) -> str:
@@ -128,6 +135,17 @@ def by_option(error: UserError) -> UserError:
     if option is None:
         return error
     return UserError(f"{option}{colon}{detail}", error.found, error.expected, error.cure)
+
+
+def without_effect(options: argparse.Namespace, settings: Settings) -> list[str]:
+    """A line for each option that the other settings leave without effect, though it changes the preset."""
+    default = preset(options.preset or "default")
+    lines = []
+    for option, (other, choices) in EFFECTIVE_WITH.items():
+        value, actual = getattr(options, field_of(option)), getattr(settings, other)
+        if actual not in choices and value not in (None, getattr(default, field_of(option))):
+            lines.append(f"--{option}: no effect with --{other} {actual}, only with {' or '.join(choices)}")
+    return lines
 
 
 def format_field(settings: Settings, field: str) -> str:
