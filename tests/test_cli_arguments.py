@@ -67,6 +67,66 @@ def error(line: str, status: int, capsys: Capture) -> str:
 
 
 # ------------------------------------------------------------------------------------------------
+# Paths and addresses
+# ------------------------------------------------------------------------------------------------
+
+
+def test_tilde_is_the_home_folder_in_every_option(here: Path, monkeypatch: Patch, capsys: Capture) -> None:
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    Image.fromarray(np.eye(32, 48, dtype=np.uint8) * 255).save(here / "mask.png")
+    pictures = "'~/photo.png' '~/painting.png' '--keep-mask=~/mask.png' '--init=~/painting.png'"
+    outputs = "'--output=~/out.png' '--checkpoint=~/run.npz'"
+    assert main(shlex.split(f"{pictures} {outputs} {QUICK} {SHALLOW}")) == 0, capsys.readouterr().err
+    assert (here / "out.png").is_file()
+    assert main(shlex.split(f"reconstruct '~/photo.png' --layer conv1_1 {QUICK} -o '~/back.png'")) == 0
+    assert main(shlex.split("show '~/back.png'")) == 0
+    capsys.readouterr()
+    message = error("inspect '~/photo.png' -o '~/out.png'", 1, capsys)
+    assert message == f"output: {here / 'out.png'}: found a file; expected a folder; choose another name"
+    assert sorted(here.glob("**/*~*")) == []
+    assert list((here / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "argument"),
+    [
+        (f"'{ADDRESS}' painting.png", "CONTENT"),
+        (f"photo.png '{ADDRESS}'", "STYLE"),
+        (f"photo.png painting.png --content-mask '{ADDRESS}'", "--content-mask"),
+        (f"photo.png painting.png --keep-mask '{ADDRESS}'", "--keep-mask"),
+        (f"reconstruct '{ADDRESS}' --layer conv1_1", "PICTURE"),
+        (f"texture '{ADDRESS}'", "PICTURE"),
+        (f"figure layers photo.png '{ADDRESS}'", "STYLE"),
+        (f"inspect photo.png --at '{ADDRESS}'", "--at"),
+        (f"show '{ADDRESS}'", "FILE"),
+        (f"weights verify '{ADDRESS}'", "FILE"),
+        (f"weights convert '{ADDRESS}' out.npz", "IN"),
+        (f"weights normalize auto '{ADDRESS}' -o out.npz", "PICTURE"),
+    ],
+)
+def test_address_instead_of_a_file_is_shown_whole_with_a_cure(
+    line: str, argument: str, capsys: Capture
+) -> None:
+    cure = f"found the address {ADDRESS}; expected a file; fetch it first: curl -LO '{ADDRESS}';"
+    assert error(line, 2, capsys).startswith(f"wrong usage: argument {argument}: {cure}")
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [("--init", "--init"), ("--weights", "weights"), ("NPSTYLE_WEIGHTS", "NPSTYLE_WEIGHTS")],
+)
+def test_address_where_a_word_is_possible_too(
+    option: str, name: str, here: Path, capsys: Capture, monkeypatch: Patch
+) -> None:
+    monkeypatch.setenv("NPSTYLE_WEIGHTS", ADDRESS)
+    more = "" if option == "NPSTYLE_WEIGHTS" else f" {option} '{ADDRESS}'"
+    message = error(f"photo.png painting.png --quiet{more}", 1, capsys)
+    assert message.startswith(f"{name}: found the address {ADDRESS}; expected ")
+    assert message.endswith(f"; fetch it first: curl -LO '{ADDRESS}'")
+
+
+# ------------------------------------------------------------------------------------------------
 # Sizes
 # ------------------------------------------------------------------------------------------------
 
@@ -112,6 +172,7 @@ def test_size_that_would_do_is_named(line: str, name: str, cure: str, here: Path
         ("--keep-mask painting.png", 1, "--keep-mask: found 40 x 40 pixels; "),
         ("--content-mask photo.png", 1, "--content-mask, --style-mask: found 1 for the content and 0 "),
         ("--weights random --preprocessing torchvision", 1, "--preprocessing: found 'torchvision'; "),
+        ("--weights ''", 1, "weights: found an empty name; expected a file; "),
     ],
 )
 def test_errors_name_the_option_once(

@@ -13,9 +13,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from npstyle._runtime.paths import as_path
 from npstyle._version import __version__
 from npstyle.architecture import CONVOLUTION_METHODS, deepest
-from npstyle.cli.arguments import add_output, add_run, integer, nonnegative, numbers
+from npstyle.cli.arguments import (
+    add_output,
+    add_run,
+    input_file,
+    integer,
+    nonnegative,
+    numbers,
+)
 from npstyle.cli.interrupts import HOW_TO_RESUME, Signals, exit_status
 from npstyle.cli.progress import ProgressBar
 from npstyle.cli.recipe import (
@@ -234,7 +242,7 @@ def _inputs(options: argparse.Namespace) -> list[Path]:
     masks = [*options.content_mask, *options.style_mask, options.keep_mask]
     weights = [options.weights, os.environ.get("NPSTYLE_WEIGHTS")]
     named = [options.content, *options.style, *masks, options.init, *weights, options.checkpoint]
-    return [Path(os.path.expanduser(path)) for path in named if path]
+    return [as_path(path) for path in named if path]
 
 
 def _same_file(one: Path, other: Path) -> bool:
@@ -345,8 +353,9 @@ def painting_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("content", metavar="CONTENT", type=Path, help="the photograph")
-    add("style", metavar="STYLE", type=Path, nargs="+", help="the painting; several can be blended")
+    add("content", metavar="CONTENT", type=input_file, help="the photograph")
+    text = "the painting; several can be blended"
+    add("style", metavar="STYLE", type=input_file, nargs="+", help=text)
     add_output(parser, "CONTENT-STYLE.png")
     add("--preset", choices=list(PRESETS), help="a recipe by name, see npstyle presets; options change it")
     add_run(parser, size=512)
@@ -367,7 +376,7 @@ def _add_long_runs(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--save-every", type=integer(1), metavar="N", help=text)
     checkpoint = group.add_mutually_exclusive_group()
     text = "where the state of the run is saved every minute (a file in the user's cache)"
-    checkpoint.add_argument("--checkpoint", type=Path, metavar="FILE", help=text)
+    checkpoint.add_argument("--checkpoint", type=as_path, metavar="FILE", help=text)
     text = "do not save the state of the run"
     checkpoint.add_argument("--no-checkpoint", action="store_true", help=text)
     text = "continue where the same command was interrupted, if it was (--checkpoint names its state)"
@@ -386,5 +395,5 @@ def _add_regions(parser: argparse.ArgumentParser) -> None:
         ("content", "white where the n-th style mask applies; repeat for more regions"),
         ("style", "white in the part of the style picture that is for that region"),
     ):
-        add(f"--{option}-mask", action="append", default=[], type=Path, metavar="MASK", help=text)
-    add("--keep-mask", type=Path, metavar="MASK", help="white where the photograph stays as it is")
+        add(f"--{option}-mask", action="append", default=[], type=input_file, metavar="MASK", help=text)
+    add("--keep-mask", type=input_file, metavar="MASK", help="white where the photograph stays as it is")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from npstyle._runtime.atomic import check_writable, replacing
+from npstyle._runtime.paths import as_input, as_path
 from npstyle._typing import Preprocessing
 from npstyle.architecture import CONVOLUTIONS, PREPROCESSINGS, convolutions_up_to
 from npstyle.errors import UserError, check_choice, check_integer
@@ -207,9 +208,7 @@ def read_weights(
         The file is missing, unreadable, damaged, of another format or network, has wrong shapes, NaN or
         infinity; or the preprocessing that its filters expect is not known.
     """
-    if not os.fspath(path):
-        raise UserError(origin, "an empty name", "a weights file, or 'auto'", "name one")
-    path = Path(os.path.expanduser(path))
+    path = as_input(path, origin)
     name = f"{origin}: {path}"
     wanted_layers = convolutions_up_to(deepest)
     reader = reader_of(path, origin)
@@ -269,7 +268,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     UserError
         They can't be written, or the file exists and `overwrite` is False.
     """
-    path = Path(os.path.expanduser(path))
+    path = as_path(path)
     if path.suffix.lower() not in WRITERS:
         found = f"the extension {path.suffix!r}" if path.suffix else "no extension"
         raise UserError(f"output: {path}", found, " or ".join(WRITERS), "give one of these")
