@@ -21,7 +21,7 @@ from npstyle.architecture import CONVOLUTIONS, PREPROCESSINGS, convolutions_up_t
 from npstyle.errors import UserError, check_choice, check_integer
 from npstyle.weights import download as _download
 from npstyle.weights import registry as _registry
-from npstyle.weights.formats import WRITERS, reader_of
+from npstyle.weights.formats import WRITERS, check_file, reader_of
 from npstyle.weights.recognize import recognize_filters
 from npstyle.weights.types import ConvWeights, Weights
 
@@ -96,6 +96,8 @@ def load_weights(
             raise UserError("preprocessing", repr(preprocessing), expected, "leave it out")
         return random_weights(seed, deepest)
     if source not in ("auto", "imagenet"):
+        expected = "a weights file, 'auto', 'imagenet' or 'random'"
+        check_file(as_input(source, "weights"), expected=expected)
         return read_weights(source, deepest, preprocessing=preprocessing)
     named = os.environ.get("NPSTYLE_WEIGHTS")
     if named:
