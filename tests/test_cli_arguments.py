@@ -13,6 +13,7 @@ from PIL import Image
 
 from npstyle.cli import paint
 from npstyle.cli.main import main
+from npstyle.cli.weights import _parser as weights_parser
 from pictures import Patch
 
 Capture = pytest.CaptureFixture[str]
@@ -67,6 +68,56 @@ def error(line: str, status: int, capsys: Capture) -> str:
 
 
 # ------------------------------------------------------------------------------------------------
+# Pictures
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "styles"),
+    [
+        ("photo.jpg one.jpg two.jpg --blend 3,1", ["one.jpg", "two.jpg"]),
+        ("photo.jpg one.jpg --blend 3,1 two.jpg", ["one.jpg", "two.jpg"]),
+        ("--blend 3,1 photo.jpg --size=64 one.jpg -oout.png two.jpg", ["one.jpg", "two.jpg"]),
+        ("photo.jpg --blend 3,1 -- one.jpg -two.jpg", ["one.jpg", "-two.jpg"]),
+        ("photo.jpg --style one.jpg", ["one.jpg"]),
+        ("photo.jpg --style two.jpg one.jpg -s three.jpg", ["one.jpg", "two.jpg", "three.jpg"]),
+        ("one.jpg two.jpg --content photo.jpg", ["one.jpg", "two.jpg"]),
+        ("--content photo.jpg -sone.jpg", ["one.jpg"]),
+        ("photo.jpg --resume one.jpg", ["one.jpg"]),
+    ],
+)
+def test_pictures_on_both_sides_of_options(
+    line: str, styles: list[str], parsed: Callable[[str], argparse.Namespace]
+) -> None:
+    options = parsed(line)
+    assert options.content == Path("photo.jpg")
+    assert options.style == [Path(style) for style in styles]
+    assert options.blend in (None, [3.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("", "the following arguments are required: CONTENT, STYLE;"),
+        ("photo.jpg --size 64", "the following arguments are required: STYLE;"),
+        ("--style one.jpg --style two.jpg", "the following arguments are required: CONTENT;"),
+        ("photo.jpg one.jpg --color", "argument --color: expected one argument;"),
+        ("photo.jpg one.jpg --colour luma two.jpg", "unrecognized arguments: --colour;"),
+        ("photo.jpg one.jpg --blend -1 two.jpg", "argument --blend: found '-1';"),
+    ],
+)
+def test_what_is_missing_or_unknown_is_named_as_before(line: str, words: str, capsys: Capture) -> None:
+    assert error(line, 2, capsys).startswith(f"wrong usage: {words}")
+
+
+def test_positional_arguments_on_both_sides_of_options_of_other_commands() -> None:
+    options = weights_parser().parse_args(["normalize", "w.npz", "one.png", "-o", "out.npz", "two.png"])
+    assert options.pictures == [Path("one.png"), Path("two.png")]
+    options = weights_parser().parse_args(["convert", "a.npz", "--overwrite", "b.npz"])
+    assert (options.source, options.target) == (Path("a.npz"), Path("b.npz"))
+
+
+# ------------------------------------------------------------------------------------------------
 # Paths and addresses
 # ------------------------------------------------------------------------------------------------
 
@@ -75,7 +126,7 @@ def test_tilde_is_the_home_folder_in_every_option(here: Path, monkeypatch: Patch
     (here / "elsewhere").mkdir()
     monkeypatch.chdir(here / "elsewhere")
     Image.fromarray(np.eye(32, 48, dtype=np.uint8) * 255).save(here / "mask.png")
-    pictures = "'~/photo.png' '~/painting.png' '--keep-mask=~/mask.png' '--init=~/painting.png'"
+    pictures = "'~/photo.png' '--style=~/painting.png' '--keep-mask=~/mask.png' '--init=~/painting.png'"
     outputs = "'--output=~/out.png' '--checkpoint=~/run.npz'"
     assert main(shlex.split(f"{pictures} {outputs} {QUICK} {SHALLOW}")) == 0, capsys.readouterr().err
     assert (here / "out.png").is_file()
@@ -93,6 +144,7 @@ def test_tilde_is_the_home_folder_in_every_option(here: Path, monkeypatch: Patch
     [
         (f"'{ADDRESS}' painting.png", "CONTENT"),
         (f"photo.png '{ADDRESS}'", "STYLE"),
+        (f"photo.png -s '{ADDRESS}'", "-s/--style"),
         (f"photo.png painting.png --content-mask '{ADDRESS}'", "--content-mask"),
         (f"photo.png painting.png --keep-mask '{ADDRESS}'", "--keep-mask"),
         (f"reconstruct '{ADDRESS}' --layer conv1_1", "PICTURE"),

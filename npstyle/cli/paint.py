@@ -80,6 +80,7 @@ def main(argv: list[str]) -> int:
     """Make a picture from a photograph and a painting, and return the exit status."""
     parser = painting_parser()
     options = parser.parse_args(argv)
+    _gather_pictures(parser, options)
     if options.resume and options.no_checkpoint:
         parser.error("--resume: found --no-checkpoint, too; expected a checkpoint to continue from")
     try:
@@ -132,6 +133,18 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     report(output, result, bar.seconds, options.quiet)
     _tidy_checkpoint(options, output, result)
     return exit_status(signals, result.interrupted, result.diverged)
+
+
+def _gather_pictures(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Put the pictures of --content and --style where the positional ones are."""
+    given = [options.content_option, options.content, *options.style]
+    content, *styles = [path for path in given if path is not None] or [None]
+    styles += options.style_option or []
+    found = {"CONTENT": content, "STYLE": styles}
+    missing = [metavar for metavar, pictures in found.items() if not pictures]
+    if missing:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    options.content, options.style = content, styles
 
 
 def default_output(options: argparse.Namespace) -> Path:
@@ -353,9 +366,13 @@ def painting_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("content", metavar="CONTENT", type=input_file, help="the photograph")
+    add("content", metavar="CONTENT", type=input_file, nargs="?", help="the photograph")
     text = "the painting; several can be blended"
-    add("style", metavar="STYLE", type=input_file, nargs="+", help=text)
+    add("style", metavar="STYLE", type=input_file, nargs="*", help=text)
+    text = "the photograph, instead of CONTENT"
+    add("--content", dest="content_option", metavar="PICTURE", type=input_file, help=text)
+    text = "a painting, after those among STYLE; repeat for more"
+    add("-s", "--style", dest="style_option", metavar="PICTURE", type=input_file, action="append", help=text)
     add_output(parser, "CONTENT-STYLE.png")
     add("--preset", choices=list(PRESETS), help="a recipe by name, see npstyle presets; options change it")
     add_run(parser, size=512)
