@@ -450,7 +450,10 @@ def test_normalize_refuses_wrong_input(file: Path, pictures: list[Path], tmp_pat
         ([tmp_path / "gone.npz", picture, "-o", out], "no such file"),
         (["random", picture, "-o", out], "found random filters; expected trained ones"),
         (["auto", picture, "-o", out], "no ImageNet filters"),
-        ([file, picture, "-o", out, "--size", "16"], "found 16 x 11 pixels"),
+        (
+            [file, picture, "-o", out, "--size", "16"],
+            "found 16 x 11 pixels; expected at least 16 x 16; give --size 24",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             weights_command.main(["normalize", *map(str, words)])

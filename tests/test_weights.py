@@ -231,7 +231,7 @@ FORMATS = (
     "expected Keras HDF5 or .keras, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors; "
     "take a file named"
 )
-NO_FILE = "expected a weights file, 'auto', 'imagenet' or 'random'; check the name"
+NO_FILE = "expected a weights file; check the name"
 PICKLED = "holds pickled objects, which may run anything); expected an intact one"
 UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda path: None, f"found no such file; {NO_FILE}"),

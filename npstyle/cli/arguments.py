@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from npstyle._runtime.paths import as_input, as_path
 from npstyle.architecture import PREPROCESSINGS, canonical
 from npstyle.cli.terminal import Parser
 from npstyle.errors import UserError, check_integer, check_nonnegative
@@ -66,6 +67,12 @@ def numbers(text: str) -> list[float]:
 
 
 @checked
+def input_file(text: str) -> Path:
+    """The type of a file that is read: a path, whose "~" is expanded, and no address on the web."""
+    return as_input(text, "argument")
+
+
+@checked
 def layer(text: str) -> str:
     """The type of a layer, by the paper's name."""
     return canonical(text)
@@ -98,7 +105,7 @@ def command_parser(name: str, description: str) -> Parser:
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --output and --overwrite of a command that writes one picture; `default` is said in the help."""
     text = f"picture to write ({default} in this folder)"
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help=text)
+    parser.add_argument("-o", "--output", type=as_path, metavar="OUT", help=text)
     add_overwrite(parser)
 
 

@@ -11,8 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from npstyle._runtime.paths import as_path
 from npstyle.architecture import CONVOLUTIONS, channels, convolutions_up_to, deepest, log2_stride
-from npstyle.cli.arguments import add_overwrite, add_run, command_parser, integer, layer
+from npstyle.cli.arguments import (
+    add_overwrite,
+    add_run,
+    command_parser,
+    input_file,
+    integer,
+    layer,
+)
 from npstyle.cli.interrupts import Signals
 from npstyle.cli.session import (
     announce,
@@ -44,8 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     text = "Feature maps and Gram matrices of a picture, receptive fields, and the gradient of each loss."
     parser = command_parser("inspect", text)
     add = parser.add_argument
-    add("picture", metavar="PICTURE", type=Path, help="the picture to look at")
-    add("style", metavar="STYLE", type=Path, nargs="?", help="the painting, for Gram matrices and style loss")
+    add("picture", metavar="PICTURE", type=input_file, help="the picture to look at")
+    add(
+        "style",
+        metavar="STYLE",
+        type=input_file,
+        nargs="?",
+        help="the painting, for Gram matrices and style loss",
+    )
     add_style_layers(parser, "--layers")
     add(
         "--content-layer",
@@ -54,10 +68,10 @@ def _parser() -> argparse.ArgumentParser:
         help="layer of the content loss (the deepest of --layers)",
     )
     text = "where the gradients of the losses are taken, such as a result (PICTURE, whose content loss is 0)"
-    add("--at", metavar="FILE", type=Path, help=text)
+    add("--at", metavar="FILE", type=input_file, help=text)
     add("--channels", metavar="N", type=integer(1), default=36, help="channels shown of each layer (36)")
     text = "folder for the pictures (PICTURE-inspected in this folder)"
-    add("-o", "--output", metavar="FOLDER", type=Path, help=text)
+    add("-o", "--output", metavar="FOLDER", type=as_path, help=text)
     add_overwrite(parser, "pictures in FOLDER")
     add_run(parser, size=256)
     return parser

@@ -43,7 +43,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command: Callable[[list[str]], int] = getattr(import_module(module), function)
         return command(arguments)
-    except (UserError, ImportError) as error:
+    except UserError as error:
+        from npstyle.cli.recipe import by_option
+
+        print_err(f"npstyle: {by_option(error)}")
+    except ImportError as error:
         print_err(f"npstyle: {error}")
     except MemoryError as error:
         details = f" ({error})" if str(error) else ""

@@ -13,12 +13,28 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from npstyle._runtime.paths import as_path
 from npstyle._version import __version__
 from npstyle.architecture import CONVOLUTION_METHODS, deepest
-from npstyle.cli.arguments import add_output, add_run, integer, nonnegative, numbers
+from npstyle.cli.arguments import (
+    add_output,
+    add_run,
+    input_file,
+    integer,
+    nonnegative,
+    numbers,
+)
 from npstyle.cli.interrupts import HOW_TO_RESUME, Signals, exit_status
 from npstyle.cli.progress import ProgressBar
-from npstyle.cli.recipe import RECIPE, add_recipe, field_of, format_field, settings_from
+from npstyle.cli.recipe import (
+    RECIPE,
+    add_recipe,
+    by_option,
+    field_of,
+    format_field,
+    settings_from,
+    without_effect,
+)
 from npstyle.cli.session import (
     WRITE_ERRORS,
     announce,
@@ -64,13 +80,15 @@ def main(argv: list[str]) -> int:
     """Make a picture from a photograph and a painting, and return the exit status."""
     parser = painting_parser()
     options = parser.parse_args(argv)
+    _gather_pictures(parser, options)
     if options.resume and options.no_checkpoint:
         parser.error("--resume: found --no-checkpoint, too; expected a checkpoint to continue from")
     try:
         settings = settings_from(options)
     except UserError as error:
-        option = f"--{error.name.replace('_', '-')}: " if hasattr(options, error.name) else ""
-        parser.error(option + str(error))
+        parser.error(str(by_option(error)))
+    for line in without_effect(options, settings):
+        print_err(f"npstyle: {line}")
     with session() as signals:
         return _paint(options, settings, signals)
 
@@ -115,6 +133,18 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     report(output, result, bar.seconds, options.quiet)
     _tidy_checkpoint(options, output, result)
     return exit_status(signals, result.interrupted, result.diverged)
+
+
+def _gather_pictures(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Put the pictures of --content and --style where the positional ones are."""
+    given = [options.content_option, options.content, *options.style]
+    content, *styles = [path for path in given if path is not None] or [None]
+    styles += options.style_option or []
+    found = {"CONTENT": content, "STYLE": styles}
+    missing = [metavar for metavar, pictures in found.items() if not pictures]
+    if missing:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    options.content, options.style = content, styles
 
 
 def default_output(options: argparse.Namespace) -> Path:
@@ -225,7 +255,7 @@ def _inputs(options: argparse.Namespace) -> list[Path]:
     masks = [*options.content_mask, *options.style_mask, options.keep_mask]
     weights = [options.weights, os.environ.get("NPSTYLE_WEIGHTS")]
     named = [options.content, *options.style, *masks, options.init, *weights, options.checkpoint]
-    return [Path(os.path.expanduser(path)) for path in named if path]
+    return [as_path(path) for path in named if path]
 
 
 def _same_file(one: Path, other: Path) -> bool:
@@ -336,8 +366,13 @@ def painting_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("content", metavar="CONTENT", type=Path, help="the photograph")
-    add("style", metavar="STYLE", type=Path, nargs="+", help="the painting; several can be blended")
+    add("content", metavar="CONTENT", type=input_file, nargs="?", help="the photograph")
+    text = "the painting; several can be blended"
+    add("style", metavar="STYLE", type=input_file, nargs="*", help=text)
+    text = "the photograph, instead of CONTENT"
+    add("--content", dest="content_option", metavar="PICTURE", type=input_file, help=text)
+    text = "a painting, after those among STYLE; repeat for more"
+    add("-s", "--style", dest="style_option", metavar="PICTURE", type=input_file, action="append", help=text)
     add_output(parser, "CONTENT-STYLE.png")
     add("--preset", choices=list(PRESETS), help="a recipe by name, see npstyle presets; options change it")
     add_run(parser, size=512)
@@ -358,7 +393,7 @@ def _add_long_runs(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--save-every", type=integer(1), metavar="N", help=text)
     checkpoint = group.add_mutually_exclusive_group()
     text = "where the state of the run is saved every minute (a file in the user's cache)"
-    checkpoint.add_argument("--checkpoint", type=Path, metavar="FILE", help=text)
+    checkpoint.add_argument("--checkpoint", type=as_path, metavar="FILE", help=text)
     text = "do not save the state of the run"
     checkpoint.add_argument("--no-checkpoint", action="store_true", help=text)
     text = "continue where the same command was interrupted, if it was (--checkpoint names its state)"
@@ -377,5 +412,5 @@ def _add_regions(parser: argparse.ArgumentParser) -> None:
         ("content", "white where the n-th style mask applies; repeat for more regions"),
         ("style", "white in the part of the style picture that is for that region"),
     ):
-        add(f"--{option}-mask", action="append", default=[], type=Path, metavar="MASK", help=text)
-    add("--keep-mask", type=Path, metavar="MASK", help="white where the photograph stays as it is")
+        add(f"--{option}-mask", action="append", default=[], type=input_file, metavar="MASK", help=text)
+    add("--keep-mask", type=input_file, metavar="MASK", help="white where the photograph stays as it is")

@@ -169,7 +169,8 @@ def read_init(init: str | None, kinds: Sequence[str]) -> NDArray[Any] | None:
         return images.read(init)
     except UserError as error:
         expected = f"{', '.join(kinds)} or a picture file"
-        raise UserError(f"--init: {init}", error.found, expected, error.cure) from None
+        name = error.name.replace("picture", "--init", 1)
+        raise UserError(name, error.found, expected, error.cure) from None
 
 
 # ------------------------------------------------------------------------------------------------

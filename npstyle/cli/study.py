@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npstyle.architecture import CONVOLUTIONS, deepest
-from npstyle.cli.arguments import add_output, add_run, command_parser, integer, layer, layers, nonnegative
+from npstyle.cli.arguments import (
+    add_output,
+    add_run,
+    command_parser,
+    input_file,
+    integer,
+    layer,
+    layers,
+    nonnegative,
+)
 from npstyle.cli.interrupts import FIGURE_INTERRUPTED, Signals, exit_status
 from npstyle.cli.progress import ProgressBar
 from npstyle.cli.session import (
@@ -60,7 +69,7 @@ def main_reconstruct(argv: list[str]) -> int:
     """Rebuild a picture from the feature map of one layer, from noise, and return the exit status."""
     text = "Reconstruct a picture from its feature map in one layer, starting from noise (equation 1 alone)."
     parser = command_parser("reconstruct", text)
-    parser.add_argument("picture", metavar="PICTURE", type=Path, help="the picture to reconstruct")
+    parser.add_argument("picture", metavar="PICTURE", type=input_file, help="the picture to reconstruct")
     text = "layer whose feature map is matched, such as conv4_2"
     parser.add_argument("--layer", metavar="LAYER", type=layer, required=True, help=text)
     _add_optimization(parser, "PICTURE-LAYER.png", size=256)
@@ -92,7 +101,9 @@ def main_texture(argv: list[str]) -> int:
     """Make another picture with the Gram matrices of a given one, from noise, and return the exit status."""
     text = "Make a texture with the Gram matrices of a picture, starting from noise (equation 5 alone)."
     parser = command_parser("texture", text)
-    parser.add_argument("picture", metavar="PICTURE", type=Path, help="the picture whose texture is made")
+    parser.add_argument(
+        "picture", metavar="PICTURE", type=input_file, help="the picture whose texture is made"
+    )
     add_style_layers(parser, "--layers")
     for side in ("width", "height"):
         text = f"{side} of the texture in pixels (the picture's)"
@@ -197,8 +208,8 @@ def main_figure(argv: list[str]) -> int:
     parser = command_parser("figure", f"One of the paper's figures, of your pictures:\n\n{kinds}")
     add = parser.add_argument
     add("name", metavar="NAME", choices=list(FIGURES), help="one of those above")
-    add("picture", metavar="PICTURE", type=Path, help="the photograph; for `style`, the painting")
-    add("style", metavar="STYLE", type=Path, nargs="?", help="the painting, for transfers")
+    add("picture", metavar="PICTURE", type=input_file, help="the photograph; for `style`, the painting")
+    add("style", metavar="STYLE", type=input_file, nargs="?", help="the painting, for transfers")
     _add_optimization(parser, "PICTURE-NAME.png", size=224)
     options = parser.parse_args(argv)
     needs_style, _ = FIGURES[options.name]
@@ -314,9 +325,9 @@ def size_at(picture: NDArray[Any], size: int) -> tuple[int, int]:
 
 def check_picture_size(picture: NDArray[Any], size: int, names: Iterable[str], path: Path) -> None:
     """Refuse a picture that is too small for its deepest layer once it is reduced."""
-    from npstyle.vgg import check_size
+    from npstyle.run.inputs import check_reduced
 
-    check_size(size_at(picture, size)[::-1], names, f"picture: {path}")
+    check_reduced(picture.shape, size, names, f"picture: {path}")
 
 
 def available_layers(names: Sequence[str] | None, weights: Weights) -> tuple[str, ...]:

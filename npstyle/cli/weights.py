@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from npstyle._runtime.paths import as_path
 from npstyle.architecture import CONVOLUTIONS, POOLING_METHODS, convolutions_up_to, deepest
 from npstyle.cli.arguments import (
     add_overwrite,
@@ -18,6 +19,7 @@ from npstyle.cli.arguments import (
     add_quiet,
     add_resources,
     add_size,
+    input_file,
     nonnegative,
 )
 from npstyle.cli.interrupts import Signals
@@ -68,14 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     add_quiet(command)
     text = "Read a file of any format and write .npz or Keras .h5."
     command = add_command("convert", _convert, text)
-    command.add_argument("source", metavar="IN", type=Path, help="the file to read")
-    command.add_argument("target", metavar="OUT", type=Path, help="the file to write, .npz or .h5")
+    command.add_argument("source", metavar="IN", type=input_file, help="the file to read")
+    command.add_argument("target", metavar="OUT", type=as_path, help="the file to write, .npz or .h5")
     add_preprocessing(command)
     add_overwrite(command)
     text = "Check checksums, shapes and values; exit with 1 if any is wrong."
     command = add_command("verify", _verify, text)
     text = "files to check (every registered one that is here, and NPSTYLE_WEIGHTS)"
-    command.add_argument("files", metavar="FILE", type=Path, nargs="*", help=text)
+    command.add_argument("files", metavar="FILE", type=input_file, nargs="*", help=text)
     add_preprocessing(command)
     text = "Write the paper's normalized network: mean activations of 1."
     _add_normalize_options(add_command("normalize", _normalize, text))
@@ -85,8 +87,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_normalize_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="WEIGHTS", help="a file, or auto")
-    add("pictures", metavar="PICTURE", type=Path, nargs="+", help="over which activations are averaged")
-    add("-o", "--output", metavar="OUT", dest="target", type=Path, required=True, help=".npz or .h5")
+    add("pictures", metavar="PICTURE", type=input_file, nargs="+", help="over which activations are averaged")
+    add("-o", "--output", metavar="OUT", dest="target", type=as_path, required=True, help=".npz or .h5")
     add_overwrite(parser)
     text = "ignore mean activations below this fraction of their layer's median (0.1)"
     add("--floor", metavar="X", type=nonnegative, help=text)
@@ -114,7 +116,7 @@ def _list(options: argparse.Namespace) -> int:
     print_out(f"project folder: {registry.project_folder()}")
     print_out(f"cache: {registry.cache_in_words()}")
     named = os.environ.get("NPSTYLE_WEIGHTS")
-    missing = ", no file of that name" if named and not os.path.isfile(os.path.expanduser(named)) else ""
+    missing = ", no file of that name" if named and not os.path.isfile(as_path(named)) else ""
     print_out(f"NPSTYLE_WEIGHTS: {named or 'not set'}{missing}")
     return DONE
 
@@ -187,7 +189,7 @@ def _present_files() -> list[Path]:
 
     paths = [path for entry in registry.registry() for path, _ in _copies(entry)]
     named = os.environ.get("NPSTYLE_WEIGHTS")
-    return list(dict.fromkeys([*paths, *([Path(named)] if named else [])]))
+    return list(dict.fromkeys([*paths, *([as_path(named)] if named else [])]))
 
 
 def _verify_file(path: Path, preprocessing: Preprocessing | None) -> str:
@@ -202,7 +204,7 @@ def _verify_file(path: Path, preprocessing: Preprocessing | None) -> str:
     registered = "not a registered name"
     for entry in registry.registry():
         if entry.name == path.name:
-            if not registry.matches_checksum(path.expanduser(), entry):
+            if not registry.matches_checksum(path, entry):
                 found = f"another {entry.algorithm} than is registered for that name"
                 raise UserError(f"weights: {path}", found, entry.checksum, "fetch it again")
             registered = f"{entry.algorithm} as registered"
@@ -231,7 +233,7 @@ def _normalize_and_save(options: argparse.Namespace, signals: Signals) -> int:
     if weights.random:
         cure = "a run initializes random filters itself"
         raise UserError("weights", "random filters", "trained ones", cure)
-    _check_normalization(options, pictures, sizes, weights)
+    _check_normalization(options, sizes, weights)
     before = mean_activations(weights, pictures, options.pooling, options.threads)
     floor = FLOOR if options.floor is None else options.floor
     normalized = normalize_network(weights, pictures, floor, options.pooling, options.threads)
@@ -263,25 +265,22 @@ def _read_pictures(options: argparse.Namespace) -> tuple[list[NDArray[Any]], lis
 
 
 def _check_normalization(
-    options: argparse.Namespace,
-    pictures: Sequence[NDArray[Any]],
-    sizes: Sequence[tuple[int, int]],
-    weights: Weights,
+    options: argparse.Namespace, sizes: Sequence[tuple[int, int]], weights: Weights
 ) -> None:
     """Refuse pictures that are too small and a machine with too little memory; else say what is done."""
     from npstyle import images
+    from npstyle.run.inputs import check_reduced
     from npstyle.run.memory import normalization_memory
-    from npstyle.vgg import check_size
 
-    for path, picture in zip(options.pictures, pictures, strict=True):
-        check_size(picture.shape, weights, f"picture: {path}")
+    for path, (W, H) in zip(options.pictures, sizes, strict=True):
+        check_reduced((H, W), options.size, weights, f"picture: {path}")
 
     def bytes_at(size: int) -> float:
         reduced = [images.fitted_size(W, H, size) for W, H in sizes]
         return normalization_memory(reduced, weights, options.threads)
 
     memory = check_memory(options, bytes_at, max(map(max, sizes)))
-    layers = f"{count_of(len(weights), 'layer')} over {count_of(len(pictures), 'picture')}"
+    layers = f"{count_of(len(weights), 'layer')} over {count_of(len(sizes), 'picture')}"
     announce(options, layers, memory)
 
 

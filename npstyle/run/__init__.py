@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from npstyle import images
+from npstyle._runtime.paths import as_path
 from npstyle._typing import Convolution, Preprocessing
 from npstyle.architecture import deepest
 from npstyle.errors import UserError
@@ -212,7 +212,7 @@ def paint(
     if checkpoint is not None:
         options = {"convolution": convolution, "preprocessing": network.preprocessing}
         writer = CheckpointWriter(
-            Path(checkpoint), checkpoint_every, fingerprint(request, weights, **options)
+            as_path(checkpoint), checkpoint_every, fingerprint(request, weights, **options)
         )
     result = Pyramid(request, network, callback, writer).run(writer.begin(resume) if writer else None)
     return replace(result, weights=label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import images
-from npstyle.architecture import MIN_SIZE, check_size
+from npstyle.architecture import MIN_SIZE, check_size, log2_stride
 from npstyle.errors import UserError, check_integer, check_nonnegative
 from npstyle.optimize import max_pixels
 from npstyle.presets import as_settings
@@ -121,7 +122,7 @@ class Request:
         check_fit(self.content, self.size, self.settings, "content")
         for n, style in enumerate(self.styles, 1):
             name = f"style {n}" if len(self.styles) > 1 else "style"
-            check_fit(style, max(1, round(self.size * self.style_scale)), self.settings, name)
+            check_fit(style, self.size, self.settings, name, self.style_scale)
 
     @property
     def result_size(self) -> tuple[int, int]:
@@ -212,12 +213,11 @@ def _check_contrast(mask: Array, name: str) -> None:
         warnings.warn(text, images.PictureWarning, stacklevel=5)
 
 
-def check_fit(picture: Array, size: int, settings: Settings, name: str) -> None:
+def check_fit(
+    picture: Array, size: int, settings: Settings, name: str, style_scale: float | None = None
+) -> None:
     """Raise UserError unless the picture, reduced to `size`, suits the network's layers and the optimizer."""
-    H, W, _ = picture.shape
-    w, h = images.fitted_size(W, H, size)
-    reduced = (w, h) != (W, H) and min(H, W) >= MIN_SIZE
-    check_size((h, w), settings.layers, name, f"give a size above {size}" if reduced else "")
+    w, h = check_reduced(picture.shape, size, settings.layers, name, style_scale)
     limit = max_pixels(settings)
     if h * w > limit:
         most = f"{limit // 10**6} million" if limit >= 10**6 else f"{limit}"
@@ -227,6 +227,50 @@ def check_fit(picture: Array, size: int, settings: Settings, name: str) -> None:
         )
         cure = "give a smaller maxcor, or a smaller size" if many_pairs else "give a smaller size"
         raise UserError(name, f"{w} x {h} pixels", expected, cure)
+
+
+def check_reduced(
+    shape: tuple[int, ...], size: int, layers: Iterable[str], name: str, style_scale: float | None = None
+) -> tuple[int, int]:
+    """Width and height of a picture of some shape, reduced to a longer side of `size`.
+
+    That of a style picture is `size` times `style_scale`.
+
+    Raises
+    ------
+    UserError
+        It is then too small for the layers. The error names the size, or style scale, that is large enough,
+        unless the picture itself is too small.
+    """
+    H, W = shape[:2]
+    layers = list(layers)
+    w, h = images.fitted_size(W, H, max(1, round(size * (1 if style_scale is None else style_scale))))
+    needed = smallest_size(W, H, layers)
+    cure = ""
+    if needed is not None:
+        scale = math.ceil(100 * needed / size) / 100
+        cure = f"give --size {needed}" if style_scale is None else f"give --style-scale {scale:g}"
+    check_size((h, w), layers, name, cure)
+    return w, h
+
+
+def smallest_size(width: int, height: int, layers: Iterable[str]) -> int | None:
+    """The smallest size that leaves a picture large enough for the layers; None if it is not itself.
+
+    Examples
+    --------
+    >>> smallest_size(4000, 30, ["conv4_2"])
+    2067
+    >>> images.fitted_size(4000, 30, 2067)
+    (2067, 16)
+    >>> smallest_size(4000, 15, ["conv4_2"])
+    """
+    needed = max([MIN_SIZE, *(2 ** log2_stride(name) for name in layers)])
+    shorter, longer = sorted((width, height))
+    if shorter < needed:
+        return None
+    sizes = range((needed - 1) * longer // shorter, longer + 1)
+    return next(size for size in sizes if min(images.fitted_size(width, height, size)) >= needed)
 
 
 def _named(styles: Sequence[Source] | Source) -> list[tuple[Source, str]]:

@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from npstyle._runtime.atomic import check_writable, replacing
+from npstyle._runtime.paths import as_input, as_path
 from npstyle._typing import Preprocessing
 from npstyle.architecture import CONVOLUTIONS, PREPROCESSINGS, convolutions_up_to
 from npstyle.errors import UserError, check_choice, check_integer
 from npstyle.weights import download as _download
 from npstyle.weights import registry as _registry
-from npstyle.weights.formats import WRITERS, reader_of
+from npstyle.weights.formats import WRITERS, check_file, reader_of
 from npstyle.weights.recognize import recognize_filters
 from npstyle.weights.types import ConvWeights, Weights, WeightsWarning
 
@@ -97,6 +98,8 @@ def load_weights(
             raise UserError("preprocessing", repr(preprocessing), expected, "leave it out")
         return random_weights(seed, deepest)
     if source not in ("auto", "imagenet"):
+        expected = "a weights file, 'auto', 'imagenet' or 'random'"
+        check_file(as_input(source, "weights"), expected=expected)
         return read_weights(source, deepest, preprocessing=preprocessing)
     named = os.environ.get("NPSTYLE_WEIGHTS")
     if named:
@@ -208,9 +211,7 @@ def read_weights(
         The file is missing, unreadable, damaged, of another format or network, has wrong shapes, NaN or
         infinity; or the preprocessing that its filters expect is not known.
     """
-    if not os.fspath(path):
-        raise UserError(origin, "an empty name", "a weights file, or 'auto'", "name one")
-    path = Path(os.path.expanduser(path))
+    path = as_input(path, origin)
     name = f"{origin}: {path}"
     wanted_layers = convolutions_up_to(deepest)
     reader = reader_of(path, origin)
@@ -270,7 +271,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     UserError
         They can't be written, or the file exists and `overwrite` is False.
     """
-    path = Path(os.path.expanduser(path))
+    path = as_path(path)
     if path.suffix.lower() not in WRITERS:
         found = f"the extension {path.suffix!r}" if path.suffix else "no extension"
         raise UserError(f"output: {path}", found, " or ".join(WRITERS), "give one of these")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from npstyle._runtime.paths import as_path
 from npstyle.errors import UserError
 
 
@@ -57,7 +58,7 @@ def registry() -> list[Entry]:
         The file is missing or not a registry.
     """
     override = os.environ.get("NPSTYLE_REGISTRY")
-    file = Path(override) if override else resources.files("npstyle._registry") / "registry.json"
+    file = as_path(override) if override else resources.files("npstyle._registry") / "registry.json"
     try:
         return [
             Entry(item["name"], item["checksum"], tuple(item["addresses"]), item.get("megabytes"))
