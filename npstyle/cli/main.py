@@ -23,6 +23,7 @@ COMMANDS = {
     "texture": ("npstyle.cli.study", "main_texture"),
     "figure": ("npstyle.cli.study", "main_figure"),
     "inspect": ("npstyle.cli.inspect", "main"),
+    "judge": ("npstyle.cli.judge", "main"),
 }
 MAIN_JOB = ("npstyle.cli.paint", "main")
 

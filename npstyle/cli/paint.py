@@ -73,6 +73,7 @@ other commands, each with --help:
   cache                               what interrupted runs left, and how to remove it
   reconstruct, texture, figure,       what layers and Gram matrices contain, as pictures
   inspect, gradcheck                  and whether every derivative is right
+  judge                               how much style a result lacks, and how much drawing it lost
 """
 
 
