@@ -77,7 +77,7 @@ def _inspect(options: argparse.Namespace, signals: Signals) -> int:
     def bytes_at(size: int) -> float:
         return _memory([size_at(picture, size) for picture in originals], names, options.threads)
 
-    memory = check_memory(options, bytes_at, max(max(picture.shape) for picture in originals))
+    memory = check_memory(options, bytes_at, options.size, max(max(picture.shape) for picture in originals))
     pictures = [images.fit(picture, options.size) for picture in originals]
     H, W, _ = pictures[0].shape
     announce(options, f"{W} x {H} pixels, {count_of(len(shown), 'layer')}", memory)

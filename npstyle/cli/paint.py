@@ -66,6 +66,10 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     if options.resume and options.no_checkpoint:
         parser.error("--resume: found --no-checkpoint, too; expected a checkpoint to continue from")
+    exact = [f"--{side}" for side in ("width", "height") if getattr(options, side)]
+    if options.size and exact:
+        found = f"{' and '.join(exact)}, too"
+        parser.error(f"--size: found {found}; expected the one or the other; leave --size out")
     try:
         settings = settings_from(options)
     except UserError as error:
@@ -85,20 +89,21 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     if options.alpha:
         images.check_alpha(output)
     seconds_between_checkpoints = _checkpoint_every()
-    request = _read(options, settings)
+    request, change = _read(options, settings)
     _check_save_every(options, output, request)
     checkpoint = _checkpoint(options, output)
     W, H = request.result_size
     images.check_dimensions(output, W, H)
     alpha = images.read_alpha(options.content) if options.alpha else None  # now, while the file is there
-    alpha = None if alpha is None else images.resize(alpha, W, H)
+    if alpha is not None:
+        alpha = images.resize(images.crop(alpha, W, H) if request.crops else alpha, W, H)
     memory = _check_memory(options, request)
     weights = load_weights(options, deepest(settings.layers))
     if weights.random:
         request = replace(request, settings=settings_from(options, default_preset="random"))
         memory = _check_memory(options, request)
         _check_save_every(options, output, request)
-    announce(options, f"{W} x {H} pixels, {_describe_iterations(request)}", memory)
+    announce(options, f"{W} x {H} pixels{change}, {_describe_iterations(request)}", memory)
     with ProgressBar(options.quiet) as bar:
         result = paint(
             request,
@@ -111,7 +116,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
             resume=options.resume,
         )
         signals.ignore()
-    _save(output, result, options, _metadata(options, request.settings, result, weights.random), alpha)
+    _save(output, result, options, _metadata(options, request, result, weights.random), alpha)
     report(output, result, bar.seconds, options.quiet)
     _tidy_checkpoint(options, output, result)
     return exit_status(signals, result.interrupted, result.diverged)
@@ -122,12 +127,17 @@ def default_output(options: argparse.Namespace) -> Path:
     return Path(f"{options.content.stem}-{options.style[0].stem}.png")
 
 
-def _read(options: argparse.Namespace, settings: Settings) -> Request:
-    """Read and check all pictures and masks, before anything takes time."""
+def _read(options: argparse.Namespace, settings: Settings) -> tuple[Request, str]:
+    """Read and check all pictures and masks, before anything takes time.
+
+    Returned are also words about a photograph that is cropped or enlarged.
+    """
+    from npstyle import images
     from npstyle.run import Request
 
-    return Request.read(
-        options.content,
+    content = images.read(options.content)
+    request = Request.read(
+        content,
         options.style,
         settings=settings,
         size=options.size,
@@ -138,7 +148,14 @@ def _read(options: argparse.Namespace, settings: Settings) -> Request:
         keep=options.keep_mask,
         init=read_init(options.init, STARTS),
         seed=options.seed,
+        enlarge=options.enlarge,
+        width=options.width,
+        height=options.height,
     )
+    (H, W, _), (h, w, _), result = content.shape, request.content.shape, request.result_size
+    change = ["cropped"] if (w, h) != (W, H) else []
+    change += ["enlarged"] if result[0] > w or result[1] > h else []
+    return request, f" ({' and '.join(change)} from {W} x {H})" if change else ""
 
 
 def _check_memory(options: argparse.Namespace, request: Request) -> str:
@@ -146,9 +163,14 @@ def _check_memory(options: argparse.Namespace, request: Request) -> str:
     from npstyle.run.memory import run_memory
 
     def bytes_at(size: int) -> float:
-        return run_memory(replace(request, size=size), options.convolution, options.threads)
+        return run_memory(request.at_size(size), options.convolution, options.threads)
 
-    return check_memory(options, bytes_at, max(request.content.shape[:2]))
+    def option(size: int) -> str:
+        width, height = request.size_at(size)
+        exact = (f"--width {width}" * bool(options.width), f"--height {height}" * bool(options.height))
+        return " ".join(filter(None, exact)) or f"--size {size}"
+
+    return check_memory(options, bytes_at, request.size, max(request.result_size), option)
 
 
 def _count_iterations(request: Request) -> int:
@@ -301,13 +323,17 @@ def _save(
 
 
 def _metadata(
-    options: argparse.Namespace, settings: Settings, result: StyleResult, random: bool
+    options: argparse.Namespace, request: Request, result: StyleResult, random: bool
 ) -> dict[str, str]:
     """The options of the run, as they are kept in the picture's file for `npstyle show`."""
     from npstyle.images.metadata import as_text
 
-    names = ("content", "style", "size", "seed", "weights", "preprocessing", "convolution", "style_scale")
-    values = {name: getattr(options, name) for name in names}
+    settings = request.settings
+    values = {"content": options.content, "style": options.style, "size": request.size}
+    if request.exact:
+        values |= {"size": None, "width": options.width, "height": options.height}
+    names = ("seed", "weights", "preprocessing", "convolution", "style_scale")
+    values |= {name: getattr(options, name) for name in names}
     values |= filter_options(options, random)
     for field in map(field_of, RECIPE):
         if hasattr(settings, field):
@@ -318,6 +344,7 @@ def _metadata(
     masks = {name: getattr(options, name) for name in ("content_mask", "style_mask", "keep_mask")}
     blend = None if options.blend is None else ",".join(map(repr, options.blend))
     more = {"blend": blend, "alpha": options.alpha or None, "depth": options.depth}
+    more["enlarge"] = options.enlarge or None
     return as_text({**values, **masks, **more}, note=result.message, filters=result.weights)
 
 
@@ -341,6 +368,11 @@ def painting_parser() -> argparse.ArgumentParser:
     add_output(parser, "CONTENT-STYLE.png")
     add("--preset", choices=list(PRESETS), help="a recipe by name, see npstyle presets; options change it")
     add_run(parser, size=512)
+    parser.set_defaults(size=None)  # 512, unless another option says how large
+    add("--enlarge", action="store_true", help="let the picture become larger than the photograph")
+    text = "exact {} in pixels, instead of --size; with both, the photograph is cropped, around its center"
+    for side in ("width", "height"):
+        add(f"--{side}", type=integer(16), metavar="N", help=text.format(side))
     methods = CONVOLUTION_METHODS
     add("--convolution", choices=methods, default="auto", help="how convolutions are computed (auto)")
     add("--depth", type=int, choices=(8, 16), default=8, help="bits per channel; 16 for PNG and TIFF (8)")
@@ -371,8 +403,8 @@ def _add_long_runs(parser: argparse.ArgumentParser) -> None:
 def _add_regions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("several styles, and regions").add_argument
     add("--blend", type=numbers, metavar="X,X", help="weight of each style (equal weights)")
-    text = "size of the styles relative to --size (1)"
-    add("--style-scale", type=nonnegative, default=1.0, metavar="X", help=text)
+    text = "size of the styles relative to the picture's (1); above their own only with --enlarge"
+    add("--style-scale", type=nonnegative, metavar="X", help=text)
     for option, text in (
         ("content", "white where the n-th style mask applies; repeat for more regions"),
         ("style", "white in the part of the style picture that is for that region"),

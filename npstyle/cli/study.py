@@ -80,7 +80,7 @@ def _reconstruct(options: argparse.Namespace, signals: Signals) -> int:
         content = size_at(picture, size)
         return _run_memory(content, [content], settings, options.threads)
 
-    memory = check_memory(options, bytes_at, max(picture.shape))
+    memory = check_memory(options, bytes_at, options.size, max(picture.shape))
     W, H = size_at(picture, options.size)
     announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
     with ProgressBar(options.quiet) as bar:
@@ -138,7 +138,7 @@ def _texture(options: argparse.Namespace, signals: Signals) -> int:
         content = _texture_size(options, picture, size)
         return _run_memory(content, [size_at(picture, size)], settings, options.threads)
 
-    memory = check_memory(options, bytes_at, max(picture.shape))
+    memory = check_memory(options, bytes_at, options.size, max(picture.shape))
     announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
     with ProgressBar(options.quiet) as bar:
         result = study.texture(
@@ -208,7 +208,7 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
         sizes = [size_at(picture, size) for picture in originals]
         return max(_run_memory(sizes[0], sizes, settings, options.threads) for settings in recipes)
 
-    memory = check_memory(options, bytes_at, max(max(picture.shape) for picture in originals))
+    memory = check_memory(options, bytes_at, options.size, max(max(picture.shape) for picture in originals))
     pictures = [images.fit(picture, options.size) for picture in originals]
     H, W, _ = pictures[0].shape
     sheet_height, sheet_width, _ = study.blank_figure(rows, pictures[0]).shape
