@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npstyle.architecture import CONVOLUTIONS, deepest
-from npstyle.cli.arguments import add_output, add_run, command_parser, integer, layer, layers, nonnegative
+from npstyle.cli.arguments import (
+    add_log_every,
+    add_output,
+    add_run,
+    command_parser,
+    integer,
+    layer,
+    layers,
+    nonnegative,
+)
 from npstyle.cli.interrupts import FIGURE_INTERRUPTED, Signals, exit_status
 from npstyle.cli.progress import ProgressBar
 from npstyle.cli.session import (
@@ -83,7 +92,7 @@ def _reconstruct(options: argparse.Namespace, signals: Signals) -> int:
     memory = check_memory(options, bytes_at, options.size, max(picture.shape))
     W, H = size_at(picture, options.size)
     announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
-    with ProgressBar(options.quiet) as bar:
+    with ProgressBar(options.quiet, log_every=options.log_every) as bar:
         result = study.reconstruct(
             picture,
             options.layer,
@@ -140,7 +149,7 @@ def _texture(options: argparse.Namespace, signals: Signals) -> int:
 
     memory = check_memory(options, bytes_at, options.size, max(picture.shape))
     announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
-    with ProgressBar(options.quiet) as bar:
+    with ProgressBar(options.quiet, log_every=options.log_every) as bar:
         result = study.texture(
             picture,
             names,
@@ -217,7 +226,7 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
     announce(options, f"{panels}, {count_of(options.iterations, 'iteration')} each", memory)
     style = pictures[1] if len(pictures) > 1 else None
     run = {"seed": options.seed, "threads": options.threads}
-    with ProgressBar(options.quiet, len(recipes)) as bar:
+    with ProgressBar(options.quiet, len(recipes), options.log_every) as bar:
         figure = study.draw(rows, pictures[0], style, weights, callback=bar.update_panel, **run)
         signals.ignore()
 
@@ -243,6 +252,7 @@ def _add_optimization(parser: argparse.ArgumentParser, output: str, size: int) -
     text = "iterations for each picture (200)"
     parser.add_argument("--iterations", metavar="N", type=integer(0), default=200, help=text)
     add_run(parser, size)
+    add_log_every(parser)
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:

@@ -152,8 +152,9 @@ class Pyramid:
             if writer and writer.due and minimizer.resumable:
                 writer.write(self.results, minimizer.state)
             if self.callback is not None:
-                iteration, total = done + minimizer.nit, count * settings.iterations
-                self.callback(Progress(iteration, total, number, count, loss, terms, pixels, level.finish))
+                nit, total = minimizer.nit, count * settings.iterations
+                progress = done + nit, total, number, count, loss, terms, pixels, nit, level.finish
+                self.callback(Progress(*progress))
 
         try:
             start = level.start(previous, self.network.preprocessing)
