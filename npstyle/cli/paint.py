@@ -6,26 +6,32 @@ Everything slow to import is imported where it is used, so that --help is instan
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npstyle._version import __version__
 from npstyle.architecture import CONVOLUTION_METHODS, deepest
-from npstyle.cli.arguments import add_output, add_run, integer, nonnegative, numbers
-from npstyle.cli.interrupts import HOW_TO_RESUME, Signals, exit_status
+from npstyle.cli.arguments import add_log_every, add_output, add_run, integer, nonnegative, numbers
+from npstyle.cli.interrupts import Signals, exit_status
 from npstyle.cli.progress import ProgressBar
 from npstyle.cli.recipe import RECIPE, add_recipe, field_of, format_field, settings_from
+from npstyle.cli.run_files import (
+    check_log_file,
+    check_save_every,
+    checkpoint_every,
+    checkpoint_place,
+    intermediate,
+    tidy_checkpoint,
+)
+from npstyle.cli.run_log import RunLog
 from npstyle.cli.session import (
     WRITE_ERRORS,
     announce,
     check_memory,
     count_of,
     filter_options,
-    format_bytes,
     load_weights,
     read_init,
     report,
@@ -34,7 +40,7 @@ from npstyle.cli.session import (
     write_error,
 )
 from npstyle.cli.terminal import Parser, print_err
-from npstyle.errors import UserError, check_nonnegative
+from npstyle.errors import UserError
 from npstyle.presets import PRESETS
 from npstyle.settings import STARTS, Settings
 
@@ -42,6 +48,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npstyle.run import Progress, Request, StyleResult
+    from npstyle.weights import Weights
 
 EPILOG = """\
 examples:
@@ -83,15 +90,17 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     """All that comes after the options, to the exit status."""
     from npstyle import images
     from npstyle.run import paint
+    from npstyle.run.pyramid import level_sizes
 
     output = images.check_output(options.output or default_output(options), options.overwrite)
     images.check_depth(output, options.depth)
     if options.alpha:
         images.check_alpha(output)
-    seconds_between_checkpoints = _checkpoint_every()
+    check_log_file(options, output)
+    seconds_between_checkpoints = checkpoint_every()
     request, change = _read(options, settings)
-    _check_save_every(options, output, request)
-    checkpoint = _checkpoint(options, output)
+    check_save_every(options, output, request)
+    checkpoint = checkpoint_place(options, output)
     W, H = request.result_size
     images.check_dimensions(output, W, H)
     alpha = images.read_alpha(options.content) if options.alpha else None  # now, while the file is there
@@ -102,23 +111,26 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     if weights.random:
         request = replace(request, settings=settings_from(options, default_preset="random"))
         memory = _check_memory(options, request)
-        _check_save_every(options, output, request)
+        check_save_every(options, output, request)
     announce(options, f"{W} x {H} pixels{change}, {_describe_iterations(request)}", memory)
-    with ProgressBar(options.quiet) as bar:
-        result = paint(
-            request,
-            weights,
-            convolution=options.convolution,
-            threads=options.threads,
-            callback=_callback(options, output, bar),
-            checkpoint=checkpoint,
-            checkpoint_every=seconds_between_checkpoints,
-            resume=options.resume,
-        )
-        signals.ignore()
-    _save(output, result, options, _metadata(options, request, result, weights.random), alpha)
+    with RunLog(options.log, options.overwrite, bool(options.resume)) as log:
+        log.start(request, level_sizes(request), **_facts(options, output, weights, checkpoint))
+        with ProgressBar(options.quiet, log_every=options.log_every) as bar:
+            result = paint(
+                request,
+                weights,
+                convolution=options.convolution,
+                threads=options.threads,
+                callback=_callback(options, output, bar, log),
+                checkpoint=checkpoint,
+                checkpoint_every=seconds_between_checkpoints,
+                resume=options.resume,
+            )
+            signals.ignore()
+        _save(output, result, options, _metadata(options, request, result, weights.random), alpha)
+        log.end(result, output)
     report(output, result, bar.seconds, options.quiet)
-    _tidy_checkpoint(options, output, result)
+    tidy_checkpoint(options, output, result)
     return exit_status(signals, result.interrupted, result.diverged)
 
 
@@ -173,13 +185,6 @@ def _check_memory(options: argparse.Namespace, request: Request) -> str:
     return check_memory(options, bytes_at, request.size, max(request.result_size), option)
 
 
-def _count_iterations(request: Request) -> int:
-    """Iterations over all levels, at most."""
-    from npstyle.run.pyramid import level_sizes
-
-    return len(level_sizes(request)) * request.settings.iterations
-
-
 def _describe_iterations(request: Request) -> str:
     from npstyle.run.pyramid import level_sizes
 
@@ -190,23 +195,31 @@ def _describe_iterations(request: Request) -> str:
     )
 
 
-# ------------------------------------------------------------------------------------------------
-# While the run lasts: pictures in between, and checkpoints
-# ------------------------------------------------------------------------------------------------
+def _facts(
+    options: argparse.Namespace, output: Path, weights: Weights, checkpoint: Path | None
+) -> dict[str, Any]:
+    """What the log says of a run beside the request: its files, as they were named, and its filters."""
+    names = ("content", "style", "init", "content_mask", "style_mask", "keep_mask", "resume")
+    files = {"output": output, "checkpoint": checkpoint}
+    filters = {"weights": weights.label, "preprocessing": options.preprocessing or weights.preprocessing}
+    return {**{name: getattr(options, name) for name in names}, **files, **filters}
 
 
-def _callback(options: argparse.Namespace, output: Path, bar: ProgressBar) -> Callable[[Progress], None]:
-    """Show each iteration, and with --save-every write a picture beside the output: out-00050.png."""
+def _callback(
+    options: argparse.Namespace, output: Path, bar: ProgressBar, log: RunLog
+) -> Callable[[Progress], None]:
+    """Log and show each iteration, and with --save-every write a picture beside the output: out-00050.png."""
     from npstyle import images
 
     every = options.save_every
 
     def after_iteration(progress: Progress) -> None:
         nonlocal every
+        log.iteration(progress)
         bar.update(progress)
         if every is None or progress.iteration % every:
             return
-        path = _intermediate(output, progress.iteration)
+        path = intermediate(output, progress.iteration)
         try:
             images.write(path, progress.image, options.overwrite)
         except WRITE_ERRORS as error:
@@ -214,90 +227,6 @@ def _callback(options: argparse.Namespace, output: Path, bar: ProgressBar) -> Ca
             every = None
 
     return after_iteration
-
-
-def _intermediate(output: Path, iteration: int) -> Path:
-    """The name of the picture after an iteration: out-00050.png."""
-    return output.with_stem(f"{output.stem}-{iteration:05d}")
-
-
-def _check_save_every(options: argparse.Namespace, output: Path, request: Request) -> None:
-    """Make sure, before the run, that the pictures of --save-every replace nothing that they may not."""
-    from npstyle import images
-
-    every, total = options.save_every, _count_iterations(request)
-    if every is None or every > total:
-        return
-    *paths, last = (_intermediate(output, n) for n in range(every, total + 1, every))
-    checkpoint = Path(options.checkpoint or "").name
-    inputs = _inputs(options)
-    for path in [*(path for path in paths if path.name == checkpoint or os.path.lexists(path)), last]:
-        name = f"--save-every: {path}"
-        if any(_same_file(path, file) for file in inputs):
-            found = "a file that this run reads or continues from"
-            raise UserError(name, found, "a new name", "choose another name for the output")
-        try:
-            images.check_output(path, options.overwrite)
-        except UserError as error:
-            raise UserError(name, error.found, error.expected, error.cure) from None
-
-
-def _inputs(options: argparse.Namespace) -> list[Path]:
-    """Every file that the options name and the run reads."""
-    masks = [*options.content_mask, *options.style_mask, options.keep_mask]
-    weights = [options.weights, os.environ.get("NPSTYLE_WEIGHTS")]
-    named = [options.content, *options.style, *masks, options.init, *weights, options.checkpoint]
-    return [Path(os.path.expanduser(path)) for path in named if path]
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file, be it there or not."""
-    with suppress(OSError):  # one of them is not there
-        return os.path.samefile(one, other)
-    with suppress(OSError):  # the current folder is gone
-        return os.path.realpath(one) == os.path.realpath(other)
-    return False
-
-
-def _checkpoint(options: argparse.Namespace, output: Path) -> Path | None:
-    """Where the state of the run is saved: the file that is named, or a folder in the user's cache."""
-    from npstyle.run.checkpoint_writer import check_place, folder
-
-    if options.no_checkpoint:
-        return None
-    if options.checkpoint:
-        path = Path(options.checkpoint)
-        if _same_file(path, output):
-            raise UserError(f"checkpoint: {path}", "the output", "another name", "choose one such as run.npz")
-        check_place(path)
-        return path
-    try:
-        path = folder(tidy=not options.resume)  # no checkpoint is too old to be resumed
-        check_place(path)
-        return path
-    except OSError as error:
-        print_err(f"npstyle: checkpoint: found {error}; expected a folder to write to; continuing without")
-    except UserError as error:
-        print_err(f"npstyle: {error}; continuing without checkpoints")
-    return None
-
-
-def _checkpoint_every() -> float:
-    """Seconds between two checkpoints; a variable for those who test runs that are killed."""
-    return check_nonnegative("NPSTYLE_CHECKPOINT_EVERY", os.environ.get("NPSTYLE_CHECKPOINT_EVERY", 60))
-
-
-def _tidy_checkpoint(options: argparse.Namespace, output: Path, result: StyleResult) -> None:
-    """Say how to resume an interrupted run; remove the checkpoint of one that is complete."""
-    if result.checkpoint is None or result.diverged:
-        return
-    if not result.interrupted:
-        if not _same_file(result.checkpoint, output):  # file systems may ignore case
-            with suppress(OSError):
-                os.unlink(result.checkpoint)
-    elif not options.quiet and os.path.exists(result.checkpoint):
-        size = format_bytes(os.path.getsize(result.checkpoint))
-        print_err(f"{HOW_TO_RESUME} (its state: {size}, {result.checkpoint})")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -388,6 +317,9 @@ def _add_long_runs(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("long runs")
     text = "write a picture after every N iterations"
     group.add_argument("--save-every", type=integer(1), metavar="N", help=text)
+    add_log_every(group)
+    text = "write losses, their terms and all settings to a file, a line of JSON for each iteration"
+    group.add_argument("--log", type=Path, metavar="FILE", help=text)
     checkpoint = group.add_mutually_exclusive_group()
     text = "where the state of the run is saved every minute (a file in the user's cache)"
     checkpoint.add_argument("--checkpoint", type=Path, metavar="FILE", help=text)
