@@ -39,6 +39,7 @@ def request(**options: Any) -> Request:
         ({"size": 60}, (60, 40)),
         ({"size": 60, "enlarge": True}, (60, 40)),
         ({"size": 240}, (120, 80)),
+        ({"size": 10**400, "style_scale": 1e307}, (120, 80)),
         ({"size": 240, "enlarge": True}, (240, 160)),
         ({"enlarge": True}, (512, 341)),
         ({"width": 30}, (30, 20)),
@@ -82,6 +83,13 @@ def test_size_of_result_is_the_one_asked_for(options: dict[str, Any], expected: 
         ({"width": 2, "height": 2, "size": 2}, "size", "found width and height, too;"),
         ({"width": 0}, "width", "found 0;"),
         ({"height": 20.5}, "height", "found 20.5;"),
+        (
+            {"size": 10**400, "enlarge": True},
+            "content",
+            "found 1000000000 x 666666667 pixels;",
+        ),
+        ({"width": 10**400, "enlarge": True}, "content", "found 1000000000 x 666666667 pixels;"),
+        ({"style_scale": 1e307, "enlarge": True}, "style", "found 800000000 x 1000000000 pixels;"),
         ({"size": 10**6, "enlarge": True}, "content", "found 1000000 x 666667 pixels; expected at most"),
     ],
 )

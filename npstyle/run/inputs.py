@@ -24,6 +24,7 @@ Source = ArrayLike | str | os.PathLike[str]
 
 MAX_MASK_DISTORTION = 0.01  # to which a mask of another size may be resized, as a part of its width or height
 SIZE = 512  # longer side of the result where nothing else is asked for
+MAX_SIDE = 10**9  # pixels; longer than any picture, and short enough to calculate with
 MIN_MASK_CONTRAST = 0.05  # between the darkest and the lightest value of a mask; less is hardly meant
 
 
@@ -190,7 +191,7 @@ class Request:
         longer = self.size * (1.0 if self.style_scale is None else self.style_scale)
         if level is not None:
             longer = longer * max(level) / max(self.result_size)
-        return images.fitted_size(W, H, max(1, round(longer)), self.enlarges_styles)
+        return images.fitted_size(W, H, max(1, round(min(longer, MAX_SIDE))), self.enlarges_styles)
 
     def _cropped(self) -> Request:
         """The request for the part of the content picture that has the proportions of `width` and `height`.
@@ -239,7 +240,7 @@ def _check_sizes(*sizes: int | None) -> Iterator[int | None]:
     if "size" in given and len(given) > 1:
         raise UserError("size", f"{' and '.join(given[1:])}, too", "the one or the other", "leave size out")
     for name, value in zip(names, sizes, strict=True):
-        yield None if value is None else check_integer(name, value, 1)
+        yield None if value is None else min(MAX_SIDE, check_integer(name, value, 1))
 
 
 def as_array(source: Source, name: str) -> Array:
