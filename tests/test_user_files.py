@@ -71,7 +71,7 @@ def refusal(capsys: Captured, *arguments: str) -> str:
 
 @pytest.mark.parametrize("more", [(), ("--overwrite",), ("--resume",), ("--resume=must", "--overwrite")])
 @pytest.mark.parametrize(
-    "option", ["--checkpoint", "--output", "--init", "--weights", "--keep-mask", "--content"]
+    "option", ["--checkpoint", "--output", "--init", "--weights", "--keep-mask", "--content", "--log"]
 )
 def test_no_option_destroys_the_file_that_it_names(
     folder: Path, option: str, more: tuple[str, ...], monkeypatch: Patch
@@ -127,9 +127,7 @@ def test_checkpoint_and_output_are_two_files(folder: Path, capsys: Captured) -> 
         assert line.startswith(f"npstyle: checkpoint: {name}: found the output; expected another name")
     for name in ("out-00002.png", "out-00004.png"):
         line = refusal(capsys, "-o", "out.png", "--checkpoint", name, "--save-every", "2")
-        assert line.startswith(
-            f"npstyle: --save-every: {name}: found a file that this run reads or continues"
-        )
+        assert line.startswith(f"npstyle: --save-every: {name}: found a file that this run reads, continues")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -192,7 +190,7 @@ def test_save_every_replaces_no_file(folder: Path, capsys: Captured) -> None:
     )
     assert contents(folder) == before
     line = refusal(capsys, "-o", "old.png", "--save-every", "1", "--init", "old-00002.png", "--overwrite")
-    assert "--save-every: old-00002.png: found a file that this run reads or continues from" in line
+    assert "--save-every: old-00002.png: found a file that this run reads, continues from or logs to" in line
     assert contents(folder) == before
     assert cli.main([*COMMAND, "-o", "old.png", "--save-every", "3"]) == 0  # 00002 is none of these
     assert {name: contents(folder)[name] for name in before} == before

@@ -127,6 +127,12 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
 
 
+def add_log_every(group: argparse._ActionsContainer) -> None:
+    """Add --log-every of a command that shows the progress of a run."""
+    text = "print a line about the run's progress every so many seconds; 0: never (60, on a terminal 0)"
+    group.add_argument("--log-every", type=nonnegative, metavar="SECONDS", help=text)
+
+
 def add_resources(parser: argparse.ArgumentParser) -> None:
     """Add the options of every command that computes: threads and memory."""
     add = parser.add_argument

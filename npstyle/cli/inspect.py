@@ -103,7 +103,7 @@ def _inspect_into(folder: Path, options: argparse.Namespace, signals: Signals) -
     def bytes_at(size: int) -> float:
         return _memory([size_at(picture, size) for picture in originals], names, options.threads)
 
-    memory = check_memory(options, bytes_at, max(max(picture.shape) for picture in originals))
+    memory = check_memory(options, bytes_at, options.size, max(max(picture.shape) for picture in originals))
     pictures = [images.fit(picture, options.size) for picture in originals]
     H, W, _ = pictures[0].shape
     files = study.picture_names(options.layers)

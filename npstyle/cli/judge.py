@@ -67,7 +67,7 @@ def _judge(options: argparse.Namespace) -> int:
             LIBRARY_BYTES + max(evaluation_memory(H, W, set(LAYERS), "auto", 1) for W, H in shapes)
         )
 
-    memory = check_memory(options, bytes_at, max(max(result.shape) for result in results))
+    memory = check_memory(options, bytes_at, options.size, max(max(result.shape) for result in results))
     announce(options, count_of(len(results), "result"), memory)
     judge = Judge(content, style, weights, options.threads)
     if not (options.json or options.quiet):

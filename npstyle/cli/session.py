@@ -74,7 +74,13 @@ def warnings_as_lines() -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------
 
 
-def check_memory(options: argparse.Namespace, bytes_at: Callable[[int], float], longest: int) -> str:
+def check_memory(
+    options: argparse.Namespace,
+    bytes_at: Callable[[int], float],
+    size: int,
+    longest: int,
+    option: Callable[[int], str] = "--size {}".format,
+) -> str:
     """Refuse a run for which there is too little memory, unless --force is given.
 
     Parameters
@@ -83,8 +89,12 @@ def check_memory(options: argparse.Namespace, bytes_at: Callable[[int], float], 
         Those of `arguments.add_size` and `add_resources`.
     bytes_at : callable
         Bytes that the run takes with a --size.
+    size : int
+        The one that is asked for.
     longest : int
         The longer side of the picture, beyond which --size changes nothing.
+    option : callable
+        How a size is asked for.
 
     Returns
     -------
@@ -98,11 +108,11 @@ def check_memory(options: argparse.Namespace, bytes_at: Callable[[int], float], 
     """
     from npstyle.run import memory
 
-    needed = bytes_at(options.size)
+    needed = bytes_at(size)
     free = memory.available_memory(options.threads)
     if free is not None and needed > free and not options.force:
-        size = memory.largest(lambda size: bytes_at(size) <= free, 16, min(options.size, longest))
-        cure = f"try --size {size}" if size else "free some"
+        possible = memory.largest(lambda size: bytes_at(size) <= free, 16, min(size, longest))
+        cure = f"try {option(possible)}" if possible else "free some"
         raise UserError(
             "memory",
             f"{format_bytes(free)} free",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from npstyle.architecture import CONVOLUTIONS, deepest
 from npstyle.cli.arguments import (
+    add_log_every,
     add_output,
     add_run,
     command_parser,
@@ -160,7 +161,7 @@ def _announce_run(options: argparse.Namespace, picture: NDArray[Any], settings: 
             _result_size(options, picture, size), [size_at(picture, size)], settings, options.threads
         )
 
-    memory = check_memory(options, bytes_at, max(picture.shape))
+    memory = check_memory(options, bytes_at, options.size, max(picture.shape))
     W, H = _result_size(options, picture, options.size)
     announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
 
@@ -176,7 +177,7 @@ def _run_and_save(
     """Run with the options that both have, save the picture, and return the exit status."""
     from npstyle import images
 
-    with ProgressBar(options.quiet) as bar:
+    with ProgressBar(options.quiet, log_every=options.log_every) as bar:
         result = run(
             weights=weights,
             size=options.size,
@@ -240,7 +241,7 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
         sizes = [size_at(picture, size) for picture in originals]
         return max(_run_memory(sizes[0], sizes, settings, options.threads) for settings in recipes)
 
-    memory = check_memory(options, bytes_at, max(max(picture.shape) for picture in originals))
+    memory = check_memory(options, bytes_at, options.size, max(max(picture.shape) for picture in originals))
     pictures = [images.fit(picture, options.size) for picture in originals]
     H, W, _ = pictures[0].shape
     sheet_height, sheet_width, _ = study.blank_figure(rows, pictures[0]).shape
@@ -249,7 +250,7 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
     announce(options, f"{panels}, {count_of(options.iterations, 'iteration')} each", memory)
     style = pictures[1] if len(pictures) > 1 else None
     run = {"seed": options.seed, "threads": options.threads}
-    with ProgressBar(options.quiet, len(recipes)) as bar:
+    with ProgressBar(options.quiet, len(recipes), options.log_every) as bar:
         figure = study.draw(rows, pictures[0], style, weights, callback=bar.update_panel, **run)
         signals.ignore()
     message = FIGURE_INTERRUPTED if figure.interrupted else f"{count_of(len(recipes), 'panel')} made"
@@ -276,6 +277,7 @@ def _add_optimization(parser: argparse.ArgumentParser, output: str, size: int) -
     text = "iterations for each picture (200)"
     parser.add_argument("--iterations", metavar="N", type=integer(0), default=200, help=text)
     add_run(parser, size)
+    add_log_every(parser)
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:

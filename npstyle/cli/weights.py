@@ -279,7 +279,7 @@ def _check_normalization(
         reduced = [images.fitted_size(W, H, size) for W, H in sizes]
         return normalization_memory(reduced, weights, options.threads)
 
-    memory = check_memory(options, bytes_at, max(map(max, sizes)))
+    memory = check_memory(options, bytes_at, options.size, max(map(max, sizes)))
     layers = f"{count_of(len(weights), 'layer')} over {count_of(len(sizes), 'picture')}"
     announce(options, layers, memory)
 

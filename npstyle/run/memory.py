@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -103,12 +102,15 @@ def normalization_memory(sizes: Iterable[Size], layers: Iterable[str], threads: 
 def largest_size(
     request: Request, available: float, convolution: Convolution = "auto", threads: int | None = None
 ) -> int:
-    """The largest `size` at which the request needs no more than the available bytes; 0 if none does."""
+    """The largest `size` at which the request needs no more than the available bytes; 0 if none does.
+
+    Nothing beyond the content picture's longer side is tried, or beyond the result's, if that is enlarged.
+    """
 
     def fits(size: int) -> bool:
-        return run_memory(replace(request, size=size), convolution, threads) <= available
+        return run_memory(request.at_size(size), convolution, threads) <= available
 
-    return largest(fits, MIN_SIZE, max(request.content.shape[:2]))
+    return largest(fits, MIN_SIZE, max(*request.content.shape[:2], *request.result_size))
 
 
 def _largest_feature_map(H: int, W: int, layers: Iterable[str]) -> float:
