@@ -11,7 +11,8 @@ from npstyle.settings import Settings, check_settings
 
 def _published(**fields: Any) -> Settings:
     """Settings of another system (docs/presets.md): one size, and nothing that npstyle adds by default."""
-    return Settings(**{"min_size": 0, "iterations": 300, "padding": "zero", "tv_weight": 0.0, **fields})
+    own = {"style_layer_weights": None, "min_size": 0, "iterations": 300, "padding": "zero", "tv_weight": 0.0}
+    return Settings(**{**own, **fields})
 
 
 PRESETS = {

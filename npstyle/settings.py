@@ -46,6 +46,24 @@ INTEGERS = {"maxcor": 1, "iterations": 0, "min_size": 0}  # and their minimum
 PAPER_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
 
+class LayerWeights(tuple[float, ...]):
+    """Weights of layers that know their layers, and are dropped where other layers are chosen."""
+
+    names: tuple[str, ...]
+
+    def __new__(cls, weights: Iterable[float], names: Iterable[str] = ()) -> LayerWeights:
+        self = super().__new__(cls, weights)
+        self.names = tuple(names)
+        return self
+
+    def __getnewargs__(self) -> tuple[tuple[float, ...], tuple[str, ...]]:  # for copies and pickles
+        return tuple(self), self.names
+
+
+# How they were chosen: docs/recipe.md.
+DEFAULT_STYLE_WEIGHTS = LayerWeights((8.0, 8.0, 4.0, 1.0, 0.25), PAPER_STYLE_LAYERS)
+
+
 @dataclass(frozen=True)
 class Settings:
     """A recipe: loss, network, start, optimizer, pyramid and color. Modify one with `dataclasses.replace`.
@@ -74,7 +92,8 @@ class Settings:
         Names, or one string with commas; "conv1_1:2" gives a layer its weight, too. Either may be
         empty. Once created, the settings hold them as a tuple of the paper's names.
     content_layer_weights, style_layer_weights : sequence of float, optional
-        One for each layer; 1 for all if omitted.
+        One for each layer; None for equal weights. The default weights are those of the default style
+        layers. Where `dataclasses.replace` changes the layers, their weights become equal.
     style_layer_exponent : float
         The weight of the n-th style layer is multiplied by the (n - 1)-th power of this.
     normalize_layer_weights : bool
@@ -141,7 +160,7 @@ class Settings:
     content_layers: Sequence[str] | str = ("conv4_2",)
     style_layers: Sequence[str] | str = PAPER_STYLE_LAYERS
     content_layer_weights: Sequence[float] | None = None
-    style_layer_weights: Sequence[float] | None = None
+    style_layer_weights: Sequence[float] | None = DEFAULT_STYLE_WEIGHTS
     style_layer_exponent: float = 1.0
     normalize_layer_weights: bool = True
     content_weight: float = 1.0
@@ -164,7 +183,7 @@ class Settings:
     maxcor: int = 10
     iterations: int = 50
 
-    min_size: int = 128
+    min_size: int = 64
 
     color: Color = "style"
 
@@ -221,8 +240,10 @@ class Settings:
 
 def parse_layers(
     field: str, layers: str | Iterable[str], weights: Iterable[float] | None
-) -> tuple[tuple[str, ...], tuple[float, ...] | None]:
+) -> tuple[tuple[str, ...], LayerWeights | None]:
     """Layers by the paper's names, each once, and their weights; in "name:weight" a layer brings its own.
+
+    `LayerWeights` of other layers are dropped.
 
     Examples
     --------
@@ -230,21 +251,22 @@ def parse_layers(
     (('conv1_1', 'conv2_1'), (3.0, 1.0))
     """
     weights_field = field.replace("_layers", "_layer_weights")
-    names = [str(name) for name in (layers.split(",") if isinstance(layers, str) else layers)]
-    names = [name for name in names if name.strip()]
-    numbers = None if weights is None else [check_nonnegative(weights_field, weight) for weight in weights]
-    if any(":" in name for name in names):
-        pairs = [name.split(":", 1) if ":" in name else [name, "1"] for name in names]
-        names = [name for name, _ in pairs]
-        numbers = [check_nonnegative(f"{field}: {name}", weight) for name, weight in pairs]
-    if numbers is not None and len(numbers) != len(names):
+    parts = [str(name) for name in (layers.split(",") if isinstance(layers, str) else layers)]
+    pairs = [part.partition(":") for part in parts if part.strip()]
+    names = [_canonical(name, field) for name, _, _ in pairs]
+    if isinstance(weights, LayerWeights) and weights.names != tuple(names):
+        weights = None  # they belong to the layers that were there before
+    if any(colon for _, colon, _ in pairs):
+        weights = [check_nonnegative(f"{field}: {name}", x if colon else 1) for name, colon, x in pairs]
+    if weights is None:
+        return tuple(dict.fromkeys(names)), None
+    numbers = [check_nonnegative(weights_field, weight) for weight in weights]
+    if len(numbers) != len(names):
         raise UserError(
             weights_field, f"{len(numbers)}", f"one for each of {len(names)} layers", "give as many"
         )
-    by_name = dict(
-        zip([_canonical(name, field) for name in names], numbers or [1.0] * len(names), strict=True)
-    )
-    return tuple(by_name), tuple(by_name.values()) if numbers is not None else None
+    by_name = dict(zip(names, numbers, strict=True))
+    return tuple(by_name), LayerWeights(by_name.values(), by_name)
 
 
 def _canonical(name: str, field: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from dataclasses import FrozenInstanceError, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -29,6 +31,19 @@ def test_layer_names_become_canonical() -> None:
     assert settings.content_layers == ("conv3_3",)
     assert settings.style_layers == ("conv1_1", "conv2_1")
     assert settings.layers == ("conv3_3", "conv1_1", "conv2_1")
+
+
+def test_weights_are_dropped_with_their_layers() -> None:
+    default = Settings()
+    assert default.effective_style_weights["conv5_1"] < default.effective_style_weights["conv1_1"]
+    assert replace(default, style_weight=1).style_layer_weights == default.style_layer_weights
+    names = ("conv1_1", "conv1_2", "conv2_1", "conv3_1", "conv4_1")  # as many as there were
+    assert replace(default, style_layers=names).effective_style_weights == dict.fromkeys(names, 0.2)
+    assert replace(default, style_layers="conv3_1").effective_style_weights == {"conv3_1": 1}
+    assert replace(default, style_layers=default.style_layers) == default
+    for again in (copy.copy(default), copy.deepcopy(default), pickle.loads(pickle.dumps(default))):
+        assert again == default
+        assert replace(again, style_layers=names).style_layer_weights is None
 
 
 def test_layers_have_weights() -> None:
