@@ -21,6 +21,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = ["_convolution", "_winograd", "_first_layer", "_relu", "_pooling", "_gram", "_openmp", "_cpu"]
+# Cython's memory views, which every kernel uses: compiled once, not once for each of them.
+SHARED = "npstyle._kernels._memory_views"
 HEADERS = [str(path) for path in Path("npstyle/_kernels/simd").glob("*.h")]
 DEBUG = os.environ.get("NPSTYLE_DEBUG", "0") == "1"
 MACROS = [("NPSTYLE_SCALAR", "1")] if os.environ.get("NPSTYLE_SCALAR", "0") == "1" else []
@@ -42,11 +44,15 @@ int main(void) { return omp_get_max_threads() > 0 ? 0 : 1; }
 class BuildKernels(build_ext):
     """Choose the flags once the compiler is known."""
 
+    parallel: int | None  # builds at a time, of build_ext
+
     def finalize_options(self) -> None:
         super().finalize_options()
         # Always build everything, here and in `cythonize`: neither looks at the flags and variables that an
         # earlier build was made with, only at the time of files.
         self.force = True
+        # A compiler takes up to about 10 s and some 100 MB for each kernel.
+        self.parallel = self.parallel or min(4, os.cpu_count() or 1)
 
     def build_extensions(self) -> None:
         family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
@@ -95,8 +101,10 @@ setup(
                 depends=HEADERS,
             )
             for name in KERNELS
-        ],
+        ]
+        + [Extension(SHARED, [SHARED.replace(".", "/") + ".c"])],
         force=True,
+        shared_utility_qualified_name=SHARED,
         compiler_directives={
             "language_level": 3,
             "boundscheck": DEBUG,

@@ -19,7 +19,6 @@ for variant in NPSTYLE_DEBUG NPSTYLE_SCALAR; do
         README.md LICENSE | tar -xf - -C "$work/$variant"
     (
         cd "$work/$variant"
-        printf '[build_ext]\nparallel = 2\n' >setup.cfg
         env "$variant=1" "$python" -m pip install -q --no-deps --target site .
         rm -r npstyle # what is tested is the copy in site
         export PYTHONPATH="$PWD/site"

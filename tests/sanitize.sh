@@ -14,7 +14,6 @@ mkdir "$work/tree"
 # Without what other builds and runs may be writing meanwhile.
 tar --exclude __pycache__ --exclude '*.so' --exclude '*.c' -cf - npstyle tests weights setup.py pyproject.toml \
     README.md LICENSE | tar -xf - -C "$work/tree"
-printf '[build_ext]\nparallel = 2\n' >"$work/tree/setup.cfg"
 flags="-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -g1"
 CC=gcc CFLAGS="$flags" LDFLAGS="-fsanitize=address,undefined" \
     "$python" -m pip install -q --no-deps --target "$work/site" "$work/tree"
