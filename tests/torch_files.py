@@ -18,20 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle.architecture import CONVOLUTIONS
-from npstyle.weights import ConvWeights
+from npstyle.weights import ConvWeights, random_weights
 
 Array = NDArray[Any]
 Layers = Mapping[str, ConvWeights]
 
 # torchvision's indices of the sixteen convolutions.
 INDICES = (0, 2, 5, 7, 10, 12, 14, 16, 19, 21, 23, 25, 28, 30, 32, 34)
-KINDS = {"float64": "Double", "float32": "Float", "float16": "Half", "int64": "Long"}
+KINDS = {"float64": "Double", "float32": "Float", "float16": "Half", "int64": "Long", "uint8": "Byte"}
 
 
 def stand_ins() -> dict[str, ModuleType]:
     """Modules with the names that PyTorch's pickles have in them."""
     torch, utils, models = (ModuleType(name) for name in ("torch", "torch._utils", "torch.nn.modules"))
-    for kind in ("Double", "Float", "Half", "BFloat16", "Long"):
+    for kind in ("Double", "Float", "Half", "BFloat16", "Long", "Byte"):
         setattr(torch, f"{kind}Storage", type(f"{kind}Storage", (), {"__module__": "torch"}))
     for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_parameter", "_rebuild_anything"):
         setattr(utils, name, type(name, (), {"__module__": "torch._utils"}))
@@ -117,6 +117,24 @@ class Contents:
                 self.add(f"{label}.bias", bias.astype(dtype))
         return self
 
+    def add_arrays(self, arrays: Mapping[str, Array]) -> Contents:
+        for name, array in arrays.items():
+            self.add(name, array)
+        return self
+
+
+def quantized(layers: Layers) -> dict[str, Array]:
+    """Kernels as 8-bit indices into tables of the values that they have, at most 256."""
+    arrays: dict[str, Array] = {}
+    for name, (kernel, bias) in layers.items():
+        values, indices = np.unique(kernel, return_inverse=True)
+        indices = indices.reshape(kernel.shape).transpose(3, 2, 0, 1)
+        prefix = f"block{name[4]}_conv{name[6]}"
+        arrays[f"{prefix}_W_q"] = np.ascontiguousarray(indices, np.uint8)
+        arrays[f"{prefix}_W_table"] = np.pad(values, (0, 256 - len(values)))
+        arrays[f"{prefix}_b"] = bias
+    return arrays
+
 
 def zipped(
     path: Path,
@@ -139,6 +157,18 @@ def zipped(
 
 
 SYSTEM = {"protocol_version": 1001, "little_endian": True, "type_sizes": {"short": 2, "int": 4, "long": 4}}
+
+
+def eight_bit_layers(deepest: str, seed: int = 0) -> dict[str, ConvWeights]:
+    """Filters with at most 256 values in each kernel."""
+    layers = {}
+    for name, (kernel, bias) in random_weights(seed, deepest).items():
+        rng = np.random.default_rng(seed)
+        table = rng.standard_normal(256, np.float32)
+        layers[name] = ConvWeights(
+            rng.choice(table, kernel.shape), rng.standard_normal(bias.shape, np.float32)
+        )
+    return layers
 
 
 def legacy(path: Path, contents: Contents, thing: Any = None, protocol: int = 2, version: int = 1001) -> None:

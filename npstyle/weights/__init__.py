@@ -224,13 +224,15 @@ def read_weights(
         expected = "at least conv1_1 (block1_conv1)"
         raise UserError(name, "no filters of VGG19", expected, "take a file named in weights/README.md")
     layers = {layer: contents.layers[layer] for layer in wanted_layers if layer in contents.layers}
-    label = f"{path.name} (sha256 {sha256[:LABEL_DIGITS]})"
+    bits = f"{contents.bits}-bit" if contents.bits else ""
+    label = f"{path.name} ({bits and f'{bits}, '}sha256 {sha256[:LABEL_DIGITS]})"
+    source = f"{path} ({bits})" if bits else str(path)
     if preprocessing is None and contents.preprocessing is None:
         return recognize_filters(path, layers, sha256, label)
     stated = preprocessing or contents.preprocessing
     for known in PREPROCESSINGS:
         if stated == known:
-            return Weights(layers, str(path), preprocessing=known, label=label)
+            return Weights(layers, source, preprocessing=known, label=label)
     expected = " or ".join(PREPROCESSINGS)
     raise UserError(name, f"the preprocessing {stated!r}", expected, f"give --preprocessing {expected}")
 
