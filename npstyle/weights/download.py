@@ -1,161 +1,213 @@
-"""Downloads of registered weights files into the user's cache folder."""
+"""Registered weights files are fetched into the user's cache: from their addresses, or out of a package."""
 
 from __future__ import annotations
 
-import logging
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import getproxies
+from typing import BinaryIO, Protocol
 
+from npstyle._runtime.atomic import replacing
+from npstyle._runtime.paths import what_is_there
 from npstyle.errors import UserError
-from npstyle.weights.registry import Entry, cache_folder, matches_checksum, registry
+from npstyle.weights import packages
+from npstyle.weights.failures import describe
+from npstyle.weights.registry import (
+    Entry,
+    cache_folder,
+    file_digest,
+    has_checksum,
+    matches_checksum,
+    registry,
+)
 
-# Seconds after which no further address is tried, without the time of downloads that received anything.
-MAX_WAIT = 15.0
-# Seconds for one connection, for one name look-up, and between two packets.
-TIMEOUT = 5.0
+# Seconds without an answer, in all, after which no further source is tried. The time of downloads that
+# received anything does not count.
+MAX_WAIT = 9.0
+# The same for a file that was asked for by name, for which nothing else will do.
+PATIENCE = 30.0
+# Seconds between two packets.
+TIMEOUT = 10.0
 
-# What a failed download's message contains, in lower case, and what is reported for it.
-REASONS = {
-    "timed out": "timed out",
-    "refused": "connection refused",
-    "known hash": "wrong checksum",
-    "unreachable": "unreachable",
-    "certificate": "certificate not accepted",
-    "incompleteread": "connection cut",
-}
+
+class Source(Protocol):
+    """A place that a file may come from; `str` names it.
+
+    Attributes
+    ----------
+    received : bool
+        Whether it has begun to answer.
+    share : float
+        The fraction of the whole wait that it is given at most, so that some is left for the others.
+    """
+
+    received: bool
+    share: float
+
+    def fetch(self, target: Path, wait: float) -> None:
+        """Write the file to `target`, which may be there.
+
+        Raises
+        ------
+        TimeoutError
+            Nothing has come within `wait` seconds.
+        Exception
+            Any other.
+        """
 
 
 def fetch_any(
     progress: bool = False, entries: Sequence[Entry] | None = None
 ) -> tuple[Path | None, list[str]]:
-    """Download the first file that is available, from the first address that has it.
+    """Fetch the first file that is available, from the first source that has it.
 
     Parameters
     ----------
     progress : bool
         Show a progress bar on standard error.
     entries : sequence of Entry, optional
-        In place of the whole registry.
+        In place of the whole registry: files for which it waits longer.
 
     Returns
     -------
     path : Path or None
         In the cache folder; its checksum has been verified.
     failures : list of str
-        The addresses that failed, each with the reason; or that there is no cache folder.
+        The sources that failed, each with the reason; or that there is no cache folder.
     """
     failures: list[str] = []
     try:
         cache_folder()
     except UserError as error:
         return None, [str(error)]
-    deadline = time.monotonic() + MAX_WAIT
+    wait = MAX_WAIT if entries is None else PATIENCE
+    deadline = time.monotonic() + wait
     for entry in registry() if entries is None else entries:
-        for address in entry.addresses:
+        for source in _sources(entry, progress):
             start = time.monotonic()
-            if start > deadline:
-                return None, [*failures, f"gave up after {MAX_WAIT:.0f} s"]
-            downloader = _Downloader(entry, progress)
+            if start >= deadline:
+                return None, [*failures, f"gave up after {wait:.0f} s"]
             try:
-                return _fetch(entry, address, downloader), failures
-            except Exception as error:  # whatever went wrong, the next address is tried
-                failures.append(f"{address} ({_reason(error)})")
-            if downloader.received:
+                return _fetch(entry, source, min(deadline - start, source.share * wait)), failures
+            except Exception as error:  # whatever went wrong, the next source is tried
+                failures.append(f"{source} ({describe(error)})")
+            if source.received:
                 deadline += time.monotonic() - start
     return None, failures
 
 
-class _Downloader:
-    """Pooch's HTTP download; records whether anything was received.
+def keep_file(path: Path, entries: Sequence[Entry]) -> Path:
+    """Copy a file brought by hand into the cache: one of these, or the wheel that has it in it.
 
-    Pooch verifies full checksums only, so that a prefix is verified here, before Pooch renames the
-    temporary file.
+    It is recognized by its checksum, whatever its name.
+
+    Raises
+    ------
+    UserError
+        It is none of them, or can't be read or copied.
     """
+    name = f"--file: {path}"
+    if not os.path.isfile(path):
+        found, cure = what_is_there(path)
+        raise UserError(name, found, "a weights file or a wheel", cure)
+    try:
+        digests = {algorithm: file_digest(path, algorithm) for algorithm in ("sha256", "md5")}
+        for entry in entries:
+            if has_checksum(digests[entry.algorithm], entry) and (
+                entry.has_full_checksum or path.name == entry.name
+            ):
+                return _fetch(entry, packages.LocalFile(path))
+            package = entry.package
+            if package and package.checksum == f"sha256:{digests['sha256']}":
+                return _fetch(entry, packages.Wheel(path, package))
+    except OSError as error:
+        raise UserError(
+            name, f"{error.strerror or error} on copying it into {cache_folder()}", "room", "free some"
+        ) from error
+    names = [
+        name for entry in entries for name in (entry.name, entry.package and entry.package.wheel) if name
+    ]
+    found = f"a file whose sha256, {digests['sha256'][:8]}..., is not registered"
+    raise UserError(name, found, " or ".join(names), "fetch it again, or name it with --weights")
 
-    def __init__(self, entry: Entry, progress: bool) -> None:
-        self.entry = entry
-        self.progress = progress
+
+def _sources(entry: Entry, progress: bool) -> Iterator[Source]:
+    for address in entry.addresses:
+        yield Address(address, progress)
+    if entry.package:
+        yield from packages.sources(entry.package, progress)
+
+
+def _fetch(entry: Entry, source: Source, wait: float = 0.0) -> Path:
+    """The file in the cache, from there or from the source; ValueError if that has another one."""
+    cached = cache_folder() / entry.name
+    if os.path.isfile(cached) and matches_checksum(cached, entry):
+        return cached
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(cached, overwrite=True) as temporary:
+        source.fetch(temporary, wait)
+        if not matches_checksum(temporary, entry):
+            raise ValueError("wrong checksum")
+    return cached
+
+
+class Address:
+    """A URL."""
+
+    share = 0.25
+
+    def __init__(self, url: str, progress: bool = False) -> None:
+        self.url, self.progress = url, progress
         self.received = False
 
-    def __call__(self, url: str, output_file: str, pooch_instance: Any) -> None:
+    def __str__(self) -> str:
+        return self.url
+
+    def fetch(self, target: Path, wait: float) -> None:
+        """Download in a thread, as name look-ups and connections, also redirected ones, may take minutes.
+
+        One that has not answered in time is left alone: it ends in an error by itself, at the latest when it
+        writes to the file, which is closed.
+        """
+        errors: list[Exception] = []
+        with target.open("wb") as file:
+            answer = _Answer(file)
+            thread = threading.Thread(target=self._download, args=(answer, errors), daemon=True)
+            thread.start()
+            answer.begun.wait(wait)
+            self.received = answer.received
+            if not answer.begun.is_set():
+                raise TimeoutError("timed out")
+            thread.join()
+        self.received = answer.received
+        if errors:
+            raise errors.pop()  # left in the list, it would keep itself alive, and its connection
+
+    def _download(self, answer: _Answer, errors: list[Exception]) -> None:
         import pooch
 
-        download = pooch.HTTPDownloader(progressbar=self.progress, timeout=TIMEOUT)
         try:
-            download(url, output_file, pooch_instance)
-        finally:
-            self.received = os.path.getsize(output_file) > 0
-        if not self.entry.has_full_checksum and not matches_checksum(Path(output_file), self.entry):
-            raise ValueError("the checksum does not match the known hash")
-
-
-def _fetch(entry: Entry, address: str, downloader: _Downloader) -> Path:
-    """Download one file, verify its checksum and move it into the cache folder."""
-    import pooch
-
-    parts = urlsplit(address)
-    if parts.scheme not in getproxies():  # a proxy resolves names itself
-        _resolve(parts.hostname or "")
-    cached = cache_folder() / entry.name
-    if not entry.has_full_checksum and cached.exists() and not matches_checksum(cached, entry):
-        cached.unlink()  # without a full checksum, Pooch would take it as it is
-    with _warnings_only(pooch.get_logger()):
-        path = pooch.retrieve(
-            address,
-            known_hash=entry.checksum if entry.has_full_checksum else None,
-            fname=entry.name,
-            path=cache_folder(),
-            downloader=downloader,
-        )
-    return Path(path)
-
-
-def _resolve(host: str) -> None:
-    """Fail within TIMEOUT if the host's name can't be resolved: getaddrinfo alone may take a minute."""
-    errors: list[Exception] = []
-
-    def look_up() -> None:
-        try:
-            socket.getaddrinfo(host, None)
-        except (OSError, UnicodeError) as error:
+            pooch.HTTPDownloader(progressbar=self.progress, timeout=TIMEOUT)(self.url, answer, None)
+        except Exception as error:
             errors.append(error)
-
-    thread = threading.Thread(target=look_up, daemon=True)
-    thread.start()
-    thread.join(TIMEOUT)
-    if thread.is_alive():
-        raise TimeoutError(f"the name {host} was not resolved within {TIMEOUT:.0f} s")
-    if errors:
-        raise errors[0]
+        finally:
+            answer.begun.set()
 
 
-@contextmanager
-def _warnings_only(logger: logging.Logger) -> Iterator[None]:
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+class _Answer:
+    """The part of a file that Pooch writes to; notes when the first bytes come."""
 
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.begun = threading.Event()
+        self.received = False
 
-def _reason(error: Exception) -> str:
-    """A few words for an exception of Pooch, Requests or urllib3, which wrap one another's messages."""
-    if isinstance(error, socket.gaierror):
-        return "no network, or the name is unknown"
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"HTTP {response.status_code}"
-    message = " ".join(str(error).split())
-    for pattern, reason in REASONS.items():
-        if pattern in message.lower():
-            return reason
-    return message[:120] or type(error).__name__
+    def write(self, data: bytes) -> None:
+        self.file.write(data)
+        self.received = True
+        self.begun.set()
+
+    def flush(self) -> None:
+        """Pooch does it after each packet."""

@@ -52,7 +52,7 @@ def reader_of(path: Path, origin: str = "weights") -> Reader:
     name = f"{origin}: {path}"
     if not os.path.isfile(path):  # Path.is_file may raise
         found, cure = what_is_there(path)
-        keywords = "" if origin == "NPSTYLE_WEIGHTS" else ", 'auto', 'imagenet' or 'random'"
+        keywords = "" if origin == "NPSTYLE_WEIGHTS" else ", 'auto', 'imagenet', '8bit' or 'random'"
         raise UserError(name, found, f"a weights file{keywords}", cure)
     try:
         with path.open("rb") as file:
