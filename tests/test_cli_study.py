@@ -52,7 +52,7 @@ def test_reconstruct_writes_the_picture_of_the_library(here: Path, filters: Path
     out, err = capsys.readouterr()
     assert out.startswith("photo-conv1_1.png: 32 x 24 pixels, did the 3 iterations asked for in ")
     assert out.rstrip().endswith(f"-> {expected.loss:.4g}")
-    assert re.fullmatch(r"32 x 24 pixels, 3 iterations: about \d+ MB of memory\n", err)
+    assert re.fullmatch(r"filters: .*\n32 x 24 pixels, 3 iterations: about \d+ MB of memory\n", err)
 
 
 def test_options_of_reconstruct_reach_the_run(here: Path, filters: Path, capsys: Capture) -> None:
@@ -69,7 +69,8 @@ def test_texture_of_another_size(here: Path, filters: Path, capsys: Capture) -> 
     assert main_texture(words("painting.png --width 40 --height 17 --iterations 2", filters)) == 0
     out, err = capsys.readouterr()
     assert out.startswith("painting-texture.png: 40 x 17 pixels")
-    left_out, memory = err.splitlines()
+    source, left_out, memory = err.splitlines()
+    assert source == f"filters: {filters}"
     assert left_out == "npstyle: left out: conv3_1, conv4_1, conv5_1, which the weights do not have"
     assert memory.startswith("40 x 17 pixels, 2 iterations: about ")
     options: dict[str, Any] = {"weights": filters, "iterations": 2, "width": 40, "height": 17}
@@ -77,7 +78,7 @@ def test_texture_of_another_size(here: Path, filters: Path, capsys: Capture) -> 
     assert np.array_equal(images.read("painting-texture.png"), expected.image)
     assert main_texture(words("painting.png --layers conv1_2 --iterations 1 -o x.png", filters)) == 0
     assert images.read("x.png").shape == (30, 20, 3)
-    assert capsys.readouterr().err.startswith("20 x 30 pixels, 1 iteration: about ")
+    assert "\n20 x 30 pixels, 1 iteration: about " in capsys.readouterr().err
 
 
 def test_figures_of_the_command_are_those_of_the_library() -> None:
@@ -96,7 +97,8 @@ def test_figure_writes_all_panels(name: str, here: Path, filters: Path, capsys: 
     panels_made = f"{len(panels)} panel" + "s" * (len(panels) > 1)
     assert f" {panels_made} made in " in out
     progress = [f"{n} of {len(panels)}: {panel.caption}" for n, panel in enumerate(panels, 1)]
-    lines = err.splitlines()
+    source, *lines = err.splitlines()
+    assert source == f"filters: {filters}"
     memory = lines.pop(len(notes))
     assert memory.startswith(f"{panels_made} of 32 x 24 pixels, 1 iteration each: about ")
     assert lines == [*(f"npstyle: {note}" for note in notes), *progress]
@@ -117,7 +119,7 @@ def test_inspect_writes_a_folder_of_pictures_and_a_table(here: Path, filters: Pa
     assert out.splitlines()[: len(expected.table)] == expected.table
     for name in names:
         assert np.array_equal(images.read(f"seen/{name}.png"), expected.pictures[name])
-    assert re.fullmatch(r"32 x 24 pixels, 2 layers: about \d+ MB of memory\n", err)
+    assert re.fullmatch(r"filters: .*\n32 x 24 pixels, 2 layers: about \d+ MB of memory\n", err)
     with pytest.raises(UserError, match=r"output: seen/receptive-fields\.png: found a file of that name"):
         main_inspect(arguments)
     assert main_inspect([*arguments, "--overwrite", "--at", "painting.png"]) == 0
@@ -128,7 +130,7 @@ def test_inspect_writes_a_folder_of_pictures_and_a_table(here: Path, filters: Pa
 def test_inspect_leaves_out_missing_layers(here: Path, filters: Path, capsys: Capture) -> None:
     assert main_inspect(words("photo.png --channels 1", filters)) == 0
     assert (here / "photo-inspected" / "gram-conv2_1.png").is_file()
-    assert capsys.readouterr().err.startswith("npstyle: left out: conv3_1, conv4_1, conv5_1")
+    assert "\nnpstyle: left out: conv3_1, conv4_1, conv5_1" in capsys.readouterr().err
 
 
 def test_study_commands_run_with_random_filters(here: Path, capsys: Capture) -> None:

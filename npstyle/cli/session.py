@@ -139,16 +139,19 @@ def format_bytes(number: float) -> str:
 
 
 def load_weights(options: argparse.Namespace, deepest: str) -> Weights:
-    """The filters that --weights names, up to a layer; a bar shows a download on a terminal."""
+    """The filters that --weights names, up to a layer; a line says which they are."""
     from npstyle import weights
 
-    return weights.load_weights(
+    loaded = weights.load_weights(
         options.weights,
         options.seed,
         deepest,
         progress=shows_bars(options.quiet),
         preprocessing=options.preprocessing,
     )
+    if not options.quiet:
+        print_err(f"filters: {loaded.source}")
+    return loaded
 
 
 def filter_options(options: argparse.Namespace, random: bool) -> dict[str, str | None]:
