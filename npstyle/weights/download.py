@@ -183,7 +183,7 @@ class Address:
             thread.join()
         self.received = answer.received
         if errors:
-            raise errors.pop()  # left in the list, it would keep itself alive, and its connection
+            raise errors.pop()
 
     def _download(self, answer: _Answer, errors: list[Exception]) -> None:
         import pooch
@@ -191,7 +191,8 @@ class Address:
         try:
             pooch.HTTPDownloader(progressbar=self.progress, timeout=TIMEOUT)(self.url, answer, None)
         except Exception as error:
-            errors.append(error)
+            # Its traceback has the list in it: the two would keep one another alive, and the connection.
+            errors.append(error.with_traceback(None))
         finally:
             answer.begun.set()
 
