@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from npstyle.presets import preset
     from npstyle.run import Progress, StyleResult, stylize
     from npstyle.settings import Settings
+    from npstyle.study.judging import Judgment, judge
     from npstyle.vgg import VGG19
     from npstyle.weights import RandomFiltersWarning, load_weights
 
 _MODULES = {
+    "Judgment": "study.judging",
     "Objective": "objective",
     "Progress": "run",
     "RandomFiltersWarning": "weights",
@@ -29,6 +31,7 @@ _MODULES = {
     "StyleResult": "run",
     "UserError": "errors",
     "VGG19": "vgg",
+    "judge": "study.judging",
     "load_weights": "weights",
     "preset": "presets",
     "stylize": "run",
@@ -36,6 +39,7 @@ _MODULES = {
 
 __all__ = [
     "VGG19",
+    "Judgment",
     "Objective",
     "Progress",
     "RandomFiltersWarning",
@@ -43,6 +47,7 @@ __all__ = [
     "StyleResult",
     "UserError",
     "__version__",
+    "judge",
     "load_weights",
     "preset",
     "stylize",

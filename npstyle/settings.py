@@ -241,8 +241,17 @@ def parse_layers(
         raise UserError(
             weights_field, f"{len(numbers)}", f"one for each of {len(names)} layers", "give as many"
         )
-    by_name = dict(zip(map(canonical, names), numbers or [1.0] * len(names), strict=True))
+    by_name = dict(
+        zip([_canonical(name, field) for name in names], numbers or [1.0] * len(names), strict=True)
+    )
     return tuple(by_name), tuple(by_name.values()) if numbers is not None else None
+
+
+def _canonical(name: str, field: str) -> str:
+    try:
+        return canonical(name)
+    except UserError as error:
+        raise UserError(field, error.found, error.expected, error.cure) from None
 
 
 def check_settings(settings: Any) -> Settings:

@@ -53,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
 def test_picture_and_lines_of_the_main_job(folder: Path) -> None:
     done = run_program(folder, "photo.png", "painting.png", *FAST)
     assert done.returncode == 0, done.stderr
-    filters, memory = done.stderr.splitlines()
+    memory, filters = done.stderr.splitlines()
     assert filters == "filters: random filters (seed 0)"
     assert memory.startswith("48 x 32 pixels, 2 iterations: about 1")
     assert memory.endswith(" MB of memory")
@@ -226,7 +226,7 @@ def test_imagenet_fails_where_auto_warns(folder: Path) -> None:
         (
             ["photo.png", "painting.png", "--content-layer-balance", "1", "--content-layers", "conv1_1"],
             2,
-            ["--content-layer-balance: content_layer_balance: found --content-layers, too"],
+            ["wrong usage: --content-layer-balance: found --content-layers, too"],
         ),
         (
             ["photo.png", "painting.png", "--no-checkpoint", "--checkpoint", "kept.npz"],
@@ -238,9 +238,13 @@ def test_imagenet_fails_where_auto_warns(folder: Path) -> None:
             2,
             ["--resume: found --no-checkpoint"],
         ),
-        (["photo.png", "painting.png", "--style-scale", "0"], 1, ["style_scale", "above 0"]),
+        (["photo.png", "painting.png", "--style-scale", "0"], 1, ["--style-scale", "above 0"]),
         (["photo.png", "painting.png", "--keep-mask", "tiny.png"], 1, ["keep", "8 x 8", "48 x 32"]),
-        (["photo.png", "painting.png", "--content-mask", "photo.png"], 1, ["masks", "pairs"]),
+        (
+            ["photo.png", "painting.png", "--content-mask", "photo.png"],
+            1,
+            ["--content-mask, --style-mask", "pairs"],
+        ),
         (
             ["photo.png", "painting.png", "--content-mask", "tiny.png", "--style-mask", "painting.png"],
             1,
@@ -269,7 +273,7 @@ def test_layers_missing_in_a_weights_file_are_named(folder: Path) -> None:
     arrays = {
         f"{name}/{part}": getattr(weights[name], part) for name in weights for part in ("kernel", "bias")
     }
-    np.savez(folder / "lower.npz", **arrays)
+    np.savez(folder / "lower.npz", preprocessing=np.array("caffe"), **arrays)
     done = run_program(folder, "photo.png", "painting.png", "--weights", "lower.npz")
     assert done.returncode == 1
     assert "no conv2_1 (there is conv1_1, conv1_2)" in done.stderr

@@ -6,6 +6,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,40 @@ def test_show_tells_of_random_filters_by_fallback(
     command = settings.partition("npstyle ")[2].split()
     assert main([*command, "-o", "again.png", "--quiet"]) == 0  # the same picture without a fallback
     np.testing.assert_array_equal(images.read(tmp_path / "again.png"), images.read(tmp_path / "out.png"))
+
+
+STUDY = [
+    "reconstruct photo.png --layer conv1_1 --iterations 2 --seed 3 --tv-weight 0.5",
+    "texture photo.png --layers conv1_2,conv1_1 --width 20 --iterations 1 --init painting.png",
+    "figure content-layer photo.png painting.png --iterations 0 --size 24",
+    "inspect photo.png painting.png --layers conv1_1 --channels 2 --at painting.png",
+]
+
+
+@pytest.mark.parametrize("words", STUDY, ids=lambda words: words.split()[0])
+def test_show_tells_how_study_pictures_were_made(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """With random filters by fallback, too; the command that it prints makes the same picture."""
+    monkeypatch.chdir(tmp_path)
+    images.write("photo.png", PICTURE)
+    images.write("painting.png", PICTURE[::-1])
+    folder = words.startswith("inspect")
+    outputs = [Path("one"), Path("two")] if folder else [Path("one.png"), Path("two.png")]
+    assert main([*words.split(), "--quiet", "--threads", "1", "-o", str(outputs[0])]) == 0
+    pictures = [path / "gradients.png" if folder else path for path in outputs]
+    capsys.readouterr()
+    assert main(["show", str(pictures[0])]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    seed = "3" if "--seed 3" in words else "0"
+    assert f"    filters:  random filters (seed {seed})" in lines
+    command = lines[-1].partition("npstyle ")[2].split()
+    positional = words.partition(" --")[0].split()
+    assert command[: len(positional)] == positional
+    assert ("--weights", "random") in pairwise(command)
+    assert not {"--threads", "--quiet", "--output", "--overwrite"} & set(command)
+    assert main([*command, "--quiet", "--threads", "1", "-o", str(outputs[1])]) == 0
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
 
 
 @pytest.mark.parametrize("by", ["variable", "option", "cache"])

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from helpers import without_openmp
 from npstyle import UserError, images, study
+from npstyle._runtime import threads
 from npstyle.cli.inspect import main as main_inspect
 from npstyle.cli.progress import ProgressBar
 from npstyle.cli.study import FIGURES, main_figure, main_reconstruct, main_texture
+from npstyle.cli.weights import main as main_weights
 from npstyle.weights import Weights, random_weights, write_weights
 
 Capture = pytest.CaptureFixture[str]
@@ -52,7 +56,7 @@ def test_reconstruct_writes_the_picture_of_the_library(here: Path, filters: Path
     out, err = capsys.readouterr()
     assert out.startswith("photo-conv1_1.png: 32 x 24 pixels, did the 3 iterations asked for in ")
     assert out.rstrip().endswith(f"-> {expected.loss:.4g}")
-    assert re.fullmatch(r"filters: .*\n32 x 24 pixels, 3 iterations: about \d+ MB of memory\n", err)
+    assert re.fullmatch(r"32 x 24 pixels, 3 iterations: about \d+ MB of memory\nfilters: .*\n", err)
 
 
 def test_options_of_reconstruct_reach_the_run(here: Path, filters: Path, capsys: Capture) -> None:
@@ -69,7 +73,7 @@ def test_texture_of_another_size(here: Path, filters: Path, capsys: Capture) -> 
     assert main_texture(words("painting.png --width 40 --height 17 --iterations 2", filters)) == 0
     out, err = capsys.readouterr()
     assert out.startswith("painting-texture.png: 40 x 17 pixels")
-    source, left_out, memory = err.splitlines()
+    left_out, memory, source = err.splitlines()
     assert source == f"filters: {filters}"
     assert left_out == "npstyle: left out: conv3_1, conv4_1, conv5_1, which the weights do not have"
     assert memory.startswith("40 x 17 pixels, 2 iterations: about ")
@@ -78,7 +82,7 @@ def test_texture_of_another_size(here: Path, filters: Path, capsys: Capture) -> 
     assert np.array_equal(images.read("painting-texture.png"), expected.image)
     assert main_texture(words("painting.png --layers conv1_2 --iterations 1 -o x.png", filters)) == 0
     assert images.read("x.png").shape == (30, 20, 3)
-    assert "\n20 x 30 pixels, 1 iteration: about " in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("20 x 30 pixels, 1 iteration: about ")
 
 
 def test_figures_of_the_command_are_those_of_the_library() -> None:
@@ -97,9 +101,9 @@ def test_figure_writes_all_panels(name: str, here: Path, filters: Path, capsys: 
     panels_made = f"{len(panels)} panel" + "s" * (len(panels) > 1)
     assert f" {panels_made} made in " in out
     progress = [f"{n} of {len(panels)}: {panel.caption}" for n, panel in enumerate(panels, 1)]
-    source, *lines = err.splitlines()
-    assert source == f"filters: {filters}"
+    lines = err.splitlines()
     memory = lines.pop(len(notes))
+    assert lines.pop(len(notes)) == f"filters: {filters}"
     assert memory.startswith(f"{panels_made} of 32 x 24 pixels, 1 iteration each: about ")
     assert lines == [*(f"npstyle: {note}" for note in notes), *progress]
     picture = images.read(f"photo-{name}.png")
@@ -119,7 +123,7 @@ def test_inspect_writes_a_folder_of_pictures_and_a_table(here: Path, filters: Pa
     assert out.splitlines()[: len(expected.table)] == expected.table
     for name in names:
         assert np.array_equal(images.read(f"seen/{name}.png"), expected.pictures[name])
-    assert re.fullmatch(r"filters: .*\n32 x 24 pixels, 2 layers: about \d+ MB of memory\n", err)
+    assert re.fullmatch(r"32 x 24 pixels, 2 layers: about \d+ MB of memory\nfilters: .*\n", err)
     with pytest.raises(UserError, match=r"output: seen/receptive-fields\.png: found a file of that name"):
         main_inspect(arguments)
     assert main_inspect([*arguments, "--overwrite", "--at", "painting.png"]) == 0
@@ -130,7 +134,7 @@ def test_inspect_writes_a_folder_of_pictures_and_a_table(here: Path, filters: Pa
 def test_inspect_leaves_out_missing_layers(here: Path, filters: Path, capsys: Capture) -> None:
     assert main_inspect(words("photo.png --channels 1", filters)) == 0
     assert (here / "photo-inspected" / "gram-conv2_1.png").is_file()
-    assert "\nnpstyle: left out: conv3_1, conv4_1, conv5_1" in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith("npstyle: left out: conv3_1, conv4_1, conv5_1")
 
 
 def test_study_commands_run_with_random_filters(here: Path, capsys: Capture) -> None:
@@ -183,6 +187,58 @@ def test_one_thread_without_openmp_is_announced(
     messages = [line for line in capsys.readouterr().err.splitlines() if "OpenMP" in line]
     assert len(messages) == lines
     assert all("built without OpenMP" in line for line in messages)
+
+
+@pytest.mark.parametrize(("main", "text"), SHORT_RUNS)
+@pytest.mark.parametrize("random", [False, True])
+def test_threads_are_those_that_are_asked_for(
+    main: Main, text: str, random: bool, here: Path, filters: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In every step, also where random filters are initialized."""
+
+    def default() -> int:
+        raise AssertionError("not the number that was asked for")
+
+    monkeypatch.setattr(threads, "default", default)
+    weights = "random" if random else str(filters)
+    assert main([*text.split(), "--threads", "1", "--weights", weights]) == 0
+
+
+# Every option and argument of these commands that names a picture, here X.
+PICTURES: list[tuple[Main, str]] = [
+    (main_reconstruct, "X --layer conv1_1 --iterations 0"),
+    (main_reconstruct, "photo.png --layer conv1_1 --iterations 0 --init X"),
+    (main_texture, "X --layers conv1_1 --iterations 0"),
+    (main_texture, "photo.png --layers conv1_1 --iterations 0 --init X"),
+    (main_figure, "content X --iterations 0"),
+    (main_figure, "starts photo.png X --iterations 0"),
+    (main_inspect, "X --layers conv1_1 --channels 1"),
+    (main_inspect, "photo.png X --layers conv1_1 --channels 1"),
+    (main_inspect, "photo.png --at X --layers conv1_1 --channels 1"),
+    (main_weights, "normalize filters.npz photo.png X"),
+]
+
+
+@pytest.mark.parametrize(("main", "text"), PICTURES)
+def test_every_picture_is_read_with_the_same_care(
+    main: Main, text: str, here: Path, filters: Path, capsys: Capture
+) -> None:
+    """A camera's RAW file is refused, and what is clipped of an HDR picture is said, once."""
+    (here / "raw.tif").write_bytes(b"FUJIFILMCCD-RAW 0201" + bytes(200))
+    lights = np.full((24, 32), 0.2, np.float32)
+    lights[0, :2] = 40
+    Image.fromarray(lights).save(here / "hdr.tif")
+    (here / "filters.npz").write_bytes(filters.read_bytes())
+    output = "out.npz" if main is main_weights else "out" if main is main_inspect else "out.png"
+    options = [] if main is main_weights else ["--weights", "filters.npz"]
+    options += ["--threads", "1", "--quiet", "-o", output]
+    before = sorted(here.iterdir())
+    with pytest.raises(UserError, match="found a camera's RAW file"):
+        main([*text.replace("X", "raw.tif").split(), *options])
+    assert sorted(here.iterdir()) == before
+    assert main([*text.replace("X", "hdr.tif").split(), *options]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert len([line for line in lines if "of the values are beyond white" in line]) == 1
 
 
 USAGE: list[tuple[Main, str, str]] = [
@@ -262,6 +318,38 @@ def test_ctrl_c_saves_picture(
     assert "interrupted, with the panels made so far" in capsys.readouterr().out
     figure = images.read("photo-content.png")
     assert (figure[study.GAP :][:24, study.GAP + 2 * (32 + study.GAP) :] == 255).all()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_figure_has_the_panels_made_so_far(
+    number: int, here: Path, filters: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finished ones as in the whole figure, the present one as far as it is, the others blank."""
+    assert (
+        main_figure(words("starts photo.png painting.png --iterations 2 -o whole.png --quiet", filters)) == 0
+    )
+    update = ProgressBar.update_panel
+
+    def interrupt(self: Any, panel: int, *arguments: Any) -> None:
+        update(self, panel, *arguments)
+        if panel == 2 and arguments[1].iteration == 1:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(ProgressBar, "update_panel", interrupt)
+    status = main_figure(words("starts photo.png painting.png --iterations 2 -o part.png", filters))
+    assert status == 128 + number
+    assert "interrupted, with the panels made so far" in capsys.readouterr().out
+    whole, part = images.read("whole.png"), images.read("part.png")
+    assert whole.shape == part.shape
+    panels = [
+        [image[study.GAP :][:24, study.GAP + column * (32 + study.GAP) :][:, :32] for column in range(2, 5)]
+        for image in (whole, part)
+    ]
+    equal = [np.array_equal(one, other) for one, other in zip(*panels, strict=True)]
+    blank = [bool((panel == 255).all()) for panel in panels[1]]
+    assert equal == [True, False, False]
+    assert blank == [False, False, True]
+    assert images.read_text("part.png")["note"] == "interrupted, with the panels made so far"
 
 
 def test_overwrite_replaces_output(here: Path, filters: Path) -> None:

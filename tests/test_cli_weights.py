@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -16,6 +18,7 @@ import pytest
 import npstyle.weights
 from helpers import FailingStream
 from npstyle import images
+from npstyle._runtime import threads
 from npstyle._typing import Pooling
 from npstyle.cli import weights as weights_command
 from npstyle.cli.main import main
@@ -170,6 +173,69 @@ def test_list_prints_places_and_states_of_files(
     assert run("list")[-1] == f"NPSTYLE_WEIGHTS: {project / 'one.h5'}"
     monkeypatch.setenv("NPSTYLE_WEIGHTS", "gone.h5")
     assert run("list")[-1] == "NPSTYLE_WEIGHTS: gone.h5, no file of that name"
+
+
+@pytest.mark.parametrize("fault", ["a file", "not searchable"])
+def test_a_cache_that_cannot_be_used_is_named(
+    fault: str, register: Any, alone: Path, monkeypatch: Patch, capsys: Output
+) -> None:
+    """Its files are not simply absent: nothing can be opened there."""
+    register(("one.h5", b"1", 1))
+    if fault == "a file":
+        alone.write_text("precious")
+        reason = os.strerror(errno.ENOTDIR)
+    else:
+        alone.mkdir()
+        reason = os.strerror(errno.EACCES)
+        stat = os.stat
+
+        def denied(path: Any, *arguments: Any, **options: Any) -> os.stat_result:
+            if isinstance(path, (str, Path)) and alone in Path(path).parents:
+                raise PermissionError(errno.EACCES, reason)
+            return stat(path, *arguments, **options)
+
+        monkeypatch.setattr(os, "stat", denied)
+    for command in ("weights list", "info", "cache list", "cache clear"):
+        assert main(command.split()) == 0
+        line = next(line for line in capsys.readouterr().out.splitlines() if str(alone) in line)
+        assert line.endswith((f"{alone} ({reason})", f"{alone / 'checkpoints'}: {reason}")), command
+    found, tried = npstyle.weights.find_weights()
+    assert (found, tried[-1]) == (None, f"{alone} ({reason})")
+    if fault == "a file":
+        assert main(["weights", "fetch"]) == 1
+        line = f"npstyle: cache: {alone}: found a file; expected a folder to write to; set NPSTYLE_CACHE to "
+        assert capsys.readouterr().err.startswith(line)
+        assert alone.read_text() == "precious"
+
+
+def test_fetch_says_that_it_keeps_another_file(
+    register: Any, alone: Path, monkeypatch: Patch, capsys: Output
+) -> None:
+    register(("one.h5", b"1", 1), addresses=("https://a.example/one.h5",))
+    alone.mkdir()
+    (alone / "one.h5").write_bytes(b"precious")
+    monkeypatch.setattr("pooch.HTTPDownloader", lambda **_: lambda _, file, __: file.write(b"1"))
+    assert main(["weights", "fetch"]) == 0
+    output, errors = capsys.readouterr()
+    assert output == f"{alone / 'one.h5'}\n"
+    assert errors.startswith(f"npstyle: weights: {alone / 'one.h5'}: found another sha256 than is registered")
+    assert (alone / "one.h5.old").read_bytes() == b"precious"
+
+
+def test_sigterm_during_a_download_leaves_the_cache_as_it_was(
+    register: Any, alone: Path, monkeypatch: Patch, capsys: Output
+) -> None:
+    register(("one.h5", b"1", 1), addresses=("https://a.example/one.h5",))
+    alone.mkdir()
+    (alone / "one.h5").write_bytes(b"precious")
+
+    def terminated(_: str, file: Any, __: None) -> None:
+        file.write(b"half")
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("pooch.HTTPDownloader", lambda **_: terminated)
+    assert main(["weights", "fetch"]) == 143
+    assert {path.name: path.read_bytes() for path in alone.iterdir()} == {"one.h5": b"precious"}
 
 
 def test_fetch_prints_the_intact_copy(run: Run, register: Any, alone: Path) -> None:
@@ -362,6 +428,17 @@ def test_normalize_writes_the_network_of_the_library(
     assert lines[5:] == [f"{out}: {SUMMARY}"]
 
 
+def test_normalize_takes_the_threads_that_are_asked_for(
+    file: Path, pictures: list[Path], tmp_path: Path, monkeypatch: Patch
+) -> None:
+    def default() -> int:
+        raise AssertionError("not the number that was asked for")
+
+    monkeypatch.setattr(threads, "default", default)
+    words = ["normalize", str(file), str(pictures[0]), "--quiet", "-o", str(tmp_path / "out.npz")]
+    assert weights_command.main([*words, "--threads", "1"]) == 0
+
+
 def test_normalize_refuses_wrong_input(file: Path, pictures: list[Path], tmp_path: Path) -> None:
     picture, out = str(pictures[0]), str(tmp_path / "out.npz")
     for words, message in (
@@ -371,7 +448,10 @@ def test_normalize_refuses_wrong_input(file: Path, pictures: list[Path], tmp_pat
         ([tmp_path / "gone.npz", picture, "-o", out], "no such file"),
         (["random", picture, "-o", out], "found random filters; expected trained ones"),
         (["auto", picture, "-o", out], "no ImageNet filters"),
-        ([file, picture, "-o", out, "--size", "16"], "found 16 x 11 pixels"),
+        (
+            [file, picture, "-o", out, "--size", "16"],
+            "found 16 x 11 pixels; expected at least 16 x 16; give --size 24",
+        ),
     ):
         with pytest.raises(UserError, match=message):
             weights_command.main(["normalize", *map(str, words)])

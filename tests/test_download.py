@@ -22,7 +22,7 @@ import pooch
 import pytest
 
 from npstyle.errors import UserError
-from npstyle.weights import RandomFiltersWarning, load_weights
+from npstyle.weights import RandomFiltersWarning, WeightsWarning, load_weights
 from npstyle.weights import download as _download
 from npstyle.weights.registry import Entry, cache_folder, registry
 
@@ -204,14 +204,61 @@ def test_next_address_is_tried(
 
 
 @every_algorithm
-def test_damaged_cached_file_is_replaced(
+def test_another_file_of_that_name_is_kept(
+    algorithm: str, server: Server, register: Register, alone: Path
+) -> None:
+    """It may be damaged, or filters that a user has put there."""
+    alone.mkdir()
+    register(server.address("/good"), algorithm=algorithm)
+    for number, name in enumerate([f"{NAME}.old", f"{NAME}.old-2"]):
+        content = b"precious %d" % number
+        (alone / NAME).write_bytes(content)
+        with pytest.warns(WeightsWarning) as caught:
+            assert _download.fetch_any() == (alone / NAME, [])
+        assert str(caught[0].message).startswith(f"weights: {alone / NAME}: found another ")
+        assert f"; that file is now {name}, and " in str(caught[0].message)
+        assert (alone / NAME).read_bytes() == GOOD
+        assert (alone / name).read_bytes() == content
+    assert left_in(alone) == [NAME, f"{NAME}.old", f"{NAME}.old-2"]
+
+
+@every_algorithm
+def test_another_file_of_that_name_stays_if_the_download_fails(
     algorithm: str, server: Server, register: Register, alone: Path
 ) -> None:
     alone.mkdir()
-    (alone / NAME).write_bytes(b"damaged")
-    register(server.address("/good"), algorithm=algorithm)
+    (alone / NAME).write_bytes(b"precious")
+    server.pages["/other"] = sends(GOOD[::-1])
+    register(server.address("/other"), server.address("/gone"), algorithm=algorithm)
+    assert _download.fetch_any()[0] is None
+    assert left_in(alone) == [NAME]
+    assert (alone / NAME).read_bytes() == b"precious"
+
+
+def test_what_killed_downloads_left_is_removed(server: Server, register: Register, alone: Path) -> None:
+    alone.mkdir()
+    for name in (".npstyle-0.tmp", ".npstyle-1.tmp", "mine.tmp"):
+        (alone / name).write_bytes(b"half")
+        if name != ".npstyle-1.tmp":
+            os.utime(alone / name, (0, 0))
+    register(server.address("/good"))
     assert _download.fetch_any() == (alone / NAME, [])
-    assert (alone / NAME).read_bytes() == GOOD
+    assert left_in(alone) == [".npstyle-1.tmp", NAME, "mine.tmp"]  # the second is another download
+
+
+@pytest.mark.skipif(not hasattr(os, "symlink"), reason="no symbolic links here")
+def test_file_that_a_link_in_the_cache_leads_to_is_not_touched(
+    server: Server, register: Register, alone: Path, tmp_path: Path
+) -> None:
+    alone.mkdir()
+    (tmp_path / "mine.npz").write_bytes(b"precious")
+    (alone / NAME).symlink_to(tmp_path / "mine.npz")
+    register(server.address("/good"))
+    with pytest.warns(WeightsWarning):
+        assert _download.fetch_any() == (alone / NAME, [])
+    assert (tmp_path / "mine.npz").read_bytes() == b"precious"
+    assert (alone / f"{NAME}.old").resolve() == tmp_path / "mine.npz"
+    assert not (alone / NAME).is_symlink()
 
 
 @every_algorithm
@@ -228,7 +275,7 @@ def test_intact_cached_file_is_not_downloaded_again(
 def test_fetch_any_of_given_entries(server: Server, register: Register, alone: Path) -> None:
     register(server.address("/good"))
     (entry,) = registry()
-    assert (entry.name, entry.has_full_checksum, entry.megabytes) == (NAME, True, None)
+    assert (entry.name, entry.megabytes) == (NAME, None)
     assert _download.fetch_any(entries=[]) == (None, [])
     assert _download.fetch_any(entries=[entry]) == (alone / NAME, [])
 
@@ -359,14 +406,18 @@ def test_invalid_address_is_skipped(
     assert reason in failure
 
 
-def test_unwritable_cache_is_reported(server: Server, register: Register, alone: Path) -> None:
+def test_unwritable_cache_is_reported(
+    server: Server, register: Register, alone: Path, monkeypatch: Patch
+) -> None:
     alone.write_text("a file in the place of the folder")
     register(server.address("/good"))
     path, (failure,) = _download.fetch_any()
     assert path is None
-    assert failure.startswith(f"{server.address('/good')} (")
-    assert str(alone) in failure
+    expected = f"cache: {alone}: found a file; expected a folder to write to; set NPSTYLE_CACHE to another"
+    assert failure == expected
     assert server.requested == []
+    monkeypatch.setenv("NPSTYLE_CACHE", str(alone / "below"))
+    assert _download.fetch_any()[1][0].startswith(f"cache: {alone / 'below'}: found Not a directory; ")
 
 
 def test_downloads_are_silent(server: Server, register: Register, caplog: Log, capfd: Output) -> None:
@@ -421,6 +472,7 @@ def test_invalid_registry_is_reported(text: str | None, found: str, alone: Path)
 def npz() -> bytes:
     arrays: dict[str, Any] = {"conv1_1/kernel": np.ones((3, 3, 3, 64), np.float32)}
     arrays["conv1_1/bias"] = np.full(64, 3, np.float32)
+    arrays["preprocessing"] = np.array("caffe")
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()

@@ -107,7 +107,7 @@ def program(*arguments: str, limit: tuple[str, int] | None = None, **environment
 
 def refuge_in(message: str) -> Path:
     """The file in the folder for temporary files that a message names."""
-    return Path(message.split("the picture is in ")[1].strip())
+    return Path(re.split("; the (?:picture is|pictures are|filters are) in ", message)[1].strip())
 
 
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
@@ -318,6 +318,13 @@ STUDY = {
     "figure": ["figure", "content", "painting.png", *STUDY_RUN],
 }
 INSPECT = ["inspect", "painting.png", "--weights", "random", "--layers", "conv1_1", "--threads", "1"]
+NORMALIZE = ["weights", "normalize", "in.npz", "painting.png", "--quiet", "--threads", "1"]
+
+
+@pytest.fixture
+def filters(folder: Path) -> Path:
+    """A file of filters for `weights convert` and `normalize`."""
+    return weights.write_weights("in.npz", weights.random_weights(deepest="conv1_1"))
 
 
 @pytest.fixture(params=STUDY)
@@ -346,16 +353,19 @@ def test_signals_save_picture_of_study_commands(
         assert min(image.size) >= 40
 
 
-@pytest.mark.parametrize("command", ["paint", *STUDY, "inspect", "convert"])
+@pytest.mark.usefixtures("filters")
+@pytest.mark.parametrize("command", ["paint", *STUDY, "inspect", "convert", "normalize"])
 def test_a_mounted_output_is_overwritten_in_place(folder: Path, command: str, monkeypatch: Patch) -> None:
     """Nothing can be renamed over a single file that is mounted into a container."""
-    output = Path("out.png")
-    words = [*{"paint": COMMAND, "inspect": INSPECT, **STUDY}.get(command, []), "-o", str(output)]
-    words += [] if command == "inspect" else ["--iterations", "0"]
-    if command == "convert":
-        output = Path("out.npz")
-        weights.write_weights("in.npz", weights.random_weights(deepest="conv1_1"))
-        words = ["weights", "convert", "in.npz", str(output)]
+    output = Path("out.npz" if command in ("convert", "normalize") else "out.png")
+    words = {
+        "paint": [*COMMAND, "--iterations", "0", "-o"],
+        **{name: [*words, "--iterations", "0", "-o"] for name, words in STUDY.items()},
+        "inspect": [*INSPECT, "-o"],
+        "convert": ["weights", "convert", "in.npz"],
+        "normalize": [*NORMALIZE, "-o"],
+    }[command]
+    words = [*words, str(output)]
     assert cli.main(words) == 0
     if command == "inspect":
         output = min(output.iterdir())
@@ -413,18 +423,19 @@ def test_folder_that_vanishes_during_study_commands(
     refuge_in(failed).unlink()
 
 
-@pytest.mark.parametrize("command", [*STUDY, "inspect"])
-def test_too_little_memory_for_study_commands_is_refused(
+@pytest.mark.usefixtures("filters")
+@pytest.mark.parametrize("command", [*STUDY, "inspect", "normalize"])
+def test_too_little_memory_for_other_commands_is_refused(
     folder: Path, command: str, monkeypatch: Patch, capsys: Captured
 ) -> None:
     Image.fromarray(np.zeros((300, 600, 3), np.uint8)).save("large.png")
-    words = [*STUDY.get(command, INSPECT), "-o", "out.png", "--size", "600"]
+    output = {"inspect": "out", "normalize": "out.npz"}.get(command, "out.png")
+    words = {"inspect": INSPECT, "normalize": NORMALIZE, **STUDY}[command]
+    words = [*words, "-o", output, "--size", "600"]
     words[words.index("painting.png")] = "large.png"
-    if command == "inspect":
-        words[words.index("out.png")] = "out"
-    else:
+    if command in STUDY:
         words[words.index("--iterations") + 1] = "0"
-    free = 300e6 if command == "figure" else 200e6
+    free = {"figure": 300e6, "normalize": 150e6}.get(command, 200e6)
     monkeypatch.setattr(memory, "available_memory", lambda *_: free)
     assert cli.main(words) == 1
     (failed,) = capsys.readouterr().err.splitlines()
@@ -432,8 +443,7 @@ def test_too_little_memory_for_study_commands_is_refused(
     assert failed.endswith(", or --force to run all the same")
     size = int(failed.split("try --size ")[1].split(",")[0])
     assert 32 < size < 600
-    assert not Path("out.png").exists()
-    assert not Path("out").exists()
+    assert not Path(output).exists()
     words[words.index("--size") + 1] = str(size + 1)
     assert cli.main(words) == 1
     words[words.index("--size") + 1] = str(size)
@@ -464,6 +474,46 @@ def test_signals_while_inspect_saves_do_not_lose_pictures(folder: Path, monkeypa
     monkeypatch.setattr(images, "write", terminated)
     assert cli.main([*INSPECT, "-o", "out"]) == 0
     assert len(list((folder / "out").iterdir())) == 4
+
+
+@pytest.mark.usefixtures("filters")
+def test_normalized_filters_survive_signals_and_a_full_disk(
+    folder: Path, full_disk: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    assert cli.main([*NORMALIZE, "-o", "whole.npz"]) == 0
+    assert cli.main([*NORMALIZE, "-o", "disk/out.npz"]) == 1
+    (failed,) = capsys.readouterr().err.splitlines()
+    assert "out.npz: found No space left on device on writing" in failed
+    refuge = refuge_in(failed)
+    assert refuge.suffix == ".npz"
+    assert refuge.read_bytes() == Path("whole.npz").read_bytes()
+    refuge.unlink()
+    assert not list(full_disk.iterdir())
+    write = weights.write_weights
+
+    def terminated(*arguments: Any) -> Path:
+        signal.raise_signal(signal.SIGTERM)
+        return write(*arguments)
+
+    monkeypatch.setattr(weights, "write_weights", terminated)  # while they are saved: nothing is lost
+    assert cli.main([*NORMALIZE, "-o", "out.npz"]) == 0
+    assert Path("out.npz").read_bytes() == Path("whole.npz").read_bytes()
+    monkeypatch.setattr("npstyle.initialize.normalize_network", terminated)  # before: nothing is written
+    assert cli.main([*NORMALIZE, "-o", "never.npz"]) == 143
+    assert capsys.readouterr().err.splitlines()[-1] == "npstyle: interrupted; nothing was written"
+    assert not Path("never.npz").exists()
+
+
+@pytest.mark.usefixtures("filters")
+@pytest.mark.parametrize("command", [*STUDY, "inspect", "normalize"])
+def test_memory_is_announced_by_all_commands_that_compute(
+    folder: Path, command: str, capsys: Captured
+) -> None:
+    output = {"inspect": "out", "normalize": "out.npz"}.get(command, "out.png")
+    words = {"inspect": INSPECT, "normalize": NORMALIZE, **STUDY}[command]
+    assert cli.main([*(word for word in words if word != "--quiet"), "-o", output]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert sum(bool(re.search(r": about \d+ MB of memory$", line)) for line in lines) == 1
 
 
 def test_full_disk_leaves_pictures_of_inspect_in_temporary_folder(
@@ -891,13 +941,17 @@ def test_without_a_home_folder_nothing_is_fetched(monkeypatch: Patch, capsys: Ca
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows keeps the current folder")
-@pytest.mark.parametrize("command", ["paint", *STUDY, "inspect", "convert"])
+@pytest.mark.parametrize("command", ["paint", *STUDY, "inspect", "convert", "normalize"])
 def test_a_current_folder_that_is_gone_is_found_before_the_run(
     folder: Path, command: str, monkeypatch: Patch, capsys: Captured
 ) -> None:
-    words = {"paint": COMMAND, "inspect": INSPECT, **STUDY}.get(
-        command, ["weights", "convert", "a.npz", "b.npz"]
-    )
+    words = {
+        "paint": COMMAND,
+        "inspect": INSPECT,
+        **STUDY,
+        "convert": ["weights", "convert", "a.npz", "b.npz"],
+        "normalize": [*NORMALIZE, "-o", "b.npz"],
+    }[command]
     words = [str(folder / word) if word.endswith(".png") else word for word in words]
     (folder / "gone").mkdir()
     monkeypatch.chdir(folder / "gone")

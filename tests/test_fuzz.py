@@ -141,7 +141,8 @@ def test_npz_with_other_compression_is_refused(method: int, tmp_path: Path) -> N
     zipped(tmp_path / "x", members, method)
     assert "is compressed by method" in refusal(read_weights, tmp_path / "x")
     zipped(tmp_path / "x", members, zipfile.ZIP_DEFLATED)
-    np.testing.assert_array_equal(read_weights(tmp_path / "x")["conv1_1"].kernel, ONE.kernel)
+    weights = read_weights(tmp_path / "x", preprocessing="caffe")
+    np.testing.assert_array_equal(weights["conv1_1"].kernel, ONE.kernel)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_fortran_order_and_python_2_headers_are_read(tmp_path: Path) -> None:
         b"{'descr': '<f4', 'fortran_order': False, 'shape': (64L,)}".ljust(59) + b"\n" + ONE.bias.tobytes()
     )
     zipped(tmp_path / "x", {"conv1_1/kernel.npy": file.getvalue(), "conv1_1/bias.npy": bias})
-    got = read_weights(tmp_path / "x")["conv1_1"]
+    got = read_weights(tmp_path / "x", preprocessing="caffe")["conv1_1"]
     np.testing.assert_array_equal(got.kernel, ONE.kernel)
     np.testing.assert_array_equal(got.bias, ONE.bias)
     assert got.kernel.flags.c_contiguous

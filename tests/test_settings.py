@@ -62,7 +62,7 @@ def test_settings_can_be_compared_and_hashed() -> None:
         ({"style_weight": float("nan")}, "style_weight: found nan"),
         ({"style_weight": float("inf")}, "style_weight: found inf"),
         ({"tv_weight": "much"}, "tv_weight: found 'much'"),
-        ({"style_layers": ["conv9_1"]}, "layer: found 'conv9_1'"),
+        ({"style_layers": ["conv9_1"]}, "style_layers: found 'conv9_1'"),
         ({"pooling": "median"}, "pooling: found 'median'"),
         ({"init": "black"}, "init: found 'black'"),
         ({"scaling": "none"}, "scaling: found 'none'"),

@@ -71,7 +71,7 @@ def refusal(capsys: Captured, *arguments: str) -> str:
 
 @pytest.mark.parametrize("more", [(), ("--overwrite",), ("--resume",), ("--resume=must", "--overwrite")])
 @pytest.mark.parametrize(
-    "option", ["--checkpoint", "--output", "--init", "--weights", "--keep-mask", "--content"]
+    "option", ["--checkpoint", "--output", "--init", "--weights", "--keep-mask", "--content", "--log"]
 )
 def test_no_option_destroys_the_file_that_it_names(
     folder: Path, option: str, more: tuple[str, ...], monkeypatch: Patch
@@ -127,9 +127,7 @@ def test_checkpoint_and_output_are_two_files(folder: Path, capsys: Captured) -> 
         assert line.startswith(f"npstyle: checkpoint: {name}: found the output; expected another name")
     for name in ("out-00002.png", "out-00004.png"):
         line = refusal(capsys, "-o", "out.png", "--checkpoint", name, "--save-every", "2")
-        assert line.startswith(
-            f"npstyle: --save-every: {name}: found a file that this run reads or continues"
-        )
+        assert line.startswith(f"npstyle: --save-every: {name}: found a file that this run reads, continues")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
@@ -192,7 +190,7 @@ def test_save_every_replaces_no_file(folder: Path, capsys: Captured) -> None:
     )
     assert contents(folder) == before
     line = refusal(capsys, "-o", "old.png", "--save-every", "1", "--init", "old-00002.png", "--overwrite")
-    assert "--save-every: old-00002.png: found a file that this run reads or continues from" in line
+    assert "--save-every: old-00002.png: found a file that this run reads, continues from or logs to" in line
     assert contents(folder) == before
     assert cli.main([*COMMAND, "-o", "old.png", "--save-every", "3"]) == 0  # 00002 is none of these
     assert {name: contents(folder)[name] for name in before} == before
@@ -265,6 +263,59 @@ def test_resume_must_is_one_word(capsys: Captured) -> None:
 
 
 STUDY = ["--weights", "weights.npz", "--threads", "1", "--quiet"]
+INSPECT = ["inspect", "--layers", "conv1_1", "--channels", "1", *STUDY]
+
+
+@pytest.mark.parametrize("role", ["picture", "style", "--at"])
+def test_inspect_does_not_replace_what_it_reads(folder: Path, role: str, capsys: Captured) -> None:
+    """Not even with --overwrite: the names of its pictures were not chosen by the user."""
+    (folder / "maps").mkdir()
+    (folder / "maps" / "gradients.png").write_bytes((folder / "painting.png").read_bytes())
+    (folder / "gram-conv1_1.png").symlink_to("maps/gradients.png")
+    before = contents(folder / "maps")
+    words = {
+        "picture": ["maps/gradients.png"],
+        "style": ["photo.png", "gram-conv1_1.png"],
+        "--at": ["photo.png", "--at", "maps/gradients.png"],
+    }[role]
+    assert cli.main([*INSPECT, *words, "-o", "maps", "--overwrite"]) == 1
+    line = "npstyle: output: maps/gradients.png: found a picture that this command reads; "
+    assert capsys.readouterr().err.startswith(line)
+    assert contents(folder / "maps") == before
+
+
+def test_folder_of_inspect_is_probed_before_filters_are_loaded(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    """They may have to be downloaded."""
+    monkeypatch.setattr("npstyle.weights.load_weights", None)
+    (folder / "maps").mkdir()
+    (folder / "maps" / "gradients.png").write_text("precious")
+    assert cli.main([*INSPECT, "photo.png", "-o", "maps"]) == 1
+    assert "output: maps/gradients.png: found a file of that name" in capsys.readouterr().err
+    assert contents(folder / "maps") == {"gradients.png": b"precious"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "reconstruct photo.png --layer conv1_1 --iterations 1 -o new.png --weights",
+        "reconstruct photo.png --layer conv1_1 --iterations 1 -o new.png --weights weights.npz --init",
+        "texture photo.png --layers conv1_1 --iterations 1 -o new.png --weights weights.npz --init",
+        "figure content photo.png --iterations 0 -o new.png --weights",
+        "inspect photo.png --layers conv1_1 --channels 1 -o new --weights",
+        "inspect photo.png --layers conv1_1 --channels 1 -o new --weights weights.npz --at",
+        "weights normalize -o new.npz weights.npz",
+        "weights normalize -o new.npz photo.png",
+    ],
+)
+def test_files_that_other_commands_read_are_kept(folder: Path, command: str, capsys: Captured) -> None:
+    """Also with --overwrite, which is for the output alone."""
+    before = contents(folder)
+    for name in [*before, "missing.png"]:
+        cli.main([*command.split(), name, "--threads", "1", "--quiet", "--overwrite"])
+        after = contents(folder)
+        assert {key: after.get(key) for key in before} == before, name
 
 
 @pytest.mark.parametrize(

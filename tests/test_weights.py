@@ -21,7 +21,7 @@ from scipy.io import savemat
 
 from helpers import reading_error
 from npstyle._typing import Preprocessing
-from npstyle.architecture import CONVOLUTIONS
+from npstyle.architecture import CONVOLUTIONS, PREPROCESSINGS
 from npstyle.cli.main import main
 from npstyle.errors import UserError
 from npstyle.weights import (
@@ -32,6 +32,7 @@ from npstyle.weights import (
     load_weights,
     random_weights,
     read_weights,
+    recognize,
     write_weights,
 )
 from npstyle.weights import download as _download
@@ -72,6 +73,7 @@ def keras(path: Path, layers: Layers, level: str = "/", new: bool = False, class
 def npz(path: Path, layers: Mapping[str, tuple[Any, Any]], **others: Any) -> None:
     arrays = {f"{name}/kernel": kernel for name, (kernel, _) in layers.items()}
     arrays |= {f"{name}/bias": bias for name, (_, bias) in layers.items()}
+    others.setdefault("preprocessing", np.array("caffe"))
     with path.open("wb") as file:
         np.savez(file, **arrays, **others)
 
@@ -229,7 +231,7 @@ FORMATS = (
     "expected Keras HDF5 or .keras, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors; "
     "take a file named"
 )
-NO_FILE = "expected a weights file, 'auto', 'imagenet', '8bit' or 'random'; check the name"
+NO_FILE = "expected a weights file; check the name"
 PICKLED = "holds pickled objects, which may run anything); expected an intact one"
 UNUSABLE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda path: None, f"found no such file; {NO_FILE}"),
@@ -564,11 +566,29 @@ def test_project_registry_is_valid(monkeypatch: Patch) -> None:
 
 
 @every_format
-def test_keras_matconvnet_and_npz_default_to_caffe(write: Writer, tmp_path: Path) -> None:
+def test_keras_and_matconvnet_default_to_caffe(write: Writer, tmp_path: Path) -> None:
     path = tmp_path / "x"
-    write(path, filters("conv1_1"))
+    write(path, filters("conv1_1"))  # an .npz file states it
     assert read_weights(path).preprocessing == "caffe"
     assert load_weights(path, preprocessing="torchvision").preprocessing == "torchvision"
+
+
+def test_npz_that_states_no_preprocessing_is_refused_unless_recognized(tmp_path: Path) -> None:
+    """npstyle has not written it, and the wrong preprocessing gives wrong pictures without an error."""
+    path = tmp_path / "x.npz"
+    kernel, bias = filters("conv1_1")["conv1_1"]
+    arrays: dict[str, Any] = {"conv1_1/kernel": kernel, "conv1_1/bias": bias}
+    np.savez(path, **arrays)
+    line = reading_error(path)
+    assert "found filters whose preprocessing is not known; expected caffe (BGR" in line
+    assert line.endswith("; give --preprocessing caffe or --preprocessing torchvision")
+    for known in PREPROCESSINGS:
+        assert read_weights(path, preprocessing=known).preprocessing == known
+    kernel[1, 1, :, :3] = np.array(recognize.PUBLISHED)[:, :3].T
+    bias[:3] = np.array(recognize.PUBLISHED)[:, 3]
+    np.savez(path, **arrays)
+    assert read_weights(path).preprocessing == "caffe"
+    assert "recognized as the published filters" in read_weights(path).source
 
 
 def test_preprocessing_argument_is_validated(file: Path, alone: Path) -> None:

@@ -116,6 +116,15 @@ def open_replacing(path: Path, overwrite: bool = True) -> Iterator[BinaryIO]:
         yield file
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a file to NAME.old, or NAME.old-2 and so on if there is one already, and return its new path."""
+    aside, number = path.with_name(f"{path.name}.old"), 2
+    while os.path.lexists(aside):
+        aside, number = path.with_name(f"{path.name}.old-{number}"), number + 1
+    os.rename(path, aside)
+    return aside
+
+
 def _temporary_name(target: Path, old: os.stat_result | None) -> Path:
     """A name in the same folder that no other file has; elsewhere, if only the old file can be written to."""
     folder = target.parent

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+from npstyle._runtime.paths import as_input, as_path
 from npstyle.architecture import PREPROCESSINGS, canonical
 from npstyle.cli.terminal import Parser
 from npstyle.errors import UserError, check_integer, check_nonnegative
@@ -66,6 +67,12 @@ def numbers(text: str) -> list[float]:
 
 
 @checked
+def input_file(text: str) -> Path:
+    """The type of a file that is read: a path, whose "~" is expanded, and no address on the web."""
+    return as_input(text, "argument")
+
+
+@checked
 def layer(text: str) -> str:
     """The type of a layer, by the paper's name."""
     return canonical(text)
@@ -98,7 +105,7 @@ def command_parser(name: str, description: str) -> Parser:
 def add_output(parser: argparse.ArgumentParser, default: str) -> None:
     """Add --output and --overwrite of a command that writes one picture; `default` is said in the help."""
     text = f"picture to write ({default} in this folder)"
-    parser.add_argument("-o", "--output", type=Path, metavar="OUT", help=text)
+    parser.add_argument("-o", "--output", type=as_path, metavar="OUT", help=text)
     add_overwrite(parser)
 
 
@@ -120,6 +127,24 @@ def add_quiet(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="print warnings and errors only")
 
 
+def add_log_every(group: argparse._ActionsContainer) -> None:
+    """Add --log-every of a command that shows the progress of a run."""
+    text = "print a line about the run's progress every so many seconds; 0: never (60, on a terminal 0)"
+    group.add_argument("--log-every", type=nonnegative, metavar="SECONDS", help=text)
+
+
+def add_resources(parser: argparse.ArgumentParser) -> None:
+    """Add the options of every command that computes: threads and memory."""
+    add = parser.add_argument
+    add(
+        "--threads",
+        type=integer(1),
+        metavar="N",
+        help="threads (all cores available, or OMP_NUM_THREADS)",
+    )
+    add("--force", action="store_true", help="run even if there seems to be too little memory")
+
+
 def add_run(parser: argparse.ArgumentParser, size: int) -> None:
     """Add the options of every command that runs the network: size, filters, threads, memory, --quiet."""
     add = parser.add_argument
@@ -128,11 +153,5 @@ def add_run(parser: argparse.ArgumentParser, size: int) -> None:
     text = "filters: auto, imagenet, 8bit, random or a file (auto)"
     add("--weights", default="auto", metavar="W", help=text)
     add_preprocessing(parser)
-    add(
-        "--threads",
-        type=integer(1),
-        metavar="N",
-        help="threads (all cores available, or OMP_NUM_THREADS)",
-    )
-    add("--force", action="store_true", help="run even if there seems to be too little memory")
+    add_resources(parser)
     add_quiet(parser)

@@ -41,23 +41,25 @@ def summary(runs: Sequence[SavedRun]) -> str:
 
 def _list() -> int:
     from npstyle.run.saved import saved_folder, saved_runs
+    from npstyle.weights.registry import why_unreadable
 
     runs = saved_runs()
     for run in runs:
         days = max(0.0, time.time() - run.modified) / 86400
         print_out(f"{format_bytes(run.size):>8}, {days:4.1f} days old, {run.path.name}")
-    print_out(f"{saved_folder()}: {summary(runs)}")
+    print_out(f"{saved_folder()}: {why_unreadable(saved_folder()) or summary(runs)}")
     return DONE
 
 
 def _clear() -> int:
     from npstyle._runtime.atomic import TEMPORARY
     from npstyle.run.saved import remove, saved_folder, saved_runs
+    from npstyle.weights.registry import why_unreadable
 
     # A temporary file that is recent is just being written.
     runs = [run for run in saved_runs() if not (run.path.match(TEMPORARY) and run.is_recent)]
     removed = remove(runs)
-    print_out(f"{saved_folder()}: removed {summary(removed)}")
+    print_out(f"{saved_folder()}: {why_unreadable(saved_folder()) or f'removed {summary(removed)}'}")
     for run in runs:
         if run not in removed:
             print_err(

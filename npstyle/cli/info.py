@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterator
 from importlib.metadata import version
 
+from npstyle._runtime.paths import as_path
 from npstyle._version import __version__
 from npstyle.cli.arguments import command_parser
 from npstyle.cli.cache import summary
@@ -60,7 +61,7 @@ def _weights() -> str:
 
     named = os.environ.get("NPSTYLE_WEIGHTS")
     if named:
-        missing = "" if os.path.isfile(os.path.expanduser(named)) else ": no file of that name"
+        missing = "" if os.path.isfile(as_path(named)) else ": no file of that name"
         return f"{named} (NPSTYLE_WEIGHTS){missing}"
     try:
         found, tried = find_weights()

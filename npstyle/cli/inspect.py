@@ -11,8 +11,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from npstyle._runtime.paths import as_path
 from npstyle.architecture import CONVOLUTIONS, channels, convolutions_up_to, deepest, log2_stride
-from npstyle.cli.arguments import add_overwrite, add_run, command_parser, integer, layer
+from npstyle.cli.arguments import (
+    add_overwrite,
+    add_run,
+    command_parser,
+    input_file,
+    integer,
+    layer,
+)
 from npstyle.cli.interrupts import Signals
 from npstyle.cli.session import (
     announce,
@@ -22,7 +30,13 @@ from npstyle.cli.session import (
     save_or_refuge,
     session,
 )
-from npstyle.cli.study import add_style_layers, available_layers, check_picture_size, size_at
+from npstyle.cli.study import (
+    add_style_layers,
+    available_layers,
+    check_picture_size,
+    picture_text,
+    size_at,
+)
 from npstyle.cli.terminal import DONE, print_out
 from npstyle.errors import UserError
 
@@ -38,8 +52,14 @@ def _parser() -> argparse.ArgumentParser:
     text = "Feature maps and Gram matrices of a picture, receptive fields, and the gradient of each loss."
     parser = command_parser("inspect", text)
     add = parser.add_argument
-    add("picture", metavar="PICTURE", type=Path, help="the picture to look at")
-    add("style", metavar="STYLE", type=Path, nargs="?", help="the painting, for Gram matrices and style loss")
+    add("picture", metavar="PICTURE", type=input_file, help="the picture to look at")
+    add(
+        "style",
+        metavar="STYLE",
+        type=input_file,
+        nargs="?",
+        help="the painting, for Gram matrices and style loss",
+    )
     add_style_layers(parser, "--layers")
     add(
         "--content-layer",
@@ -48,27 +68,33 @@ def _parser() -> argparse.ArgumentParser:
         help="layer of the content loss (the deepest of --layers)",
     )
     text = "where the gradients of the losses are taken, such as a result (PICTURE, whose content loss is 0)"
-    add("--at", metavar="FILE", type=Path, help=text)
+    add("--at", metavar="FILE", type=input_file, help=text)
     add("--channels", metavar="N", type=integer(1), default=36, help="channels shown of each layer (36)")
     text = "folder for the pictures (PICTURE-inspected in this folder)"
-    add("-o", "--output", metavar="FOLDER", type=Path, help=text)
+    add("-o", "--output", metavar="FOLDER", type=as_path, help=text)
     add_overwrite(parser, "pictures in FOLDER")
     add_run(parser, size=256)
     return parser
 
 
 def _inspect(options: argparse.Namespace, signals: Signals) -> int:
+    folder = options.output or Path(f"{options.picture.stem}-inspected")
+    _check_folder(folder)
+    with _output_folder(folder):
+        return _inspect_into(folder, options, signals)
+
+
+def _inspect_into(folder: Path, options: argparse.Namespace, signals: Signals) -> int:
     from npstyle import images, study
     from npstyle.vgg import filters_of
 
-    folder = options.output or Path(f"{options.picture.stem}-inspected")
-    _check_folder(folder)
+    _check_files(folder, study.picture_names(options.layers or ()), options)
     paths = [path for path in (options.picture, options.style) if path is not None]
     originals = [images.read(path) for path in paths]
     at = None if options.at is None else images.read(options.at)
     weights = load_weights(options, "conv5_4")
-    shown = available_layers(options.layers, weights)
-    names = [*shown, options.content_layer or shown[0]]
+    options.layers = available_layers(options.layers, weights)
+    names = [*options.layers, options.content_layer or options.layers[0]]
     for name in convolutions_up_to(deepest(names)):
         filters_of(weights, name)  # raises UserError if it is missing
     for path, picture in zip(paths, originals, strict=True):
@@ -77,30 +103,31 @@ def _inspect(options: argparse.Namespace, signals: Signals) -> int:
     def bytes_at(size: int) -> float:
         return _memory([size_at(picture, size) for picture in originals], names, options.threads)
 
-    memory = check_memory(options, bytes_at, max(max(picture.shape) for picture in originals))
+    memory = check_memory(options, bytes_at, options.size, max(max(picture.shape) for picture in originals))
     pictures = [images.fit(picture, options.size) for picture in originals]
     H, W, _ = pictures[0].shape
-    announce(options, f"{W} x {H} pixels, {count_of(len(shown), 'layer')}", memory)
-    files = study.picture_names(shown)
-    with _output_folder(folder, files, options.overwrite):
-        inspection = study.inspect(
-            pictures[0],
-            pictures[1] if len(pictures) > 1 else None,
-            shown,
-            study.initialize_once(weights, pictures, names),
-            content_layer=options.content_layer,
-            at=None if at is None else images.resize(at, W, H),
-            channels=options.channels,
-            threads=options.threads,
-        )
-        signals.ignore()
+    files = study.picture_names(options.layers)
+    _check_files(folder, files, options)
+    announce(options, f"{W} x {H} pixels, {count_of(len(options.layers), 'layer')}", memory, weights)
+    inspection = study.inspect(
+        pictures[0],
+        pictures[1] if len(pictures) > 1 else None,
+        options.layers,
+        study.initialize_once(weights, pictures, names, options.threads),
+        content_layer=options.content_layer,
+        at=None if at is None else images.resize(at, W, H),
+        channels=options.channels,
+        threads=options.threads,
+    )
+    signals.ignore()
+    text = picture_text(options, ["inspect"], weights)
 
-        def write(path: Path, overwrite: bool) -> None:
-            path.mkdir(exist_ok=True)
-            for name in files:
-                images.write(path / f"{name}.png", inspection.pictures[name], overwrite)
+    def write(path: Path, overwrite: bool) -> None:
+        path.mkdir(exist_ok=True)
+        for name in files:
+            images.write(path / f"{name}.png", inspection.pictures[name], overwrite, text=text)
 
-        save_or_refuge(folder, write, options.overwrite, extension="")
+    save_or_refuge(folder, write, options.overwrite, extension="", result="the pictures are")
     if not options.quiet:
         print_out("\n".join([*inspection.table, ""]))
         print_out(f"{folder}: {', '.join(f'{name}.png' for name in files)}")
@@ -121,10 +148,8 @@ def _check_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _output_folder(folder: Path, files: Sequence[str], overwrite: bool) -> Iterator[None]:
-    """Make the folder, check that the pictures can be written there, and remove it if it stays empty."""
-    from npstyle import images
-
+def _output_folder(folder: Path) -> Iterator[None]:
+    """Make the folder, and remove it if it stays empty."""
     existed = folder.exists()
     try:
         folder.mkdir(exist_ok=True)
@@ -132,13 +157,25 @@ def _output_folder(folder: Path, files: Sequence[str], overwrite: bool) -> Itera
         cure = "choose another, or make the folder that it is to be in"
         raise UserError(f"output: {folder}", str(error.strerror), "a folder", cure) from error
     try:
-        for name in files:
-            images.check_output(folder / f"{name}.png", overwrite)
         yield
     finally:
         if not existed:
             with suppress(OSError):  # it is not empty
                 folder.rmdir()
+
+
+def _check_files(folder: Path, names: Sequence[str], options: argparse.Namespace) -> None:
+    """Make sure that pictures can be written there, and that none replaces one that is read."""
+    from npstyle import images
+
+    inputs = [path for path in (options.picture, options.style, options.at) if path is not None]
+    for name in names:
+        output = images.check_output(folder / f"{name}.png", options.overwrite)
+        for path in inputs:
+            with suppress(OSError):  # one of them is not there
+                if os.path.samefile(output, path):
+                    found = "a picture that this command reads"
+                    raise UserError(f"output: {output}", found, "a new name", "choose another folder")
 
 
 def _memory(sizes: Sequence[tuple[int, int]], names: Sequence[str], threads: int | None) -> float:

@@ -23,6 +23,7 @@ COMMANDS = {
     "texture": ("npstyle.cli.study", "main_texture"),
     "figure": ("npstyle.cli.study", "main_figure"),
     "inspect": ("npstyle.cli.inspect", "main"),
+    "judge": ("npstyle.cli.judge", "main"),
 }
 MAIN_JOB = ("npstyle.cli.paint", "main")
 
@@ -43,7 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command: Callable[[list[str]], int] = getattr(import_module(module), function)
         return command(arguments)
-    except (UserError, ImportError) as error:
+    except UserError as error:
+        from npstyle.cli.recipe import by_option
+
+        print_err(f"npstyle: {by_option(error)}")
+    except ImportError as error:
         print_err(f"npstyle: {error}")
     except MemoryError as error:
         details = f" ({error})" if str(error) else ""

@@ -6,26 +6,49 @@ Everything slow to import is imported where it is used, so that --help is instan
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from npstyle._runtime.paths import as_path
 from npstyle._version import __version__
 from npstyle.architecture import CONVOLUTION_METHODS, deepest
-from npstyle.cli.arguments import add_output, add_run, integer, nonnegative, numbers
-from npstyle.cli.interrupts import HOW_TO_RESUME, Signals, exit_status
+from npstyle.cli.arguments import (
+    add_log_every,
+    add_output,
+    add_run,
+    input_file,
+    integer,
+    nonnegative,
+    numbers,
+)
+from npstyle.cli.interrupts import Signals, exit_status
 from npstyle.cli.progress import ProgressBar
-from npstyle.cli.recipe import RECIPE, add_recipe, field_of, format_field, settings_from
+from npstyle.cli.recipe import (
+    RECIPE,
+    add_recipe,
+    by_option,
+    field_of,
+    format_field,
+    settings_from,
+    without_effect,
+)
+from npstyle.cli.run_files import (
+    check_log_file,
+    check_save_every,
+    checkpoint_every,
+    checkpoint_place,
+    intermediate,
+    tidy_checkpoint,
+)
+from npstyle.cli.run_log import RunLog
 from npstyle.cli.session import (
     WRITE_ERRORS,
     announce,
     check_memory,
     count_of,
     filter_options,
-    format_bytes,
     load_weights,
     read_init,
     report,
@@ -34,7 +57,7 @@ from npstyle.cli.session import (
     write_error,
 )
 from npstyle.cli.terminal import Parser, print_err
-from npstyle.errors import UserError, check_nonnegative
+from npstyle.errors import UserError
 from npstyle.presets import PRESETS
 from npstyle.settings import STARTS, Settings
 
@@ -42,6 +65,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from npstyle.run import Progress, Request, StyleResult
+    from npstyle.weights import Weights
 
 EPILOG = """\
 examples:
@@ -57,6 +81,7 @@ other commands, each with --help:
   cache                               what interrupted runs left, and how to remove it
   reconstruct, texture, figure,       what layers and Gram matrices contain, as pictures
   inspect, gradcheck                  and whether every derivative is right
+  judge                               how much style a result lacks, and how much drawing it lost
 """
 
 
@@ -64,13 +89,19 @@ def main(argv: list[str]) -> int:
     """Make a picture from a photograph and a painting, and return the exit status."""
     parser = painting_parser()
     options = parser.parse_args(argv)
+    _gather_pictures(parser, options)
     if options.resume and options.no_checkpoint:
         parser.error("--resume: found --no-checkpoint, too; expected a checkpoint to continue from")
+    exact = [f"--{side}" for side in ("width", "height") if getattr(options, side)]
+    if options.size and exact:
+        found = f"{' and '.join(exact)}, too"
+        parser.error(f"--size: found {found}; expected the one or the other; leave --size out")
     try:
         settings = settings_from(options)
     except UserError as error:
-        option = f"--{error.name.replace('_', '-')}: " if hasattr(options, error.name) else ""
-        parser.error(option + str(error))
+        parser.error(str(by_option(error)))
+    for line in without_effect(options, settings):
+        print_err(f"npstyle: {line}")
     with session() as signals:
         return _paint(options, settings, signals)
 
@@ -79,42 +110,60 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     """All that comes after the options, to the exit status."""
     from npstyle import images
     from npstyle.run import paint
+    from npstyle.run.pyramid import level_sizes
 
     output = images.check_output(options.output or default_output(options), options.overwrite)
     images.check_depth(output, options.depth)
     if options.alpha:
         images.check_alpha(output)
-    seconds_between_checkpoints = _checkpoint_every()
-    request = _read(options, settings)
-    _check_save_every(options, output, request)
-    checkpoint = _checkpoint(options, output)
+    check_log_file(options, output)
+    seconds_between_checkpoints = checkpoint_every()
+    request, change = _read(options, settings)
+    check_save_every(options, output, request)
+    checkpoint = checkpoint_place(options, output)
     W, H = request.result_size
     images.check_dimensions(output, W, H)
     alpha = images.read_alpha(options.content) if options.alpha else None  # now, while the file is there
-    alpha = None if alpha is None else images.resize(alpha, W, H)
+    if alpha is not None:
+        alpha = images.resize(images.crop(alpha, W, H) if request.crops else alpha, W, H)
     memory = _check_memory(options, request)
     weights = load_weights(options, deepest(settings.layers))
     if weights.random:
         request = replace(request, settings=settings_from(options, default_preset="random"))
         memory = _check_memory(options, request)
-        _check_save_every(options, output, request)
-    announce(options, f"{W} x {H} pixels, {_describe_iterations(request)}", memory)
-    with ProgressBar(options.quiet) as bar:
-        result = paint(
-            request,
-            weights,
-            convolution=options.convolution,
-            threads=options.threads,
-            callback=_callback(options, output, bar),
-            checkpoint=checkpoint,
-            checkpoint_every=seconds_between_checkpoints,
-            resume=options.resume,
-        )
-        signals.ignore()
-    _save(output, result, options, _metadata(options, request.settings, result, weights.random), alpha)
+        check_save_every(options, output, request)
+    announce(options, f"{W} x {H} pixels{change}, {_describe_iterations(request)}", memory, weights)
+    with RunLog(options.log, options.overwrite, bool(options.resume)) as log:
+        log.start(request, level_sizes(request), **_facts(options, output, weights, checkpoint))
+        with ProgressBar(options.quiet, log_every=options.log_every) as bar:
+            result = paint(
+                request,
+                weights,
+                convolution=options.convolution,
+                threads=options.threads,
+                callback=_callback(options, output, bar, log),
+                checkpoint=checkpoint,
+                checkpoint_every=seconds_between_checkpoints,
+                resume=options.resume,
+            )
+            signals.ignore()
+        _save(output, result, options, _metadata(options, request, result, weights.random), alpha)
+        log.end(result, output)
     report(output, result, bar.seconds, options.quiet)
-    _tidy_checkpoint(options, output, result)
+    tidy_checkpoint(options, output, result)
     return exit_status(signals, result.interrupted, result.diverged)
+
+
+def _gather_pictures(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Put the pictures of --content and --style where the positional ones are."""
+    given = [options.content_option, options.content, *options.style]
+    content, *styles = [path for path in given if path is not None] or [None]
+    styles += options.style_option or []
+    found = {"CONTENT": content, "STYLE": styles}
+    missing = [metavar for metavar, pictures in found.items() if not pictures]
+    if missing:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    options.content, options.style = content, styles
 
 
 def default_output(options: argparse.Namespace) -> Path:
@@ -122,12 +171,17 @@ def default_output(options: argparse.Namespace) -> Path:
     return Path(f"{options.content.stem}-{options.style[0].stem}.png")
 
 
-def _read(options: argparse.Namespace, settings: Settings) -> Request:
-    """Read and check all pictures and masks, before anything takes time."""
+def _read(options: argparse.Namespace, settings: Settings) -> tuple[Request, str]:
+    """Read and check all pictures and masks, before anything takes time.
+
+    Returned are also words about a photograph that is cropped or enlarged.
+    """
+    from npstyle import images
     from npstyle.run import Request
 
-    return Request.read(
-        options.content,
+    content = images.read(options.content)
+    request = Request.read(
+        content,
         options.style,
         settings=settings,
         size=options.size,
@@ -138,7 +192,14 @@ def _read(options: argparse.Namespace, settings: Settings) -> Request:
         keep=options.keep_mask,
         init=read_init(options.init, STARTS),
         seed=options.seed,
+        enlarge=options.enlarge,
+        width=options.width,
+        height=options.height,
     )
+    (H, W, _), (h, w, _), result = content.shape, request.content.shape, request.result_size
+    change = ["cropped"] if (w, h) != (W, H) else []
+    change += ["enlarged"] if result[0] > w or result[1] > h else []
+    return request, f" ({' and '.join(change)} from {W} x {H})" if change else ""
 
 
 def _check_memory(options: argparse.Namespace, request: Request) -> str:
@@ -146,16 +207,14 @@ def _check_memory(options: argparse.Namespace, request: Request) -> str:
     from npstyle.run.memory import run_memory
 
     def bytes_at(size: int) -> float:
-        return run_memory(replace(request, size=size), options.convolution, options.threads)
+        return run_memory(request.at_size(size), options.convolution, options.threads)
 
-    return check_memory(options, bytes_at, max(request.content.shape[:2]))
+    def option(size: int) -> str:
+        width, height = request.size_at(size)
+        exact = (f"--width {width}" * bool(options.width), f"--height {height}" * bool(options.height))
+        return " ".join(filter(None, exact)) or f"--size {size}"
 
-
-def _count_iterations(request: Request) -> int:
-    """Iterations over all levels, at most."""
-    from npstyle.run.pyramid import level_sizes
-
-    return len(level_sizes(request)) * request.settings.iterations
+    return check_memory(options, bytes_at, request.size, max(request.result_size), option)
 
 
 def _describe_iterations(request: Request) -> str:
@@ -168,23 +227,31 @@ def _describe_iterations(request: Request) -> str:
     )
 
 
-# ------------------------------------------------------------------------------------------------
-# While the run lasts: pictures in between, and checkpoints
-# ------------------------------------------------------------------------------------------------
+def _facts(
+    options: argparse.Namespace, output: Path, weights: Weights, checkpoint: Path | None
+) -> dict[str, Any]:
+    """What the log says of a run beside the request: its files, as they were named, and its filters."""
+    names = ("content", "style", "init", "content_mask", "style_mask", "keep_mask", "resume")
+    files = {"output": output, "checkpoint": checkpoint}
+    filters = {"weights": weights.label, "preprocessing": options.preprocessing or weights.preprocessing}
+    return {**{name: getattr(options, name) for name in names}, **files, **filters}
 
 
-def _callback(options: argparse.Namespace, output: Path, bar: ProgressBar) -> Callable[[Progress], None]:
-    """Show each iteration, and with --save-every write a picture beside the output: out-00050.png."""
+def _callback(
+    options: argparse.Namespace, output: Path, bar: ProgressBar, log: RunLog
+) -> Callable[[Progress], None]:
+    """Log and show each iteration, and with --save-every write a picture beside the output: out-00050.png."""
     from npstyle import images
 
     every = options.save_every
 
     def after_iteration(progress: Progress) -> None:
         nonlocal every
+        log.iteration(progress)
         bar.update(progress)
         if every is None or progress.iteration % every:
             return
-        path = _intermediate(output, progress.iteration)
+        path = intermediate(output, progress.iteration)
         try:
             images.write(path, progress.image, options.overwrite)
         except WRITE_ERRORS as error:
@@ -192,90 +259,6 @@ def _callback(options: argparse.Namespace, output: Path, bar: ProgressBar) -> Ca
             every = None
 
     return after_iteration
-
-
-def _intermediate(output: Path, iteration: int) -> Path:
-    """The name of the picture after an iteration: out-00050.png."""
-    return output.with_stem(f"{output.stem}-{iteration:05d}")
-
-
-def _check_save_every(options: argparse.Namespace, output: Path, request: Request) -> None:
-    """Make sure, before the run, that the pictures of --save-every replace nothing that they may not."""
-    from npstyle import images
-
-    every, total = options.save_every, _count_iterations(request)
-    if every is None or every > total:
-        return
-    *paths, last = (_intermediate(output, n) for n in range(every, total + 1, every))
-    checkpoint = Path(options.checkpoint or "").name
-    inputs = _inputs(options)
-    for path in [*(path for path in paths if path.name == checkpoint or os.path.lexists(path)), last]:
-        name = f"--save-every: {path}"
-        if any(_same_file(path, file) for file in inputs):
-            found = "a file that this run reads or continues from"
-            raise UserError(name, found, "a new name", "choose another name for the output")
-        try:
-            images.check_output(path, options.overwrite)
-        except UserError as error:
-            raise UserError(name, error.found, error.expected, error.cure) from None
-
-
-def _inputs(options: argparse.Namespace) -> list[Path]:
-    """Every file that the options name and the run reads."""
-    masks = [*options.content_mask, *options.style_mask, options.keep_mask]
-    weights = [options.weights, os.environ.get("NPSTYLE_WEIGHTS")]
-    named = [options.content, *options.style, *masks, options.init, *weights, options.checkpoint]
-    return [Path(os.path.expanduser(path)) for path in named if path]
-
-
-def _same_file(one: Path, other: Path) -> bool:
-    """Whether two paths lead to the same file, be it there or not."""
-    with suppress(OSError):  # one of them is not there
-        return os.path.samefile(one, other)
-    with suppress(OSError):  # the current folder is gone
-        return os.path.realpath(one) == os.path.realpath(other)
-    return False
-
-
-def _checkpoint(options: argparse.Namespace, output: Path) -> Path | None:
-    """Where the state of the run is saved: the file that is named, or a folder in the user's cache."""
-    from npstyle.run.checkpoint_writer import check_place, folder
-
-    if options.no_checkpoint:
-        return None
-    if options.checkpoint:
-        path = Path(options.checkpoint)
-        if _same_file(path, output):
-            raise UserError(f"checkpoint: {path}", "the output", "another name", "choose one such as run.npz")
-        check_place(path)
-        return path
-    try:
-        path = folder(tidy=not options.resume)  # no checkpoint is too old to be resumed
-        check_place(path)
-        return path
-    except OSError as error:
-        print_err(f"npstyle: checkpoint: found {error}; expected a folder to write to; continuing without")
-    except UserError as error:
-        print_err(f"npstyle: {error}; continuing without checkpoints")
-    return None
-
-
-def _checkpoint_every() -> float:
-    """Seconds between two checkpoints; a variable for those who test runs that are killed."""
-    return check_nonnegative("NPSTYLE_CHECKPOINT_EVERY", os.environ.get("NPSTYLE_CHECKPOINT_EVERY", 60))
-
-
-def _tidy_checkpoint(options: argparse.Namespace, output: Path, result: StyleResult) -> None:
-    """Say how to resume an interrupted run; remove the checkpoint of one that is complete."""
-    if result.checkpoint is None or result.diverged:
-        return
-    if not result.interrupted:
-        if not _same_file(result.checkpoint, output):  # file systems may ignore case
-            with suppress(OSError):
-                os.unlink(result.checkpoint)
-    elif not options.quiet and os.path.exists(result.checkpoint):
-        size = format_bytes(os.path.getsize(result.checkpoint))
-        print_err(f"{HOW_TO_RESUME} (its state: {size}, {result.checkpoint})")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -301,13 +284,17 @@ def _save(
 
 
 def _metadata(
-    options: argparse.Namespace, settings: Settings, result: StyleResult, random: bool
+    options: argparse.Namespace, request: Request, result: StyleResult, random: bool
 ) -> dict[str, str]:
     """The options of the run, as they are kept in the picture's file for `npstyle show`."""
     from npstyle.images.metadata import as_text
 
-    names = ("content", "style", "size", "seed", "weights", "preprocessing", "convolution", "style_scale")
-    values = {name: getattr(options, name) for name in names}
+    settings = request.settings
+    values = {"content": options.content, "style": options.style, "size": request.size}
+    if request.exact:
+        values |= {"size": None, "width": options.width, "height": options.height}
+    names = ("seed", "weights", "preprocessing", "convolution", "style_scale")
+    values |= {name: getattr(options, name) for name in names}
     values |= filter_options(options, random)
     for field in map(field_of, RECIPE):
         if hasattr(settings, field):
@@ -318,6 +305,7 @@ def _metadata(
     masks = {name: getattr(options, name) for name in ("content_mask", "style_mask", "keep_mask")}
     blend = None if options.blend is None else ",".join(map(repr, options.blend))
     more = {"blend": blend, "alpha": options.alpha or None, "depth": options.depth}
+    more["enlarge"] = options.enlarge or None
     return as_text({**values, **masks, **more}, note=result.message, filters=result.weights)
 
 
@@ -336,11 +324,21 @@ def painting_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("content", metavar="CONTENT", type=Path, help="the photograph")
-    add("style", metavar="STYLE", type=Path, nargs="+", help="the painting; several can be blended")
+    add("content", metavar="CONTENT", type=input_file, nargs="?", help="the photograph")
+    text = "the painting; several can be blended"
+    add("style", metavar="STYLE", type=input_file, nargs="*", help=text)
+    text = "the photograph, instead of CONTENT"
+    add("--content", dest="content_option", metavar="PICTURE", type=input_file, help=text)
+    text = "a painting, after those among STYLE; repeat for more"
+    add("-s", "--style", dest="style_option", metavar="PICTURE", type=input_file, action="append", help=text)
     add_output(parser, "CONTENT-STYLE.png")
     add("--preset", choices=list(PRESETS), help="a recipe by name, see npstyle presets; options change it")
     add_run(parser, size=512)
+    parser.set_defaults(size=None)  # 512, unless another option says how large
+    add("--enlarge", action="store_true", help="let the picture become larger than the photograph")
+    text = "exact {} in pixels, instead of --size; with both, the photograph is cropped, around its center"
+    for side in ("width", "height"):
+        add(f"--{side}", type=integer(16), metavar="N", help=text.format(side))
     methods = CONVOLUTION_METHODS
     add("--convolution", choices=methods, default="auto", help="how convolutions are computed (auto)")
     add("--depth", type=int, choices=(8, 16), default=8, help="bits per channel; 16 for PNG and TIFF (8)")
@@ -356,9 +354,12 @@ def _add_long_runs(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("long runs")
     text = "write a picture after every N iterations"
     group.add_argument("--save-every", type=integer(1), metavar="N", help=text)
+    add_log_every(group)
+    text = "write losses, their terms and all settings to a file, a line of JSON for each iteration"
+    group.add_argument("--log", type=as_path, metavar="FILE", help=text)
     checkpoint = group.add_mutually_exclusive_group()
     text = "where the state of the run is saved every minute (a file in the user's cache)"
-    checkpoint.add_argument("--checkpoint", type=Path, metavar="FILE", help=text)
+    checkpoint.add_argument("--checkpoint", type=as_path, metavar="FILE", help=text)
     text = "do not save the state of the run"
     checkpoint.add_argument("--no-checkpoint", action="store_true", help=text)
     text = "continue where the same command was interrupted, if it was (--checkpoint names its state)"
@@ -371,11 +372,11 @@ def _add_long_runs(parser: argparse.ArgumentParser) -> None:
 def _add_regions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("several styles, and regions").add_argument
     add("--blend", type=numbers, metavar="X,X", help="weight of each style (equal weights)")
-    text = "size of the styles relative to --size (1)"
-    add("--style-scale", type=nonnegative, default=1.0, metavar="X", help=text)
+    text = "size of the styles relative to the picture's (1); above their own only with --enlarge"
+    add("--style-scale", type=nonnegative, metavar="X", help=text)
     for option, text in (
         ("content", "white where the n-th style mask applies; repeat for more regions"),
         ("style", "white in the part of the style picture that is for that region"),
     ):
-        add(f"--{option}-mask", action="append", default=[], type=Path, metavar="MASK", help=text)
-    add("--keep-mask", type=Path, metavar="MASK", help="white where the photograph stays as it is")
+        add(f"--{option}-mask", action="append", default=[], type=input_file, metavar="MASK", help=text)
+    add("--keep-mask", type=input_file, metavar="MASK", help="white where the photograph stays as it is")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from npstyle.run import Progress
     from npstyle.study import Panel
 
+LOG_EVERY = 60.0  # seconds between two lines about the progress, where there is no bar
 MIN_TIME_LEFT = 10.0  # seconds; less is not worth a line of its own
 
 
@@ -30,17 +31,24 @@ class ProgressBar:
         Show neither.
     panels : int
         How many runs there are, one after the other.
+    log_every : float, optional
+        Seconds between two lines about the progress, also on a terminal; 0 for none. LOG_EVERY if left out,
+        and none on a terminal.
     """
 
     SAMPLES = 3  # iterations from which the time left is estimated
 
-    def __init__(self, quiet: bool, panels: int = 1) -> None:
+    def __init__(self, quiet: bool, panels: int = 1, log_every: float | None = None) -> None:
         from tqdm import tqdm
 
         on_terminal = shows_bars(quiet)
         self._lines = not quiet and not on_terminal
         self._panels, self._panel, self._caption = panels, 0, ""
-        self._start = time.monotonic()
+        self._start = self._last_line = time.monotonic()
+        every = log_every if log_every is not None else 0 if on_terminal else LOG_EVERY
+        self._log_every = math.inf if quiet or not every else every
+        self._level = (0, 0)  # panel and level
+        self._level_began = (0.0, 0)  # when its first iteration was done, and which one of the level that was
         self._first_update = math.nan
         self._updates = 0
         self._bar = tqdm(disable=not on_terminal, unit="it", dynamic_ncols=True)
@@ -59,6 +67,13 @@ class ProgressBar:
         self._bar.update((panel - 1) * progress.iterations + progress.iteration - self._bar.n)
         if self._lines:
             self._print_time_left(progress, self._panels - panel)
+        if self._level != (panel, progress.level):
+            self._level = panel, progress.level
+            self._level_began = time.monotonic(), progress.level_iteration
+        if time.monotonic() - self._last_line >= self._log_every:
+            self._last_line = time.monotonic()
+            with self._bar.external_write_mode(file=sys.stderr):  # above the bar, if there is one
+                print_err(self._describe(progress, self._panels - panel))
 
     def update_panel(self, number: int, panel: Panel, progress: Progress) -> None:
         """Show an iteration of one panel, from 1; the callback of `npstyle.study.draw`."""
@@ -67,6 +82,21 @@ class ProgressBar:
             if self._lines:
                 print_err(f"{number} of {self._panels}: {panel.caption}")
         self.update(progress)
+
+    def _describe(self, progress: Progress, panels_left: int) -> str:
+        """Level, iteration, loss and time left, as a line."""
+        h, w, _ = progress.iterate.shape
+        place = f"level {progress.level} of {progress.levels} ({w} x {h} pixels)"
+        if self._panels > 1:
+            place = f"{self._panel} of {self._panels}, {self._caption}"
+        iterations = f"iteration {progress.level_iteration} of {progress.iterations // progress.levels}"
+        began, first = self._level_began
+        done = progress.level_iteration - first
+        left = ""
+        if done:
+            waiting = _iterations_left(progress) + panels_left * progress.iterations
+            left = f", about {_format_duration((time.monotonic() - began) / done * waiting)} left"
+        return f"{place}, {iterations}, loss {progress.loss:.4g}{left}"
 
     def _print_time_left(self, progress: Progress, panels_left: int) -> None:
         self._updates += 1
@@ -88,7 +118,7 @@ class ProgressBar:
 def _iterations_left(progress: Progress) -> float:
     """In iterations of this level; each level has twice as many pixels as the one before."""
     per_level = progress.iterations // progress.levels
-    here = progress.level * per_level - progress.iteration
+    here = per_level - progress.level_iteration
     return here + sum(per_level * 2.0**n for n in range(1, progress.levels - progress.level + 1))
 
 

@@ -67,6 +67,22 @@ RECIPE: dict[str, Option] = {
 }
 
 
+# The options of the library's parameters; those that name files are missing, as errors name the file.
+OPTIONS = {
+    **{option.replace("-", "_"): f"--{option}" for option in RECIPE},
+    **{name: f"--{name.replace('_', '-')}" for name in ("blend", "style_scale", "preprocessing", "resume")},
+    "keep": "--keep-mask",
+    "masks": "--content-mask, --style-mask",
+}
+# What an option is effective with: another option and its values.
+EFFECTIVE_WITH = {
+    "learning-rate": ("optimizer", ("adam",)),
+    "maxcor": ("optimizer", ("lbfgs",)),
+    "init-noise": ("init", ("noisy-content",)),
+    "noise-std": ("init", ("noise", "noisy-content")),
+}
+
+
 def field_of(option: str) -> str:
     """The field of Settings, and the attribute of the parsed options, that belongs to an option."""
     return option.replace("-", "_")
@@ -110,6 +126,26 @@ def settings_from(options: argparse.Namespace, default_preset: str = "default") 
     if changes.get("init") not in (None, *STARTS):
         del changes["init"]  # a picture file, which the run is given as such
     return replace(preset(options.preset or default_preset), **changes)
+
+
+def by_option(error: UserError) -> UserError:
+    """An error about a parameter of the library, with the option that gives it as its name."""
+    parameter, colon, detail = error.name.partition(":")
+    option = OPTIONS.get(parameter)
+    if option is None:
+        return error
+    return UserError(f"{option}{colon}{detail}", error.found, error.expected, error.cure)
+
+
+def without_effect(options: argparse.Namespace, settings: Settings) -> list[str]:
+    """A line for each option that the other settings leave without effect, though it changes the preset."""
+    default = preset(options.preset or "default")
+    lines = []
+    for option, (other, choices) in EFFECTIVE_WITH.items():
+        value, actual = getattr(options, field_of(option)), getattr(settings, other)
+        if actual not in choices and value not in (None, getattr(default, field_of(option))):
+            lines.append(f"--{option}: no effect with --{other} {actual}, only with {' or '.join(choices)}")
+    return lines
 
 
 def format_field(settings: Settings, field: str) -> str:

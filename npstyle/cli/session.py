@@ -46,7 +46,7 @@ def warnings_as_lines() -> Iterator[None]:
     """Print npstyle's warnings to standard error, each once, whatever filters Python was started with."""
     from npstyle.images import PictureWarning
     from npstyle.run import CheckpointWarning
-    from npstyle.weights import RandomFiltersWarning
+    from npstyle.weights import RandomFiltersWarning, WeightsWarning
 
     printed: set[str] = set()
 
@@ -61,7 +61,7 @@ def warnings_as_lines() -> Iterator[None]:
             print_err(f"npstyle: {message}")
 
     with warnings.catch_warnings():
-        for category in (PictureWarning, CheckpointWarning, RandomFiltersWarning):
+        for category in (PictureWarning, CheckpointWarning, WeightsWarning):
             warnings.simplefilter("always", category)
         # What runs in another way than it was meant to, such as L-BFGS with another version of SciPy.
         warnings.filterwarnings("always", category=RuntimeWarning, module=r"npstyle\.")
@@ -74,17 +74,27 @@ def warnings_as_lines() -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------
 
 
-def check_memory(options: argparse.Namespace, bytes_at: Callable[[int], float], longest: int) -> str:
+def check_memory(
+    options: argparse.Namespace,
+    bytes_at: Callable[[int], float],
+    size: int,
+    longest: int,
+    option: Callable[[int], str] = "--size {}".format,
+) -> str:
     """Refuse a run for which there is too little memory, unless --force is given.
 
     Parameters
     ----------
     options
-        Those of `arguments.add_run`.
+        Those of `arguments.add_size` and `add_resources`.
     bytes_at : callable
         Bytes that the run takes with a --size.
+    size : int
+        The one that is asked for.
     longest : int
         The longer side of the picture, beyond which --size changes nothing.
+    option : callable
+        How a size is asked for.
 
     Returns
     -------
@@ -98,11 +108,11 @@ def check_memory(options: argparse.Namespace, bytes_at: Callable[[int], float], 
     """
     from npstyle.run import memory
 
-    needed = bytes_at(options.size)
+    needed = bytes_at(size)
     free = memory.available_memory(options.threads)
     if free is not None and needed > free and not options.force:
-        size = memory.largest(lambda size: bytes_at(size) <= free, 16, min(options.size, longest))
-        cure = f"try --size {size}" if size else "free some"
+        possible = memory.largest(lambda size: bytes_at(size) <= free, 16, min(size, longest))
+        cure = f"try {option(possible)}" if possible else "free some"
         raise UserError(
             "memory",
             f"{format_bytes(free)} free",
@@ -112,11 +122,12 @@ def check_memory(options: argparse.Namespace, bytes_at: Callable[[int], float], 
     return f"about {format_bytes(needed)} of memory"
 
 
-def announce(options: argparse.Namespace, run: str, memory: str) -> None:
-    """Print what is run and the memory it takes; and, also with --quiet, what makes it slow."""
+def announce(options: argparse.Namespace, run: str, memory: str, weights: Weights) -> None:
+    """Print what is run, the memory it takes and its filters; and, also with --quiet, what makes it slow."""
     warn_if_slow(options.threads)
     if not options.quiet:
         print_err(f"{run}: {memory}")
+        print_err(f"filters: {weights.source}")
 
 
 def warn_if_slow(threads: int | None) -> None:
@@ -139,19 +150,16 @@ def format_bytes(number: float) -> str:
 
 
 def load_weights(options: argparse.Namespace, deepest: str) -> Weights:
-    """The filters that --weights names, up to a layer; a line says which they are."""
+    """The filters that --weights names, up to a layer; a bar shows a download on a terminal."""
     from npstyle import weights
 
-    loaded = weights.load_weights(
+    return weights.load_weights(
         options.weights,
         options.seed,
         deepest,
         progress=shows_bars(options.quiet),
         preprocessing=options.preprocessing,
     )
-    if not options.quiet:
-        print_err(f"filters: {loaded.source}")
-    return loaded
 
 
 def filter_options(options: argparse.Namespace, random: bool) -> dict[str, str | None]:
@@ -172,7 +180,8 @@ def read_init(init: str | None, kinds: Sequence[str]) -> NDArray[Any] | None:
         return images.read(init)
     except UserError as error:
         expected = f"{', '.join(kinds)} or a picture file"
-        raise UserError(f"--init: {init}", error.found, expected, error.cure) from None
+        name = error.name.replace("picture", "--init", 1)
+        raise UserError(name, error.found, expected, error.cure) from None
 
 
 # ------------------------------------------------------------------------------------------------
@@ -181,18 +190,24 @@ def read_init(init: str | None, kinds: Sequence[str]) -> NDArray[Any] | None:
 
 
 def save_or_refuge(
-    output: Path, write: Callable[[Path, bool], None], overwrite: bool, extension: str = ".png"
+    output: Path,
+    write: Callable[[Path, bool], None],
+    overwrite: bool,
+    extension: str = ".png",
+    result: str = "the picture is",
 ) -> None:
     """Write the result of a long run; to the folder for temporary files, if that has become impossible.
 
     Parameters
     ----------
     output : Path
-        A picture, or a folder for several.
+        A picture or another file, or a folder for several.
     write : callable
         Writes to a path, and may replace what is there if its second argument is True.
     extension : str
         Of the path in the folder for temporary files.
+    result : str
+        What was to be written, for the message, with its verb.
 
     Raises
     ------
@@ -209,9 +224,9 @@ def save_or_refuge(
         refuge = tempfile.gettempdir() / refuge  # OSError if there is none
         write(refuge, False)
     except WRITE_ERRORS as error:
-        cure = f"the picture is lost, as {refuge} can't be written either ({error})"
+        cure = f"{result} lost, as {refuge} can't be written either ({error})"
         raise UserError(failure.name, failure.found, failure.expected, cure) from error
-    cure = f"the picture is in {refuge}"
+    cure = f"{result} in {refuge}"
     raise UserError(failure.name, failure.found, failure.expected, cure) from failure
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from npstyle.cli.arguments import input_file
 from npstyle.cli.session import warnings_as_lines
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_err, print_out
 from npstyle.errors import UserError
@@ -20,7 +21,7 @@ def main(argv: list[str]) -> int:
         description="Show what picture files contain: size, colors, and how npstyle made them.",
         allow_abbrev=False,
     )
-    parser.add_argument("files", metavar="FILE", type=Path, nargs="+", help="a picture file")
+    parser.add_argument("files", metavar="FILE", type=input_file, nargs="+", help="a picture file")
     status = DONE
     for path in parser.parse_args(argv).files:
         try:

@@ -7,18 +7,30 @@ so that --help is instant.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from npstyle.architecture import CONVOLUTIONS, deepest
-from npstyle.cli.arguments import add_output, add_run, command_parser, integer, layer, layers, nonnegative
+from npstyle.cli.arguments import (
+    add_log_every,
+    add_output,
+    add_run,
+    command_parser,
+    input_file,
+    integer,
+    layer,
+    layers,
+    nonnegative,
+)
 from npstyle.cli.interrupts import FIGURE_INTERRUPTED, Signals, exit_status
 from npstyle.cli.progress import ProgressBar
 from npstyle.cli.session import (
     announce,
     check_memory,
     count_of,
+    filter_options,
     load_weights,
     read_init,
     report,
@@ -46,6 +58,8 @@ FIGURES = {
     "starts": (True, "transfers from the photograph, the painting and noise"),
 }
 INIT_KINDS = ("noise",)  # what --init may name beside a picture file
+# Positional arguments, and options that do not change what a picture shows.
+NOT_STORED = ("picture", "style", "name", "output", "overwrite", "threads", "force", "quiet")
 
 # ------------------------------------------------------------------------------------------------
 # reconstruct
@@ -56,48 +70,27 @@ def main_reconstruct(argv: list[str]) -> int:
     """Rebuild a picture from the feature map of one layer, from noise, and return the exit status."""
     text = "Reconstruct a picture from its feature map in one layer, starting from noise (equation 1 alone)."
     parser = command_parser("reconstruct", text)
-    parser.add_argument("picture", metavar="PICTURE", type=Path, help="the picture to reconstruct")
+    parser.add_argument("picture", metavar="PICTURE", type=input_file, help="the picture to reconstruct")
     text = "layer whose feature map is matched, such as conv4_2"
     parser.add_argument("--layer", metavar="LAYER", type=layer, required=True, help=text)
     _add_optimization(parser, "PICTURE-LAYER.png", size=256)
     _add_start(parser)
+    parser.set_defaults(width=None, height=None)  # the picture's
     options = parser.parse_args(argv)
     with session() as signals:
         return _reconstruct(options, signals)
 
 
 def _reconstruct(options: argparse.Namespace, signals: Signals) -> int:
-    from npstyle import images, study
+    from npstyle import study
 
-    output = _check_output(options, f"{options.picture.stem}-{options.layer}.png")
-    picture = images.read(options.picture)
-    init = read_init(options.init, INIT_KINDS)
+    output, picture, init = _read(options, f"{options.picture.stem}-{options.layer}.png")
     check_picture_size(picture, options.size, [options.layer], options.picture)
     weights = load_weights(options, options.layer)
     settings = study.reconstruction_settings(options.layer, options.iterations, options.tv_weight)
-
-    def bytes_at(size: int) -> float:
-        content = size_at(picture, size)
-        return _run_memory(content, [content], settings, options.threads)
-
-    memory = check_memory(options, bytes_at, max(picture.shape))
-    W, H = size_at(picture, options.size)
-    announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
-    with ProgressBar(options.quiet) as bar:
-        result = study.reconstruct(
-            picture,
-            options.layer,
-            weights=weights,
-            size=options.size,
-            iterations=options.iterations,
-            seed=options.seed,
-            init=init,
-            tv_weight=options.tv_weight,
-            threads=options.threads,
-            callback=bar.update,
-        )
-        signals.ignore()
-    return _save(output, result, options, bar, signals)
+    _announce_run(options, picture, settings, weights)
+    run = partial(study.reconstruct, picture, options.layer, init=init)
+    return _run_and_save(options, signals, output, "reconstruct", run, weights)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -109,7 +102,9 @@ def main_texture(argv: list[str]) -> int:
     """Make another picture with the Gram matrices of a given one, from noise, and return the exit status."""
     text = "Make a texture with the Gram matrices of a picture, starting from noise (equation 5 alone)."
     parser = command_parser("texture", text)
-    parser.add_argument("picture", metavar="PICTURE", type=Path, help="the picture whose texture is made")
+    parser.add_argument(
+        "picture", metavar="PICTURE", type=input_file, help="the picture whose texture is made"
+    )
     add_style_layers(parser, "--layers")
     for side in ("width", "height"):
         text = f"{side} of the texture in pixels (the picture's)"
@@ -122,47 +117,87 @@ def main_texture(argv: list[str]) -> int:
 
 
 def _texture(options: argparse.Namespace, signals: Signals) -> int:
-    from npstyle import images, study
+    from npstyle import study
 
-    output = _check_output(options, f"{options.picture.stem}-texture.png")
+    output, picture, init = _read(options, f"{options.picture.stem}-texture.png")
+    weights = load_weights(options, deepest(options.layers or PAPER_STYLE_LAYERS))
+    options.layers = available_layers(options.layers, weights)
+    check_picture_size(picture, options.size, options.layers, options.picture)
+    settings = study.texture_settings(options.layers, options.iterations, options.tv_weight)
+    _announce_run(options, picture, settings, weights)
+    run = partial(
+        study.texture, picture, options.layers, width=options.width, height=options.height, init=init
+    )
+    return _run_and_save(options, signals, output, "texture", run, weights)
+
+
+# ------------------------------------------------------------------------------------------------
+# What reconstruct and texture share: one picture from noise
+# ------------------------------------------------------------------------------------------------
+
+
+def _read(options: argparse.Namespace, default: str) -> tuple[Path, NDArray[Any], NDArray[Any] | None]:
+    """The output, after a check that the result can be written there; the picture; the one to start from."""
+    from npstyle import images
+
+    output = _check_output(options, default)
     picture = images.read(options.picture)
     init = read_init(options.init, INIT_KINDS)
-    W, H = _texture_size(options, picture, options.size)
-    images.check_dimensions(output, W, H)
-    weights = load_weights(options, deepest(options.layers or PAPER_STYLE_LAYERS))
-    names = available_layers(options.layers, weights)
-    check_picture_size(picture, options.size, names, options.picture)
-    settings = study.texture_settings(names, options.iterations, options.tv_weight)
+    images.check_dimensions(output, *_result_size(options, picture, options.size))
+    return output, picture, init
+
+
+def _result_size(options: argparse.Namespace, picture: NDArray[Any], size: int) -> tuple[int, int]:
+    """Width and height of the result: those that are asked for, or else the picture's at a size."""
+    W, H = size_at(picture, size)
+    return options.width or W, options.height or H
+
+
+def _announce_run(
+    options: argparse.Namespace, picture: NDArray[Any], settings: Settings, weights: Weights
+) -> None:
+    """Print size, memory and filters of the run, if there is enough memory."""
 
     def bytes_at(size: int) -> float:
-        content = _texture_size(options, picture, size)
-        return _run_memory(content, [size_at(picture, size)], settings, options.threads)
+        return _run_memory(
+            _result_size(options, picture, size), [size_at(picture, size)], settings, options.threads
+        )
 
-    memory = check_memory(options, bytes_at, max(picture.shape))
-    announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
-    with ProgressBar(options.quiet) as bar:
-        result = study.texture(
-            picture,
-            names,
-            width=options.width,
-            height=options.height,
+    memory = check_memory(options, bytes_at, options.size, max(picture.shape))
+    W, H = _result_size(options, picture, options.size)
+    announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory, weights)
+
+
+def _run_and_save(
+    options: argparse.Namespace,
+    signals: Signals,
+    output: Path,
+    command: str,
+    run: Callable[..., StyleResult],
+    weights: Weights,
+) -> int:
+    """Run with the options that both have, save the picture, and return the exit status."""
+    from npstyle import images
+
+    with ProgressBar(options.quiet, log_every=options.log_every) as bar:
+        result = run(
             weights=weights,
             size=options.size,
             iterations=options.iterations,
             seed=options.seed,
-            init=init,
             tv_weight=options.tv_weight,
             threads=options.threads,
             callback=bar.update,
         )
         signals.ignore()
-    return _save(output, result, options, bar, signals)
+    text = picture_text(options, [command], weights, result.message)
 
+    def write(path: Path, overwrite: bool) -> None:
+        images.write(path, result.image, overwrite, text=text)
 
-def _texture_size(options: argparse.Namespace, picture: NDArray[Any], size: int) -> tuple[int, int]:
-    """Width and height of the result: those that are asked for, or else the picture's at a size."""
-    W, H = size_at(picture, size)
-    return options.width or W, options.height or H
+    save_or_refuge(output, write, options.overwrite)
+    report(output, result, bar.seconds, options.quiet)
+    return exit_status(signals, result.interrupted, result.diverged)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -176,8 +211,8 @@ def main_figure(argv: list[str]) -> int:
     parser = command_parser("figure", f"One of the paper's figures, of your pictures:\n\n{kinds}")
     add = parser.add_argument
     add("name", metavar="NAME", choices=list(FIGURES), help="one of those above")
-    add("picture", metavar="PICTURE", type=Path, help="the photograph; for `style`, the painting")
-    add("style", metavar="STYLE", type=Path, nargs="?", help="the painting, for transfers")
+    add("picture", metavar="PICTURE", type=input_file, help="the photograph; for `style`, the painting")
+    add("style", metavar="STYLE", type=input_file, nargs="?", help="the painting, for transfers")
     _add_optimization(parser, "PICTURE-NAME.png", size=224)
     options = parser.parse_args(argv)
     needs_style, _ = FIGURES[options.name]
@@ -208,27 +243,28 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
         sizes = [size_at(picture, size) for picture in originals]
         return max(_run_memory(sizes[0], sizes, settings, options.threads) for settings in recipes)
 
-    memory = check_memory(options, bytes_at, max(max(picture.shape) for picture in originals))
+    memory = check_memory(options, bytes_at, options.size, max(max(picture.shape) for picture in originals))
     pictures = [images.fit(picture, options.size) for picture in originals]
     H, W, _ = pictures[0].shape
     sheet_height, sheet_width, _ = study.blank_figure(rows, pictures[0]).shape
     images.check_dimensions(output, sheet_width, sheet_height)
     panels = f"{count_of(len(recipes), 'panel')} of {W} x {H} pixels"
-    announce(options, f"{panels}, {count_of(options.iterations, 'iteration')} each", memory)
+    announce(options, f"{panels}, {count_of(options.iterations, 'iteration')} each", memory, weights)
     style = pictures[1] if len(pictures) > 1 else None
     run = {"seed": options.seed, "threads": options.threads}
-    with ProgressBar(options.quiet, len(recipes)) as bar:
+    with ProgressBar(options.quiet, len(recipes), options.log_every) as bar:
         figure = study.draw(rows, pictures[0], style, weights, callback=bar.update_panel, **run)
         signals.ignore()
+    message = FIGURE_INTERRUPTED if figure.interrupted else f"{count_of(len(recipes), 'panel')} made"
+    text = picture_text(options, ["figure", options.name], weights, message)
 
     def write(path: Path, overwrite: bool) -> None:
-        images.write(path, figure.image, overwrite)
+        images.write(path, figure.image, overwrite, text=text)
 
     save_or_refuge(output, write, options.overwrite)
     for line in figure.diverged:
         print_err(f"npstyle: {output}: {line}")
     if not options.quiet:
-        message = FIGURE_INTERRUPTED if figure.interrupted else f"{count_of(len(recipes), 'panel')} made"
         print_out(f"{output}: {sheet_width} x {sheet_height} pixels, {message} in {bar.seconds:.0f} s")
     return exit_status(signals, figure.interrupted, bool(figure.diverged))
 
@@ -243,6 +279,7 @@ def _add_optimization(parser: argparse.ArgumentParser, output: str, size: int) -
     text = "iterations for each picture (200)"
     parser.add_argument("--iterations", metavar="N", type=integer(0), default=200, help=text)
     add_run(parser, size)
+    add_log_every(parser)
 
 
 def _add_start(parser: argparse.ArgumentParser) -> None:
@@ -266,6 +303,22 @@ def _check_output(options: argparse.Namespace, default: str) -> Path:
     return images.check_output(options.output or default, options.overwrite)
 
 
+def picture_text(
+    options: argparse.Namespace, command: Sequence[str], weights: Weights, note: str = ""
+) -> dict[str, str]:
+    """How a picture is made, as it is kept in its file for `npstyle show`."""
+    from npstyle.images.metadata import as_text
+
+    positional = {"command": command, "content": options.picture, "style": getattr(options, "style", None)}
+    values = {
+        name: ",".join(value) if isinstance(value, tuple) else value
+        for name, value in vars(options).items()
+        if name not in NOT_STORED
+    }
+    values |= filter_options(options, weights.random)
+    return as_text({**positional, **values}, note=note, filters=weights.label)
+
+
 def size_at(picture: NDArray[Any], size: int) -> tuple[int, int]:
     """Width and height of a picture, reduced to a size."""
     from npstyle import images
@@ -276,9 +329,9 @@ def size_at(picture: NDArray[Any], size: int) -> tuple[int, int]:
 
 def check_picture_size(picture: NDArray[Any], size: int, names: Iterable[str], path: Path) -> None:
     """Refuse a picture that is too small for its deepest layer once it is reduced."""
-    from npstyle.vgg import check_size
+    from npstyle.run.inputs import check_reduced
 
-    check_size(size_at(picture, size)[::-1], names, f"picture: {path}")
+    check_reduced(picture.shape, size, names, f"picture: {path}")
 
 
 def available_layers(names: Sequence[str] | None, weights: Weights) -> tuple[str, ...]:
@@ -302,17 +355,3 @@ def _run_memory(
     from npstyle.run.memory import run_memory_of_sizes
 
     return run_memory_of_sizes(content, styles, settings, threads=threads)
-
-
-def _save(
-    output: Path, result: StyleResult, options: argparse.Namespace, bar: ProgressBar, signals: Signals
-) -> int:
-    """Save the picture, print the line about it, and return the exit status."""
-    from npstyle import images
-
-    def write(path: Path, overwrite: bool) -> None:
-        images.write(path, result.image, overwrite)
-
-    save_or_refuge(output, write, options.overwrite)
-    report(output, result, bar.seconds, options.quiet)
-    return exit_status(signals, result.interrupted, result.diverged)

@@ -8,7 +8,9 @@ import os
 import re
 import stat
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NoReturn, TextIO
 
 from npstyle.errors import UserError
@@ -21,13 +23,43 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
+        with_value = re.fullmatch("argument ([^ ]+): ignored explicit argument (.+)", line)
+        if with_value:
+            option, value = with_value.groups()
+            forms = [form for form in self._option_string_actions if form.startswith(f"{option}=")]
+            expected = " or ".join(["no value", *forms])
+            line = f"argument {option}: found {value}; expected {expected}; leave it out"
         self.exit(USAGE, f"npstyle: wrong usage: {line}; see {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         for word in args or ():
             if re.fullmatch("(-[a-z]|--[a-z-]+=)--", word):  # Python before 3.13 makes an empty list of it
                 self.error(f"found {word}; expected a value that is not --")
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(self._positionals_together(args), namespace)
+
+    def _positionals_together(self, words: Sequence[str] | None) -> Sequence[str] | None:
+        """The same words, options first, where options stand between positional arguments.
+
+        argparse gives positionals to an argument only as far as they stand together, and calls the others
+        unrecognized. Its `parse_intermixed_args` loses what `--` means. No option here takes several values.
+        """
+        positionals = self._get_positional_actions()
+        if words is None or not positionals or any(action.nargs == argparse.PARSER for action in positionals):
+            return words
+        options: list[str] = []
+        others: list[str] = []
+        remaining = iter(words)
+        for word in remaining:
+            if word == "--":
+                others += remaining
+            elif self._parse_optional(word) is None:
+                others.append(word)
+            else:
+                options.append(word)
+                action = self._option_string_actions.get(word)
+                if action is not None and action.nargs is None:
+                    options += islice(remaining, 1)
+        return [*options, "--", *others] if options and others else words
 
 
 def print_err(text: str) -> None:

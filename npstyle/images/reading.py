@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 
-from npstyle._runtime.paths import what_is_there
+from npstyle._runtime.paths import as_input, what_is_there
 from npstyle.errors import UserError
 from npstyle.images.arrays import Mask, Picture, PictureWarning
 from npstyle.images.deep import is_deep, scale_of, to_8_bits
@@ -188,7 +188,7 @@ class _BoundedReader(io.BufferedReader):
 @contextmanager
 def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
     """An open picture file; any failure, also while it is being decoded, becomes a UserError."""
-    path = Path(path)
+    path = as_input(path, "picture")
     name = f"picture: {path}"
     if not os.path.isfile(path):  # Path.is_file may raise
         found, cure = what_is_there(path)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from npstyle._runtime.atomic import check_writable, open_replacing
+from npstyle._runtime.paths import as_path
 from npstyle.errors import UserError
 from npstyle.images.arrays import Picture, to_uint8
 from npstyle.images.deep import DEEP_WRITERS, to_16_bits
@@ -44,7 +45,7 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     UserError
         It can't be written, or it exists and `overwrite` is False.
     """
-    path = Path(path)
+    path = as_path(path)
     if not os.path.isdir(path):  # of a folder, check_writable says so
         _format_of(path)
     check_writable(path, overwrite)
@@ -63,7 +64,7 @@ def check_dimensions(path: Path, width: int, height: int) -> None:
 
 def check_alpha(path: str | os.PathLike[str]) -> None:
     """Make sure, before a long run, that the file format can store transparency."""
-    _check_format(Path(path), ALPHA_FORMATS, "which has no transparency")
+    _check_format(as_path(path), ALPHA_FORMATS, "which has no transparency")
 
 
 def check_depth(path: str | os.PathLike[str], depth: int) -> None:
@@ -71,7 +72,7 @@ def check_depth(path: str | os.PathLike[str], depth: int) -> None:
     if depth not in (8, 16):
         raise UserError("depth", repr(depth), "8 or 16", "choose one of these")
     if depth == 16:
-        _check_format(Path(path), tuple(DEEP_WRITERS), "which has 8 bits")
+        _check_format(as_path(path), tuple(DEEP_WRITERS), "which has 8 bits")
 
 
 def write(
@@ -109,7 +110,7 @@ def write(
         The file exists and `overwrite` is False; the format can't store that many pixels, transparency or
         16 bits; the disk is full, or the folder is missing.
     """
-    path = Path(path)
+    path = as_path(path)
     form, options = _format_of(path)
     check_depth(path, depth)
     values = picture

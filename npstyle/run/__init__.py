@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from npstyle import images
+from npstyle._runtime.paths import as_path
 from npstyle._typing import Convolution, Preprocessing
 from npstyle.architecture import deepest
 from npstyle.errors import UserError
@@ -36,15 +36,18 @@ def stylize(
     *,
     settings: Settings | str | None = None,
     weights: Mapping[str, Filters] | str | os.PathLike[str] = "auto",
-    size: int = 512,
+    size: int | None = None,
     iterations: int | None = None,
     seed: int = 0,
     init: Source | None = None,
     blend: Sequence[float] | None = None,
-    style_scale: float = 1.0,
+    style_scale: float | None = None,
     content_masks: Sequence[Source] = (),
     style_masks: Sequence[Source] = (),
     keep: Source | None = None,
+    enlarge: bool = False,
+    width: int | None = None,
+    height: int | None = None,
     preprocessing: Preprocessing | None = None,
     convolution: Convolution = "auto",
     threads: int | None = None,
@@ -67,25 +70,34 @@ def stylize(
         Loaded weights, or what `load_weights` is to load. Random ones are initialized to the pictures.
     preprocessing : {"caffe", "torchvision"}, optional
         The preprocessing that the filters expect; required if neither the weights nor their file say it.
-    size : int
-        Longer side of the result and of the style pictures, in pixels; smaller pictures keep their size.
+    size : int, optional
+        Longer side of the result and of the style pictures, in pixels: 512, if left out. Smaller pictures
+        keep their size.
     iterations : int, optional
         At each level, in place of `settings.iterations`. One of L-BFGS takes one evaluation of loss and
         gradient, now and then two or three.
     seed : int
         Of the noise in the start, and of random weights.
     init : path, image or array, optional
-        A picture to start from, in place of `settings.init`; resized to the content picture's size.
+        A picture to start from, in place of `settings.init`; resized to the result's size. Cropped as the
+        content picture, if both `width` and `height` are given.
     blend : sequence of float, optional
         The weight of each style picture; equal, if left out.
-    style_scale : float
-        Size of the style pictures relative to `size`: larger strokes above 1, finer ones below.
+    style_scale : float, optional
+        Size of the style pictures relative to `size`, or to the longer of `width` and `height`: larger
+        strokes above 1, finer ones below. If left out, 1.
     content_masks, style_masks : sequences of paths, images or (H, W) arrays, optional
         Pairs of regions, each mask of its picture's size, white (of arrays 1) inside: the n-th region of
         the content picture is painted like the n-th region of the style picture. What is in no content
         mask is influenced by its surroundings only.
     keep : path, image or (H, W) array, optional
         A mask of what is left as it is in the content picture.
+    enlarge : bool
+        Let the result be larger than the content picture, if `size`, `width` or `height` is. Style pictures
+        still keep their size where they are smaller, unless `style_scale` is given, too.
+    width, height : int, optional
+        The result's, exactly, in place of `size`. With one of them it has the content picture's proportions.
+        With both the content picture is cropped to theirs, around its center, and its masks with it.
     convolution, threads
         See `VGG19`.
     callback : callable, optional
@@ -141,6 +153,9 @@ def stylize(
         keep=keep,
         init=init,
         seed=seed,
+        enlarge=enlarge,
+        width=width,
+        height=height,
     )
     if isinstance(weights, (str, os.PathLike)):
         top = deepest(request.settings.layers)
@@ -203,7 +218,8 @@ def paint(
     _check_checkpoint(checkpoint, resume)
     settings, label = request.settings, getattr(weights, "label", "filters given as a mapping")
     if _random(weights):
-        pictures = [images.fit(picture, request.size) for picture in (request.content, *request.styles)]
+        styles = [images.fit(style, request.size, request.enlarges_styles) for style in request.styles]
+        pictures = [images.resize(request.content, *request.result_size), *styles]
         weights = data_dependent_init(
             weights, pictures, settings.layers, settings.pooling, threads, preprocessing
         )
@@ -212,7 +228,7 @@ def paint(
     if checkpoint is not None:
         options = {"convolution": convolution, "preprocessing": network.preprocessing}
         writer = CheckpointWriter(
-            Path(checkpoint), checkpoint_every, fingerprint(request, weights, **options)
+            as_path(checkpoint), checkpoint_every, fingerprint(request, weights, **options)
         )
     result = Pyramid(request, network, callback, writer).run(writer.begin(resume) if writer else None)
     return replace(result, weights=label)

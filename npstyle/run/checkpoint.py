@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from npstyle._runtime.atomic import open_replacing
 from npstyle._runtime.npy import Member
-from npstyle._runtime.paths import what_is_there
+from npstyle._runtime.paths import as_path, what_is_there
 from npstyle.architecture import convolutions_up_to, deepest
 from npstyle.errors import UserError
 from npstyle.filters import Filters
@@ -119,7 +119,7 @@ def write(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
     meta = {"npstyle checkpoint": FORMAT, "fingerprint": checkpoint.fingerprint, "levels": levels}
     losses = np.array([loss for level in checkpoint.levels for loss in level.losses], np.float64)
     try:
-        with open_replacing(Path(path)) as file, zipfile.ZipFile(file, "w") as archive:
+        with open_replacing(as_path(path)) as file, zipfile.ZipFile(file, "w") as archive:
             archive.writestr(META, json.dumps(meta))
             for name, array in {LOSSES: losses, **checkpoint.state}.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
@@ -141,7 +141,7 @@ def read(path: str | os.PathLike[str]) -> Checkpoint:
     UserError
         The file is missing, damaged, of an older version, or something else.
     """
-    return read_file(Path(path))
+    return read_file(as_path(path))
 
 
 def read_file(path: Path, read_arrays: bool = True) -> Checkpoint:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from npstyle._runtime.atomic import check_writable
+from npstyle._runtime.paths import as_path
 from npstyle.errors import UserError
 from npstyle.run import saved
 from npstyle.run.checkpoint import (
@@ -139,7 +140,7 @@ def check_place(path: str | os.PathLike[str]) -> None:
     UserError
         There is a file that is no checkpoint, or the folder does not permit to write to it.
     """
-    path = Path(path)
+    path = as_path(path)
     file = path / name_of({}) if os.path.isdir(path) else path
     name = f"checkpoint: {path}"
     if os.path.exists(file):

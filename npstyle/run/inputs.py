@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import images
-from npstyle.architecture import MIN_SIZE, check_size
+from npstyle.architecture import MIN_SIZE, check_size, log2_stride
 from npstyle.errors import UserError, check_integer, check_nonnegative
 from npstyle.optimize import max_pixels
 from npstyle.presets import as_settings
@@ -23,6 +24,8 @@ Array = NDArray[Any]
 Source = ArrayLike | str | os.PathLike[str]
 
 MAX_MASK_DISTORTION = 0.01  # to which a mask of another size may be resized, as a part of its width or height
+SIZE = 512  # longer side of the result where nothing else is asked for
+MAX_SIDE = 10**9  # pixels; longer than any picture, and short enough to calculate with
 MIN_MASK_CONTRAST = 0.05  # between the darkest and the lightest value of a mask; less is hardly meant
 
 
@@ -33,15 +36,17 @@ class Request:
     Attributes
     ----------
     content : (H, W, 3) array
-        RGB, 0..255, of any size.
+        RGB, 0..255, of any size; cropped, if `width` and `height` are given.
     styles : tuple of (h, w, 3) arrays
     settings : Settings
     size : int
-        Longer side of the result, in pixels; smaller content pictures keep their size.
+        Longer side of the result, in pixels; smaller content pictures keep their size unless `enlarge`. Not
+        used for the result if `width` or `height` is given, but by `Request.read` set to its longer side.
     blend : tuple of float, optional
         The weight of each style picture; equal, if left out.
-    style_scale : float
-        The style pictures' longer side is `size` times this; smaller ones keep their size.
+    style_scale : float, optional
+        The style pictures' longer side is `size` times this; smaller ones keep their size, unless `enlarge`.
+        If left out, it is 1, and they keep their size also then.
     content_masks, style_masks : tuples of (H, W) arrays from 0 to 1
         Pairs of regions.
     keep : (H, W) array from 0 to 1, optional
@@ -50,19 +55,26 @@ class Request:
         The picture to start from, in place of `settings.init`.
     seed : int
         Of the noise in the start.
+    enlarge : bool
+        Whether the result may be larger than the content picture.
+    width, height : int, optional
+        Of the result, exactly. One of them keeps the content picture's proportions.
     """
 
     content: Array
     styles: tuple[Array, ...]
     settings: Settings
-    size: int = 512
+    size: int = SIZE
     blend: tuple[float, ...] | None = None
-    style_scale: float = 1.0
+    style_scale: float | None = None
     content_masks: tuple[Array, ...] = ()
     style_masks: tuple[Array, ...] = ()
     keep: Array | None = None
     init: Array | None = None
     seed: int = 0
+    enlarge: bool = False
+    width: int | None = None
+    height: int | None = None
 
     @classmethod
     def read(
@@ -71,14 +83,17 @@ class Request:
         styles: Sequence[Source] | Source,
         *,
         settings: Settings | str,
-        size: int = 512,
+        size: int | None = None,
         blend: Sequence[float] | None = None,
-        style_scale: float = 1.0,
+        style_scale: float | None = None,
         content_masks: Sequence[Source] = (),
         style_masks: Sequence[Source] = (),
         keep: Source | None = None,
         init: Source | None = None,
         seed: int = 0,
+        enlarge: bool = False,
+        width: int | None = None,
+        height: int | None = None,
     ) -> Request:
         """Read and check everything a run looks at; parameters as in `npstyle.stylize`.
 
@@ -87,8 +102,9 @@ class Request:
         UserError
             Something can't be used: now, before anything takes time.
         """
-        seed, size = check_integer("seed", seed, 0), check_integer("size", size, 1)
-        if not check_nonnegative("style_scale", style_scale):
+        seed = check_integer("seed", seed, 0)
+        size, width, height = _check_sizes(size, width, height)
+        if style_scale is not None and not check_nonnegative("style_scale", style_scale):
             raise UserError("style_scale", "0", "a number above 0", "1 is the size of the result")
         picture = as_array(content, "content")
         style_pictures = tuple(as_array(style, name) for style, name in _named(styles))
@@ -100,7 +116,7 @@ class Request:
             content=picture,
             styles=style_pictures,
             settings=as_settings(settings),
-            size=size,
+            size=SIZE if size is None else size,
             blend=None if blend is None else _listed(blend, "blend"),
             style_scale=style_scale,
             content_masks=_masks(content_masks, "content", [picture]),
@@ -108,7 +124,12 @@ class Request:
             keep=keep_mask,
             init=None if init is None else as_array(init, "init"),
             seed=seed,
-        )
+            enlarge=bool(enlarge),
+            width=width,
+            height=height,
+        )._cropped()
+        if request.exact:
+            request = replace(request, size=max(request.result_size))
         request.check()
         _check_contrasts(request)
         return request
@@ -118,24 +139,123 @@ class Request:
         if self.keep is not None:
             as_mask(self.keep, self.content, "keep", "content")
         style_targets(self.content, self.styles, self.blend, False, self.content_masks, self.style_masks)
-        check_fit(self.content, self.size, self.settings, "content")
+        self._check_enlarged()
+        check_fit(self.result_size, self.settings, "content", self._size_cure())
         for n, style in enumerate(self.styles, 1):
             name = f"style {n}" if len(self.styles) > 1 else "style"
-            check_fit(style, max(1, round(self.size * self.style_scale)), self.settings, name)
+            check_fit(self._style_size(style), self.settings, name, self._style_cure(style))
+
+    @property
+    def exact(self) -> bool:
+        """Whether the result's width or height is given, rather than its longer side."""
+        return self.width is not None or self.height is not None
+
+    @property
+    def crops(self) -> bool:
+        """Whether the content picture is cropped to the proportions of the result."""
+        return self.width is not None and self.height is not None
 
     @property
     def result_size(self) -> tuple[int, int]:
         """Width and height of the result."""
         H, W, _ = self.content.shape
-        return images.fitted_size(W, H, self.size)
+        if not self.exact:
+            return images.fitted_size(W, H, self.size, self.enlarge)
+        width = self.width or max(1, round(W * (self.height or H) / H))
+        return width, self.height or max(1, round(H * width / W))
+
+    def size_at(self, longer: int) -> tuple[int, int]:
+        """Width and height of the result, reduced or enlarged so that this is its longer side."""
+        H, W, _ = self.content.shape
+        width, height = self.result_size if self.exact else (W, H)
+        return images.fitted_size(width, height, longer, enlarge=True)
+
+    def at_size(self, longer: int) -> Request:
+        """The same request for a result whose longer side is this, as far as `enlarge` permits."""
+        width, height = self.size_at(longer)
+        return replace(self, size=longer, width=self.width and width, height=self.height and height)
 
     def style_sizes(self, width: int, height: int) -> list[tuple[int, int]]:
         """Widths and heights of the style pictures at the level where the result is width x height."""
         if self.settings.style_as_content:
             return [(width, height)] * len(self.styles)
-        scale = self.size * self.style_scale
-        longer = max(1, round(scale * max(width, height) / max(self.result_size)))
-        return [images.fitted_size(W, H, longer) for H, W, _ in (style.shape for style in self.styles)]
+        return [self._style_size(style, (width, height)) for style in self.styles]
+
+    @property
+    def enlarges_styles(self) -> bool:
+        """Whether style pictures may become larger than they are."""
+        return self.enlarge and self.style_scale is not None
+
+    def _style_size(self, style: Array, level: tuple[int, int] | None = None) -> tuple[int, int]:
+        """Width and height of a style picture, at the last level or where the result has another size."""
+        H, W, _ = style.shape
+        longer = self.size * (1.0 if self.style_scale is None else self.style_scale)
+        if level is not None:
+            longer = longer * max(level) / max(self.result_size)
+        return images.fitted_size(W, H, max(1, round(min(longer, MAX_SIDE))), self.enlarges_styles)
+
+    def _size_cure(self) -> str:
+        """How to make a result larger that is too small for the layers; empty if the content picture is."""
+        H, W, _ = self.content.shape
+        needed = smallest_size(W, H, self.settings.layers)
+        if needed is None:
+            return ""
+        return "give a larger width and height" if self.exact else f"give --size {needed}"
+
+    def _style_cure(self, style: Array) -> str:
+        """How to make a style picture larger that is too small for the layers; empty if it is so itself."""
+        H, W, _ = style.shape
+        needed = smallest_size(W, H, self.settings.layers)
+        return "" if needed is None else f"give --style-scale {math.ceil(100 * needed / self.size) / 100:g}"
+
+    def _cropped(self) -> Request:
+        """The request for the part of the content picture that has the proportions of `width` and `height`.
+
+        Its masks are cropped with it, and the picture to start from, which may be larger or smaller.
+        """
+        if self.width is None or self.height is None:
+            return self
+        size = self.width, self.height
+
+        def mask(array: Array, name: str) -> Array:
+            part = images.crop(array, *size)
+            if array.any() and not part.any():
+                found = "nothing inside of the part that is painted"
+                expected = "something white there"
+                raise UserError(name, found, expected, "give the width or the height only, or leave it out")
+            return part
+
+        return replace(
+            self,
+            content=images.crop(self.content, *size),
+            content_masks=tuple(mask(m, f"content mask {n}") for n, m in enumerate(self.content_masks, 1)),
+            keep=None if self.keep is None else mask(self.keep, "keep"),
+            init=None if self.init is None else images.crop(self.init, *size),
+        )
+
+    def _check_enlarged(self) -> None:
+        """Raise UserError where an exact size is beyond the content picture without `enlarge`."""
+        (w, h), (H, W) = self.result_size, self.content.shape[:2]
+        if not self.exact or self.enlarge or (w <= W and h <= H):
+            return
+        if self.crops:
+            name, found = "width, height", f"{w} x {h}"
+            most = f"{W} x {H}, what the content picture has in these proportions"
+        elif self.width:
+            name, found, most = "width", f"{w}", f"{W}, the content picture's"
+        else:
+            name, found, most = "height", f"{h}", f"{H}, the content picture's"
+        raise UserError(name, f"{found} pixels", f"at most {most}", "add enlarge (--enlarge), or give less")
+
+
+def _check_sizes(*sizes: int | None) -> Iterator[int | None]:
+    """Size, width and height, each None or a number of pixels; not the first and another one."""
+    names = ("size", "width", "height")
+    given = [name for name, value in zip(names, sizes, strict=True) if value is not None]
+    if "size" in given and len(given) > 1:
+        raise UserError("size", f"{' and '.join(given[1:])}, too", "the one or the other", "leave size out")
+    for name, value in zip(names, sizes, strict=True):
+        yield None if value is None else min(MAX_SIDE, check_integer(name, value, 1))
 
 
 def as_array(source: Source, name: str) -> Array:
@@ -212,12 +332,13 @@ def _check_contrast(mask: Array, name: str) -> None:
         warnings.warn(text, images.PictureWarning, stacklevel=5)
 
 
-def check_fit(picture: Array, size: int, settings: Settings, name: str) -> None:
-    """Raise UserError unless the picture, reduced to `size`, suits the network's layers and the optimizer."""
-    H, W, _ = picture.shape
-    w, h = images.fitted_size(W, H, size)
-    reduced = (w, h) != (W, H) and min(H, W) >= MIN_SIZE
-    check_size((h, w), settings.layers, name, f"give a size above {size}" if reduced else "")
+def check_fit(size: tuple[int, int], settings: Settings, name: str, cure: str) -> None:
+    """Raise UserError unless a picture of (width, height) suits the network's layers and the optimizer.
+
+    `cure` says how to make it larger; it is empty where the picture itself is too small.
+    """
+    w, h = size
+    check_size((h, w), settings.layers, name, cure)
     limit = max_pixels(settings)
     if h * w > limit:
         most = f"{limit // 10**6} million" if limit >= 10**6 else f"{limit}"
@@ -227,6 +348,37 @@ def check_fit(picture: Array, size: int, settings: Settings, name: str) -> None:
         )
         cure = "give a smaller maxcor, or a smaller size" if many_pairs else "give a smaller size"
         raise UserError(name, f"{w} x {h} pixels", expected, cure)
+
+
+def check_reduced(shape: tuple[int, ...], size: int, layers: Iterable[str], name: str) -> None:
+    """Raise UserError where a picture of some shape, reduced to a longer side of `size`, is too small.
+
+    The error names the size that is large enough, unless the picture itself is too small.
+    """
+    H, W = shape[:2]
+    layers = list(layers)
+    needed = smallest_size(W, H, layers)
+    w, h = images.fitted_size(W, H, size)
+    check_size((h, w), layers, name, "" if needed is None else f"give --size {needed}")
+
+
+def smallest_size(width: int, height: int, layers: Iterable[str]) -> int | None:
+    """The smallest size that leaves a picture large enough for the layers; None if it is not itself.
+
+    Examples
+    --------
+    >>> smallest_size(4000, 30, ["conv4_2"])
+    2067
+    >>> images.fitted_size(4000, 30, 2067)
+    (2067, 16)
+    >>> smallest_size(4000, 15, ["conv4_2"])
+    """
+    needed = max([MIN_SIZE, *(2 ** log2_stride(name) for name in layers)])
+    shorter, longer = sorted((width, height))
+    if shorter < needed:
+        return None
+    sizes = range((needed - 1) * longer // shorter, longer + 1)
+    return next(size for size in sizes if min(images.fitted_size(width, height, size)) >= needed)
 
 
 def _named(styles: Sequence[Source] | Source) -> list[tuple[Source, str]]:

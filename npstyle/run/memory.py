@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from math import prod
 from pathlib import Path
 
@@ -89,15 +88,29 @@ def run_memory_of_sizes(
     return SAFETY_FACTOR * (LIBRARY_BYTES + copies * weights + max([run + masked, *targets]))
 
 
+def normalization_memory(sizes: Iterable[Size], layers: Iterable[str], threads: int | None = None) -> float:
+    """Bytes that `npstyle.initialize.normalize_network` takes over pictures of these sizes, one by one.
+
+    `layers` are those of the weights, which are there twice in the end, and a kernel in float64 meanwhile.
+    """
+    layers, threads = list(layers), resolve(threads)
+    kernels = [9.0 * prod(CONVOLUTIONS[name]) for name in layers]
+    walks = [evaluation_memory(h, w, layers, "auto", threads, backward=False) for w, h in sizes]
+    return SAFETY_FACTOR * (LIBRARY_BYTES + 2 * 4 * sum(kernels) + max(*walks, 2 * 8 * max(kernels)))
+
+
 def largest_size(
     request: Request, available: float, convolution: Convolution = "auto", threads: int | None = None
 ) -> int:
-    """The largest `size` at which the request needs no more than the available bytes; 0 if none does."""
+    """The largest `size` at which the request needs no more than the available bytes; 0 if none does.
+
+    Nothing beyond the content picture's longer side is tried, or beyond the result's, if that is enlarged.
+    """
 
     def fits(size: int) -> bool:
-        return run_memory(replace(request, size=size), convolution, threads) <= available
+        return run_memory(request.at_size(size), convolution, threads) <= available
 
-    return largest(fits, MIN_SIZE, max(request.content.shape[:2]))
+    return largest(fits, MIN_SIZE, max(*request.content.shape[:2], *request.result_size))
 
 
 def _largest_feature_map(H: int, W: int, layers: Iterable[str]) -> float:

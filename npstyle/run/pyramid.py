@@ -42,9 +42,8 @@ def levels(longer: int, min_size: int) -> list[int]:
 
 def level_sizes(request: Request) -> list[tuple[int, int]]:
     """Widths and heights of the levels, in order; without those too small for a layer to see anything."""
-    H, W, _ = request.content.shape
-    sides = levels(max(request.result_size), request.settings.min_size)
-    *smaller, full = [images.fitted_size(W, H, side) for side in sides]
+    full = request.result_size
+    smaller = [request.size_at(side) for side in levels(max(full), request.settings.min_size)[:-1]]
 
     def suits(size: tuple[int, int]) -> bool:
         return all(large_enough(one, request.settings) for one in [size, *request.style_sizes(*size)])
@@ -153,8 +152,9 @@ class Pyramid:
             if writer and writer.due and minimizer.resumable:
                 writer.write(self.results, minimizer.state)
             if self.callback is not None:
-                iteration, total = done + minimizer.nit, count * settings.iterations
-                self.callback(Progress(iteration, total, number, count, loss, terms, pixels, level.finish))
+                nit, total = minimizer.nit, count * settings.iterations
+                progress = done + nit, total, number, count, loss, terms, pixels, nit, level.finish
+                self.callback(Progress(*progress))
 
         try:
             start = level.start(previous, self.network.preprocessing)

@@ -35,9 +35,11 @@ class Progress:
     loss : float
         After this iteration.
     terms : mapping of str to float
-        The parts of the loss, as `Objective.terms`.
+        The weighted parts of the loss by name, as `Objective.terms`; the loss is their sum.
     iterate : (h, w, 3) float32 array
         The best picture of this level so far, as the network sees it.
+    level_iteration : int
+        How many iterations are done at this level.
     """
 
     iteration: int
@@ -47,6 +49,7 @@ class Progress:
     loss: float
     terms: Mapping[str, float]
     iterate: NDArray[np.float32]
+    level_iteration: int = 0
     _finish: Callable[[Array], Array] = field(repr=False, default=_as_it_is)
 
     @property

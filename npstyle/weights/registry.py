@@ -6,12 +6,14 @@ import hashlib
 import json
 import os
 import re
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from npstyle._runtime.paths import as_path
 from npstyle.errors import UserError, check_choice
 
 
@@ -124,7 +126,7 @@ def registry() -> list[Entry]:
         The file is missing or not a registry.
     """
     override = os.environ.get("NPSTYLE_REGISTRY")
-    file = Path(override) if override else resources.files("npstyle._registry") / "registry.json"
+    file = as_path(override) if override else resources.files("npstyle._registry") / "registry.json"
     try:
         return [_entry(item) for item in json.loads(file.read_text(encoding="utf-8"))["files"]]
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
@@ -194,12 +196,48 @@ def cache_folder() -> Path:
     return Path(folder)
 
 
-def cache_in_words() -> str:
-    """The path of `cache_folder`, or why there is none."""
+def writable_cache_folder() -> Path:
+    """`cache_folder`, made if necessary, after a check that it takes new files.
+
+    Raises
+    ------
+    UserError
+        It can't be made or written to, or there is none.
+    """
+    folder = cache_folder()
     try:
-        return str(cache_folder())
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        found = "a file" if isinstance(error, FileExistsError) else error.strerror
+        cure = "set NPSTYLE_CACHE to another"
+        raise UserError(f"cache: {folder}", f"{found}", "a folder to write to", cure) from error
+    return folder
+
+
+def cache_in_words() -> str:
+    """The path of `cache_folder` and what is wrong with it, or why there is none."""
+    try:
+        folder = cache_folder()
     except UserError as error:
         return f"none: found {error.found}; {error.cure}"
+    reason = why_unreadable(folder)
+    return f"{folder} ({reason})" if reason else str(folder)
+
+
+def why_unreadable(folder: Path) -> str:
+    """Why no file can be opened in a folder, such as "Permission denied"; empty if that is not so.
+
+    A folder that does not exist yet is no fault.
+    """
+    try:
+        os.stat(folder / "registry.json")  # any name: what matters is the folder
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return str(error.strerror)
+    return ""
 
 
 def folders() -> list[Path]:

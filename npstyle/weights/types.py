@@ -10,6 +10,10 @@ from npstyle.architecture import PREPROCESSINGS, canonical
 from npstyle.errors import UserError, check_choice
 
 
+class WeightsWarning(UserWarning):
+    """Something about a weights file, or about filters, that does not stop a run."""
+
+
 class ConvWeights(NamedTuple):
     """Kernel and bias of one convolution.
 

@@ -20,6 +20,7 @@ FLAGS = (
     "--no-normalize-layer-weights",
     "--style-as-content",
     "--resume",
+    "--enlarge",
 )
 OPTIONS = (
     *("--size", "--seed", "--weights", "--preprocessing", "--convolution", "--threads", "--save-every"),
@@ -35,6 +36,7 @@ OPTIONS = (
     ),
     *("--pooling", "--padding", "--init-noise", "--noise-std", "--optimizer", "--learning-rate", "--maxcor"),
     *("--color", "--preset", "--output", "--checkpoint", "--no-such-option"),
+    *("--width", "--height", "--log", "--log-every"),
 )
 COMMANDS: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
     (("show", "PHOTO"), ("PHOTO", "BAD", "--version")),

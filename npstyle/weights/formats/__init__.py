@@ -41,6 +41,13 @@ READERS: tuple[tuple[bytes, Reader], ...] = (
 WRITERS: dict[str, Writer] = {".npz": npz.write, ".h5": keras.write}
 
 
+def check_file(path: Path, origin: str = "weights", expected: str = "a weights file") -> None:
+    """Raise UserError, about what `origin` names, unless there is a file."""
+    if not os.path.isfile(path):  # Path.is_file may raise
+        found, cure = what_is_there(path)
+        raise UserError(f"{origin}: {path}", found, expected, cure)
+
+
 def reader_of(path: Path, origin: str = "weights") -> Reader:
     """The reader for a file by its first bytes; the name does not count.
 
@@ -50,10 +57,7 @@ def reader_of(path: Path, origin: str = "weights") -> Reader:
         The file is missing, not readable, or of another format. `origin` is what named it.
     """
     name = f"{origin}: {path}"
-    if not os.path.isfile(path):  # Path.is_file may raise
-        found, cure = what_is_there(path)
-        keywords = "" if origin == "NPSTYLE_WEIGHTS" else ", 'auto', 'imagenet', '8bit' or 'random'"
-        raise UserError(name, found, f"a weights file{keywords}", cure)
+    check_file(path, origin)
     try:
         with path.open("rb") as file:
             head = file.read(MAGIC_BYTES)

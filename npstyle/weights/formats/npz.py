@@ -1,4 +1,7 @@
-"""npstyle's own .npz files: arrays conv1_1/kernel, conv1_1/bias ... and the string `preprocessing`."""
+"""npstyle's own .npz files: arrays conv1_1/kernel, conv1_1/bias ... and the string `preprocessing`.
+
+A file without that string is somebody else's, and no convention says what its filters expect.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from npstyle.weights.types import ConvWeights, Weights
 
 
 def read(path: Path, wanted_layers: Sequence[str]) -> Contents:
-    """Read layers; a file without `preprocessing` is "caffe" by convention."""
+    """Read layers, and the preprocessing if the file states it."""
     with path.open("rb") as file, zipfile.ZipFile(file) as archive:
         members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
         layers: dict[str, ConvWeights] = {}
@@ -23,9 +26,8 @@ def read(path: Path, wanted_layers: Sequence[str]) -> Contents:
             keys = f"{name}/kernel", f"{name}/bias"
             if all(key in members for key in keys):
                 layers[name] = check_layer(path, name, *(Member(archive, members[key]) for key in keys))
-        if "preprocessing" not in members:
-            return Contents(layers, "caffe")
-        return Contents(layers, _string(Member(archive, members["preprocessing"])))
+        stated = _string(Member(archive, members["preprocessing"])) if "preprocessing" in members else None
+        return Contents(layers, stated)
 
 
 def write(path: Path, weights: Weights) -> None:

@@ -1,0 +1,188 @@
+"""Style that is missing (E) and drawing that is lost (C), by pair of pictures, recipe and style weight.
+
+    python benchmarks/quality.py --pair photo.jpg,painting.jpg --pair other.jpg,painting.jpg \\
+        --recipe default= --recipe "paper=--preset paper --iterations 500" \\
+        --style-weights 5,15,50 --size 384 --weights FILE -o FOLDER
+
+A recipe is a name and options of `npstyle`; `--style-weights`, if given, are tried with each recipe. E and C
+are explained in docs/judge.md. A table is printed in Markdown; in FOLDER are every picture, results.jsonl,
+sheet.png (pairs by recipes) and, with matplotlib (pip install -e '.[plots]'), fronts.png. What is in
+results.jsonl already is not painted again, so the same command continues after an interruption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import npstyle
+from npstyle import images
+from npstyle.cli.paint import painting_parser
+from npstyle.cli.recipe import settings_from
+from npstyle.run.inputs import as_array
+from npstyle.settings import Settings
+from npstyle.study import Judge, Tile, compose
+from npstyle.study.judging import trained_weights
+
+TILE = 256  # longer side of a picture on the sheet, in pixels
+
+Row = dict[str, Any]
+
+
+def recipes(options: argparse.Namespace) -> Iterator[tuple[str, Settings]]:
+    """Name and settings of each recipe, with each style weight."""
+    for recipe in options.recipe or ["default="]:
+        name, _, words = recipe.partition("=")
+        for weight in options.style_weights.split(",") if options.style_weights else [None]:
+            added = [] if weight is None else ["--style-weight", weight]
+            parsed = painting_parser().parse_args(["photo", "painting", *shlex.split(words), *added])
+            settings = settings_from(parsed)
+            yield f"{name} {settings.style_weight:g}" if added else name, settings
+
+
+def measured(options: argparse.Namespace) -> Iterator[Row]:
+    """A row of figures for each pair, recipe and seed, from an earlier run or painted now."""
+    log = options.output / "results.jsonl"
+    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    weights = trained_weights(options.weights)
+    for content, style in (pair.split(",") for pair in options.pair):
+        judge = Judge(as_array(content, "content"), as_array(style, "style"), weights, options.threads)
+        for name, settings in recipes(options):
+            for seed in range(options.seeds):
+                key = {
+                    "pair": f"{Path(content).stem} x {Path(style).stem}",
+                    "recipe": name,
+                    "settings": repr(settings),
+                    "size": options.size,
+                    "seed": seed,
+                }
+                row = next((row for row in done if key.items() <= row.items()), None)
+                if row is None:
+                    row = key | painted(options, judge, settings, seed, f"{len(done):04}.png")
+                    done.append(row)
+                    with log.open("a") as file:
+                        file.write(json.dumps(row) + "\n")
+                yield row
+
+
+def painted(options: argparse.Namespace, judge: Judge, settings: Settings, seed: int, name: str) -> Row:
+    """Paint one picture, and the figures of it."""
+    start = time.perf_counter()
+    result = npstyle.stylize(
+        judge.content,
+        judge.style,
+        settings=settings,
+        weights=judge.network.weights,
+        size=options.size,
+        seed=seed,
+        threads=options.threads,
+    )
+    seconds = time.perf_counter() - start
+    judgment = judge(result.image)
+    images.write(options.output / name, result.image)
+    return {
+        "picture": name,
+        "E": judgment.missing_style,
+        "C": judgment.lost_content,
+        "correlation": judgment.content_correlation,
+        "seconds": seconds,
+        "evaluations": result.nfev,
+    }
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """In Markdown: a row for each pair, a column for each recipe with E and C; below, their means."""
+    names, pairs = unique(rows, "recipe"), unique(rows, "pair")
+    yield f"| E / C | {' | '.join(names)} |"
+    yield "|---" * (len(names) + 1) + "|"
+    for title, members in [*((pair, [pair]) for pair in pairs), ("**mean**", pairs)]:
+        cells = []
+        for name in names:
+            chosen = [row for row in rows if row["recipe"] == name and row["pair"] in members]
+            E, C, seconds = np.mean([(row["E"], row["C"], row["seconds"]) for row in chosen], axis=0)
+            cells.append(f"{E:.3f} / {C:.3f}, {seconds:.0f} s")
+        yield f"| {title} | {' | '.join(cells)} |"
+
+
+def sheet(options: argparse.Namespace, rows: Sequence[Row]) -> None:
+    """sheet.png: a row of pictures for each pair, first the photograph and the painting."""
+    lines = []
+    for pair in options.pair:
+        inputs = [as_array(path, "picture") for path in pair.split(",")]
+        title = " x ".join(Path(path).stem for path in pair.split(","))
+        tiles = [Tile(title, images.fit(picture, TILE)) for picture in inputs]
+        for row in rows:
+            if row["pair"] == title and row["seed"] == 0:
+                picture = images.read(options.output / row["picture"])
+                caption = f"{row['recipe']}: E {row['E']:.3f}, C {row['C']:.3f}"
+                tiles.append(Tile(caption, images.fit(picture, TILE)))
+        lines.append(tiles)
+    images.write(options.output / "sheet.png", compose(lines, f"{options.size} pixels"), overwrite=True)
+
+
+def fronts(path: Path, rows: Sequence[Row]) -> None:
+    """fronts.png: E over C for each pair, a line through the style weights of each recipe; the mean last."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pairs = unique(rows, "pair")
+    figure, axes = pyplot.subplots(1, len(pairs) + 1, figsize=(3 * (len(pairs) + 1), 3.2), sharey=True)
+    names = unique(rows, "recipe")
+    lines: dict[str, list[str]] = {}
+    for name in names:
+        lines.setdefault(name.rsplit(" ", 1)[0], []).append(name)
+    for axis, members in zip(axes, [*([pair] for pair in pairs), pairs], strict=True):
+        for label, points in lines.items():
+            chosen = [[r for r in rows if r["recipe"] == name and r["pair"] in members] for name in points]
+            C, E = ([float(np.mean([r[key] for r in group])) for group in chosen] for key in "CE")
+            axis.plot(C, E, "o-", markersize=3, linewidth=1, label=label)
+        axis.set_title(members[0] if len(members) == 1 else "mean", fontsize=8)
+        axis.set_xlabel("C, drawing lost")
+    axes[0].set_ylabel("E, style missing")
+    axes[-1].legend(fontsize=7)
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+
+
+def unique(rows: Sequence[Row], key: str) -> list[str]:
+    return list(dict.fromkeys(row[key] for row in rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--pair", metavar="CONTENT,STYLE", action="append", required=True)
+    add("--recipe", metavar="NAME=OPTIONS", action="append")
+    add("--style-weights", metavar="X,X", help="each recipe's own, if left out")
+    add("--size", type=int, default=384)
+    add("--seeds", type=int, default=1, help="how many, where the start has noise")
+    add("--weights", default="auto", help="trained filters")
+    add("--threads", type=int)
+    add("-o", "--output", type=Path, default=Path("quality"), metavar="FOLDER")
+    options = parser.parse_args()
+    options.output.mkdir(exist_ok=True)
+    rows = []
+    for row in measured(options):
+        rows.append(row)
+        print(f"{row['pair']}, {row['recipe']}: E {row['E']:.3f}, C {row['C']:.3f}", flush=True)
+    print("\n" + "\n".join(table(rows)))
+    sheet(options, rows)
+    try:
+        fronts(options.output / "fronts.png", rows)
+    except ImportError:
+        print("\nno fronts.png: pip install matplotlib")
+
+
+if __name__ == "__main__":
+    main()

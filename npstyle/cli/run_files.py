@@ -1,0 +1,125 @@
+"""Files that a run writes beside its picture: intermediate pictures, the checkpoint, the log.
+
+Before the run it is made sure that none of them replaces another file of the user's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from npstyle._runtime.paths import as_path
+from npstyle.cli.interrupts import HOW_TO_RESUME
+from npstyle.cli.session import format_bytes
+from npstyle.cli.terminal import print_err
+from npstyle.errors import UserError, check_nonnegative
+
+if TYPE_CHECKING:
+    from npstyle.run import Request, StyleResult
+
+
+def intermediate(output: Path, iteration: int) -> Path:
+    """The name of the picture after an iteration: out-00050.png."""
+    return output.with_stem(f"{output.stem}-{iteration:05d}")
+
+
+def check_save_every(options: argparse.Namespace, output: Path, request: Request) -> None:
+    """Make sure, before the run, that the pictures of --save-every replace nothing that they may not."""
+    from npstyle import images
+
+    every, total = options.save_every, _count_iterations(request)
+    if every is None or every > total:
+        return
+    *paths, last = (intermediate(output, n) for n in range(every, total + 1, every))
+    others = [*_inputs(options), *([options.log] if options.log else [])]
+    names = {Path(path or "").name for path in (options.checkpoint, options.log)}
+    for path in [*(path for path in paths if path.name in names or os.path.lexists(path)), last]:
+        name = f"--save-every: {path}"
+        if any(_same_file(path, file) for file in others):
+            found = "a file that this run reads, continues from or logs to"
+            raise UserError(name, found, "a new name", "choose another name for the output")
+        try:
+            images.check_output(path, options.overwrite)
+        except UserError as error:
+            raise UserError(name, error.found, error.expected, error.cure) from None
+
+
+def check_log_file(options: argparse.Namespace, output: Path) -> None:
+    """Make sure, before the run, that the file of --log is a new one, or a log that may be written to."""
+    from npstyle.cli.run_log import check_log
+
+    if options.log is None:
+        return
+    for file in (output, *_inputs(options)):
+        if _same_file(options.log, file):
+            found = "the output" if file == output else "a file that this run reads or continues from"
+            raise UserError(f"--log: {options.log}", found, "a file of its own", "choose another name")
+    check_log(options.log, options.overwrite, bool(options.resume))
+
+
+def _count_iterations(request: Request) -> int:
+    """Iterations over all levels, at most."""
+    from npstyle.run.pyramid import level_sizes
+
+    return len(level_sizes(request)) * request.settings.iterations
+
+
+def _inputs(options: argparse.Namespace) -> list[Path]:
+    """Every file that the options name and the run reads."""
+    masks = [*options.content_mask, *options.style_mask, options.keep_mask]
+    weights = [options.weights, os.environ.get("NPSTYLE_WEIGHTS")]
+    named = [options.content, *options.style, *masks, options.init, *weights, options.checkpoint]
+    return [as_path(path) for path in named if path]
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    """Whether two paths lead to the same file, be it there or not."""
+    with suppress(OSError):  # one of them is not there
+        return os.path.samefile(one, other)
+    with suppress(OSError):  # the current folder is gone
+        return os.path.realpath(one) == os.path.realpath(other)
+    return False
+
+
+def checkpoint_place(options: argparse.Namespace, output: Path) -> Path | None:
+    """Where the state of the run is saved: the file that is named, or a folder in the user's cache."""
+    from npstyle.run.checkpoint_writer import check_place, folder
+
+    if options.no_checkpoint:
+        return None
+    if options.checkpoint:
+        path = Path(options.checkpoint)
+        if _same_file(path, output):
+            raise UserError(f"checkpoint: {path}", "the output", "another name", "choose one such as run.npz")
+        check_place(path)
+        return path
+    try:
+        path = folder(tidy=not options.resume)  # no checkpoint is too old to be resumed
+        check_place(path)
+        return path
+    except OSError as error:
+        print_err(f"npstyle: checkpoint: found {error}; expected a folder to write to; continuing without")
+    except UserError as error:
+        print_err(f"npstyle: {error}; continuing without checkpoints")
+    return None
+
+
+def checkpoint_every() -> float:
+    """Seconds between two checkpoints; a variable for those who test runs that are killed."""
+    return check_nonnegative("NPSTYLE_CHECKPOINT_EVERY", os.environ.get("NPSTYLE_CHECKPOINT_EVERY", 60))
+
+
+def tidy_checkpoint(options: argparse.Namespace, output: Path, result: StyleResult) -> None:
+    """Say how to resume an interrupted run; remove the checkpoint of one that is complete."""
+    if result.checkpoint is None or result.diverged:
+        return
+    if not result.interrupted:
+        if not _same_file(result.checkpoint, output):  # file systems may ignore case
+            with suppress(OSError):
+                os.unlink(result.checkpoint)
+    elif not options.quiet and os.path.exists(result.checkpoint):
+        size = format_bytes(os.path.getsize(result.checkpoint))
+        print_err(f"{HOW_TO_RESUME} (its state: {size}, {result.checkpoint})")
