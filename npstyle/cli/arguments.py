@@ -150,7 +150,8 @@ def add_run(parser: argparse.ArgumentParser, size: int) -> None:
     add = parser.add_argument
     add_size(parser, size)
     add("--seed", type=integer(0), default=0, metavar="N", help="seed of the noise and of random filters (0)")
-    add("--weights", default="auto", metavar="W", help="filters: auto, imagenet, random or a file (auto)")
+    text = "filters: auto, imagenet, 8bit, random or a file (auto)"
+    add("--weights", default="auto", metavar="W", help=text)
     add_preprocessing(parser)
     add_resources(parser)
     add_quiet(parser)

@@ -108,7 +108,7 @@ def _inspect_into(folder: Path, options: argparse.Namespace, signals: Signals) -
     H, W, _ = pictures[0].shape
     files = study.picture_names(options.layers)
     _check_files(folder, files, options)
-    announce(options, f"{W} x {H} pixels, {count_of(len(options.layers), 'layer')}", memory)
+    announce(options, f"{W} x {H} pixels, {count_of(len(options.layers), 'layer')}", memory, weights)
     inspection = study.inspect(
         pictures[0],
         pictures[1] if len(pictures) > 1 else None,

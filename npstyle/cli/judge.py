@@ -59,7 +59,8 @@ def _judge(options: argparse.Namespace) -> int:
         check_judged(content.shape, images.fit(result, options.size).shape, str(path))
     if options.weights == "auto":
         options.weights = "imagenet"  # random filters can't judge
-    weights = trained_weights(load_weights(options, deepest(LAYERS)))
+    loaded = load_weights(options, deepest(LAYERS))
+    weights = trained_weights(loaded)
 
     def bytes_at(size: int) -> float:
         shapes = [images.fitted_size(p.shape[1], p.shape[0], size) for p in (*results, style)]
@@ -68,7 +69,7 @@ def _judge(options: argparse.Namespace) -> int:
         )
 
     memory = check_memory(options, bytes_at, options.size, max(max(result.shape) for result in results))
-    announce(options, count_of(len(results), "result"), memory)
+    announce(options, count_of(len(results), "result"), memory, loaded)
     judge = Judge(content, style, weights, options.threads)
     if not (options.json or options.quiet):
         print_out("\n".join([*LEGEND, "", _heading(options.results)]))

@@ -132,7 +132,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
         request = replace(request, settings=settings_from(options, default_preset="random"))
         memory = _check_memory(options, request)
         check_save_every(options, output, request)
-    announce(options, f"{W} x {H} pixels{change}, {_describe_iterations(request)}", memory)
+    announce(options, f"{W} x {H} pixels{change}, {_describe_iterations(request)}", memory, weights)
     with RunLog(options.log, options.overwrite, bool(options.resume)) as log:
         log.start(request, level_sizes(request), **_facts(options, output, weights, checkpoint))
         with ProgressBar(options.quiet, log_every=options.log_every) as bar:

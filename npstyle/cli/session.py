@@ -122,11 +122,12 @@ def check_memory(
     return f"about {format_bytes(needed)} of memory"
 
 
-def announce(options: argparse.Namespace, run: str, memory: str) -> None:
-    """Print what is run and the memory it takes; and, also with --quiet, what makes it slow."""
+def announce(options: argparse.Namespace, run: str, memory: str, weights: Weights) -> None:
+    """Print what is run, the memory it takes and its filters; and, also with --quiet, what makes it slow."""
     warn_if_slow(options.threads)
     if not options.quiet:
         print_err(f"{run}: {memory}")
+        print_err(f"filters: {weights.source}")
 
 
 def warn_if_slow(threads: int | None) -> None:

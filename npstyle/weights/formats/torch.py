@@ -1,6 +1,6 @@
 """PyTorch's state dicts, as `torch.save` writes them since version 1.6 (zip) and wrote them before (legacy).
 
-PyTorch is not needed. Neither format states the preprocessing.
+PyTorch is not needed. Neither format states the preprocessing; see `quantized` for a convention that does.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from npstyle.weights.formats import quantized
 from npstyle.weights.formats.common import Contents
 from npstyle.weights.formats.naming import read_layers
 from npstyle.weights.formats.pickle_machine import MAX_PICKLE_BYTES, PickleMachine, check_type
@@ -31,6 +32,8 @@ BYTE_ORDERS: dict[bytes, ByteOrder] = {b"little": "<", b"big": ">"}
 def read(path: Path, wanted_layers: Sequence[str]) -> Contents:
     """Read layers; what these do not need stays unread."""
     with open_tensors(path) as tensors:
+        if quantized.is_quantized(tensors):
+            return Contents(quantized.read_layers(path, tensors, wanted_layers), "caffe", quantized.BITS)
         return Contents(read_layers(path, tensors, wanted_layers), None)
 
 
