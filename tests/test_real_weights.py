@@ -1,20 +1,28 @@
-"""With the real filters, where NPSTYLE_WEIGHTS names a file that reaches conv3_4 at least."""
+"""With the real filters and pictures, where conftest.py finds them."""
 
 from __future__ import annotations
 
+import json
+import zlib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-from npstyle import VGG19, Settings, images, load_weights, stylize
+from npstyle import VGG19, Objective, Settings, images, load_weights, preset, stylize
+from npstyle._typing import Pooling
 from npstyle.initialize import data_dependent_init
+from npstyle.weights import Weights
 
 Array = NDArray[Any]
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv3_4")
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PASTICHE: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "pastiche.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +31,7 @@ def network(real_weights: str) -> VGG19:
 
 
 def picture(name: str, size: int) -> Array:
-    return images.fit(images.read(Path(__file__).parent.parent / "examples" / name), size)
+    return images.fit(images.read(EXAMPLES / name), size)
 
 
 def test_known_values_of_imagenet_filters(network: VGG19) -> None:
@@ -64,3 +72,43 @@ def test_thirty_iterations_lower_loss_tenfold(real_weights: str) -> None:
     assert np.corrcoef(before.mean(axis=2).ravel(), after.mean(axis=2).ravel())[0, 1] > 0.5
     palette = [p.reshape(-1, 3).astype(float).mean(axis=0) for p in (content, style, result.image)]
     assert np.linalg.norm(palette[2] - palette[1]) < np.linalg.norm(palette[0] - palette[1]) / 2
+
+
+# What pastiche prints: golden/make_pastiche.py
+
+
+@pytest.fixture(scope="module")
+def all_layers(eight_bit_weights: Path) -> Weights:
+    return load_weights(eight_bit_weights, deepest="conv5_1")
+
+
+def pastiche_pictures(case: dict[str, Any], folder: Path) -> list[Array]:
+    """Content and style picture of a case, resized as they were for pastiche."""
+    resized = [
+        Image.open(folder / case[name]).convert("RGB").resize(PASTICHE["size"], Image.Resampling.LANCZOS)
+        for name in ("content", "style")
+    ]
+    # Another Pillow may decode and resize otherwise: then make the golden values again.
+    assert zlib.crc32(b"".join(image.tobytes() for image in resized)) == case["pictures"]
+    return [np.asarray(image, np.float32) for image in resized]
+
+
+def check_against_pastiche(case: dict[str, Any], folder: Path, weights: Weights, pooling: Pooling) -> None:
+    """The loss of the preset at the content picture is 100 times what pastiche prints at step 0."""
+    content, style = pastiche_pictures(case, folder)
+    settings = replace(preset("gatys-pytorch"), pooling=pooling)
+    loss, _ = Objective(VGG19.for_settings(weights, settings), content, [style], settings)(content)
+    assert loss == pytest.approx(100 * case["losses"][pooling], rel=1e-5)
+
+
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_gatys_pytorch_is_a_hundred_times_pastiche(all_layers: Weights, pooling: Pooling) -> None:
+    check_against_pastiche(PASTICHE["cases"]["examples"], EXAMPLES, all_layers, pooling)
+
+
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_gatys_pytorch_is_a_hundred_times_pastiche_for_other_pictures(
+    all_layers: Weights, outside_images: Path, pooling: Pooling
+) -> None:
+    case = PASTICHE["cases"]["golden gate x starry night"]
+    check_against_pastiche(case, outside_images, all_layers, pooling)
