@@ -83,7 +83,7 @@ PRESETS = {
         padding="zero",
         content_layers=("conv3_1",),
         style_layers=("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2"),
-        style_weight=200.0,
+        style_weight=60.0,
         tv_weight=1e-4,
     ),
 }

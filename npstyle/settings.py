@@ -164,7 +164,7 @@ class Settings:
     style_layer_exponent: float = 1.0
     normalize_layer_weights: bool = True
     content_weight: float = 1.0
-    style_weight: float = 50.0
+    style_weight: float = 45.0
     tv_weight: float = 0.0
     scaling: Scaling = "relative"
     tv_form: TotalVariationForm = "mean-squares"
