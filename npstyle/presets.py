@@ -86,7 +86,7 @@ PRESETS = {
         pooling="max",
         padding="replicate",
         optimizer="adam",
-        learning_rate=0.02 * 255,
+        learning_rate=5.1,
         iterations=500,
         min_size=128,
     ),

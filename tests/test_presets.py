@@ -294,7 +294,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "padding": "replicate",
         "init": "content",
         "optimizer": "adam",
-        "learning_rate": 0.02 * 255,
+        "learning_rate": pytest.approx(0.02 * 255),
         "iterations": 500,
         "min_size": 128,
         "style_as_content": False,
