@@ -89,15 +89,6 @@ def style_loss(
     return value, dF
 
 
-def guided_gram_matrix(F: Array, T: Array, threads: int | None = None) -> Double:
-    """Gram matrix of a region: of T F, for a guidance mask T (H, W), 1 inside and 0 outside. M = sum T^2.
-
-    Gatys, Ecker, Bethge, Hertzmann, Shechtman, "Controlling Perceptual Factors in Neural Style Transfer",
-    CVPR 2017, section 4; they divide T by the root of that sum beforehand. See docs/losses.md#regions.
-    """
-    return gram_matrix(F * T[:, :, None], threads)
-
-
 def guided_style_loss(
     F: Array,
     T: Array,
@@ -108,7 +99,9 @@ def guided_style_loss(
 ) -> tuple[float, Array]:
     """`style_loss` of a region of F: of T F with M = sum T^2; the chain rule multiplies by T once more.
 
-    See docs/losses.md#regions.
+    T (H, W) is a guidance mask, 1 inside and 0 outside. Gatys, Ecker, Bethge, Hertzmann, Shechtman,
+    "Controlling Perceptual Factors in Neural Style Transfer", CVPR 2017, section 4; they divide T by the root
+    of that sum beforehand. See docs/losses.md#regions.
     """
     region = T[:, :, None]
     value, dF = style_loss(F * region, A_mean, scale, threads, None, arena, sum_of_squares(T))
@@ -131,9 +124,17 @@ def total_variation(
         "sum-squares":   L = scale / 2 . sum (d^2 + e^2)
         "power-1.25":    L = scale . sum (d^2 + e^2)^1.25
 
-    the latter two over the (H - 1) x (W - 1) pixels that have both neighbors. With means, a weight is right
-    for every size. In dL/dx, a pixel at the end of a difference d receives dL/dd, one at its start -dL/dd.
+    the latter two over the (H - 1) x (W - 1) pixels that have both neighbors. With f and g the differences
+    to the neighbors below at the right and at the left, in a picture with its border replicated once,
+
+        "nine-point":    L = scale . (2/3 mean d^2 + 2/3 mean e^2 + 1/6 mean f^2 + 1/6 mean g^2)
+
+    where d and e are taken for the pixels of the picture, f and g for all cells of 2 x 2 pixels. With means,
+    a weight is right for every size. In dL/dx, a pixel at the end of a difference d receives dL/dd, one at
+    its start -dL/dd.
     """
+    if form == "nine-point":
+        return _nine_point_variation(x, scale)
     d, e = x[1:] - x[:-1], x[:, 1:] - x[:, :-1]
     if form == "mean-squares":
         # A picture of a single row or column has no differences in one direction.
@@ -154,3 +155,27 @@ def total_variation(
     dx[:H, 1:] += dL_de
     dx[:H, :W] -= dL_de
     return value, dx
+
+
+def _nine_point_variation(x: Array, scale: float) -> tuple[float, Array]:
+    """`total_variation` with diagonal differences."""
+    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)), "edge")
+    dpadded, value = np.zeros_like(padded), 0.0
+    inner, after, first, last = slice(1, -1), slice(2, None), slice(None, -1), slice(1, None)
+    for end, start, weight in (
+        ((after, inner), (inner, inner), 2 / 3),
+        ((inner, after), (inner, inner), 2 / 3),
+        ((last, last), (first, first), 1 / 6),
+        ((last, first), (first, last), 1 / 6),
+    ):
+        d = padded[end] - padded[start]
+        factor = scale * weight / d.size
+        value += factor * sum_of_squares(d)
+        dpadded[end] += 2 * factor * d
+        dpadded[start] -= 2 * factor * d
+    # The adjoint of copying the border is adding the copies' derivatives to what they were copied from.
+    dpadded[1] += dpadded[0]
+    dpadded[-2] += dpadded[-1]
+    dpadded[:, 1] += dpadded[:, 0]
+    dpadded[:, -2] += dpadded[:, -1]
+    return value, np.ascontiguousarray(dpadded[1:-1, 1:-1])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -11,36 +11,41 @@ from numpy.typing import ArrayLike, DTypeLike
 from npstyle._typing import AnyArray, Array, Double, Scaling
 from npstyle.architecture import log2_stride
 from npstyle.errors import UserError
-from npstyle.losses import (
-    content_loss,
-    gram_matrix,
-    guided_gram_matrix,
-    guided_style_loss,
-    style_loss,
-    sum_of_squares,
-    total_variation,
-)
+from npstyle.losses import content_loss, sum_of_squares, total_variation
 from npstyle.regions import downsample_mask, style_targets
 from npstyle.settings import Settings, check_settings
+from npstyle.statistics import (
+    REGULARIZATION,
+    Gaussian,
+    GramTerm,
+    Moments,
+    MomentsTerm,
+    StyleTerm,
+    Sums,
+    Transport,
+    WassersteinTerm,
+    blended,
+    feature_sums,
+)
 from npstyle.vgg import VGG19, Tape
 
 
-class Target(NamedTuple):
-    """A target in one layer, the factor of its term in the loss, and the guidance mask it applies to."""
+class ContentTerm(NamedTuple):
+    """The content loss of one layer: its target P (h, w, C), and its factor in the loss."""
 
-    value: AnyArray  # P (h, w, C), or A / M_a (C, C) in float64
+    P: AnyArray
     scale: float
-    mask: Array | None = None  # T (h, w)
 
 
-class Targets(NamedTuple):
-    """All targets in one dtype, by layer."""
+class Terms(NamedTuple):
+    """All terms of the loss in one dtype, by layer; a layer has a style term for each style target."""
 
-    content: dict[str, Target]
-    style: dict[str, list[Target]]
+    content: dict[str, ContentTerm]
+    style: dict[str, list[StyleTerm]]
 
 
-# Factors of 1/2 sum (F - P)^2, and of sum (G / M - A / M_a)^2 for N pixels: see Settings.
+# Factors of 1/2 sum (F - P)^2; of sum (G / M - A / M_a)^2 for N pixels; and of squared distances of means,
+# standard deviations and Gaussians: see Settings.
 CONTENT_SCALES: dict[Scaling, Callable[[Array], float]] = {
     "relative": lambda P: 2 / _size_of_target(P),
     "paper": lambda P: 1.0,
@@ -54,6 +59,10 @@ STYLE_SCALES: dict[Scaling, Callable[[Array, float, int], float]] = {
     "mean": lambda A, M, N: 1 / len(A) ** 4,
     "keras": lambda A, M, N: M**2 / (36 * N**2),
     "udacity": lambda A, M, N: M / len(A) ** 3,
+}
+MOMENTS_SCALES: dict[Scaling, Callable[[Moments], float]] = {
+    **dict.fromkeys(get_args(Scaling), lambda target: 1 / len(target.mean)),
+    "relative": lambda target: 1 / target.size,
 }
 SUMS = ("keras", "udacity")  # compare G and A themselves, not means over positions
 
@@ -129,8 +138,8 @@ class Objective:
             self.content, self.styles, blend, settings.mixture == "losses", content_masks, style_masks
         )
         # By dtype: a float64 gradient needs float64 targets.
-        self._targets: dict[np.dtype[Any], Targets] = {}
-        self._targets_in(np.dtype(np.float32))
+        self._terms: dict[np.dtype[Any], Terms] = {}
+        self._terms_in(np.dtype(np.float32))
 
     def __call__(self, pixels: ArrayLike) -> tuple[float, Array]:
         """Loss and gradient at pixels (H, W, 3), RGB, 0..255.
@@ -147,7 +156,7 @@ class Objective:
             raise UserError("pixels", f"shape {x.shape}", expected, "resize it")
         if x.dtype != np.float64:
             x = x.astype(np.float32, copy=False)
-        content, style = self._targets_in(x.dtype)
+        content, style = self._terms_in(x.dtype)
         terms: dict[str, float] = {}
         gradients: dict[str, Array] = {}
         tape: Tape = []
@@ -155,12 +164,12 @@ class Objective:
         for name, F in network.walk(x, {**content, **style}, tape):
             dF = gradients[name] = network.arena.borrow(F.shape, F.dtype)
             losses: list[float] = []
-            for target in style.get(name, ()):
-                losses.append(self._style_loss(F, target, dF, add=bool(losses)))
+            for term in style.get(name, ()):
+                losses.append(self._style_loss(term, F, dF, add=bool(losses)))
             if losses:
                 terms[f"style/{name}"] = sum(losses)
             if name in content:
-                P, scale, _ = content[name]
+                P, scale = content[name]
                 terms[f"content/{name}"], content_dF = content_loss(F, P, scale, None if losses else dF)
                 if losses:
                     dF += content_dF
@@ -209,77 +218,92 @@ class Objective:
         loss, gradient = self(flat.reshape(self.content.shape).astype(dtype, copy=False))
         return loss, gradient.ravel().astype(np.float64)
 
-    def _style_loss(self, F: Array, target: Target, dF: Array, add: bool) -> float:
-        """Distance from one target; its gradient is written to dF, or added to it."""
-        A, scale, T = target
-        threads, arena = self.network.threads, self.network.arena
-        if T is None and not add:
-            return style_loss(F, A, scale, threads, dF, arena)[0]
-        if T is None:
-            value, gradient = style_loss(F, A, scale, threads, None, arena)
-        else:
-            value, gradient = guided_style_loss(F, T, A, scale, threads, arena)
-        np.add(dF, gradient, out=dF) if add else np.copyto(dF, gradient)
+    def _style_loss(self, term: StyleTerm, F: Array, dF: Array, add: bool) -> float:
+        """A term's loss; its gradient is written to dF, or added to it."""
+        value, gradient = term(F, self.network.threads, None if add else dF, self.network.arena)
+        if add:
+            dF += gradient
+        elif gradient is not dF:
+            np.copyto(dF, gradient)
         return value
 
-    def _targets_in(self, dtype: np.dtype[Any]) -> Targets:
-        if dtype not in self._targets:
-            self._targets[dtype] = Targets(self._content_targets(dtype), self._style_targets(dtype))
-        return self._targets[dtype]
+    def _terms_in(self, dtype: np.dtype[Any]) -> Terms:
+        if dtype not in self._terms:
+            self._terms[dtype] = Terms(self._content_terms(dtype), self._style_terms(dtype))
+        return self._terms[dtype]
 
-    def _content_targets(self, dtype: np.dtype[Any]) -> dict[str, Target]:
+    def _content_terms(self, dtype: np.dtype[Any]) -> dict[str, ContentTerm]:
         s, weights = self.settings, self.settings.effective_content_weights
         features = self.network.forward(self.content.astype(dtype), weights)
         return {
-            name: Target(P, s.content_weight * weights[name] * CONTENT_SCALES[s.scaling](P))
+            name: ContentTerm(P, s.content_weight * weights[name] * CONTENT_SCALES[s.scaling](P))
             for name, P in features.items()
         }
 
-    def _style_targets(self, dtype: np.dtype[Any]) -> dict[str, list[Target]]:
-        grams = self._style_grams(dtype)
+    def _style_terms(self, dtype: np.dtype[Any]) -> dict[str, list[StyleTerm]]:
+        sums = self._style_sums(dtype)
         by_layer = {
-            name: list(self._style_targets_of(name, weight, grams, dtype))
+            name: list(self._style_terms_of(name, weight, sums, dtype))
             for name, weight in self.settings.effective_style_weights.items()
         }
-        return {name: targets for name, targets in by_layer.items() if targets}
+        return {name: terms for name, terms in by_layer.items() if terms}
 
-    def _style_targets_of(
+    def _style_terms_of(
         self,
         name: str,
         layer_weight: float,
-        grams: dict[tuple[str, int, int], tuple[Double, float]],
+        sums: dict[tuple[str, int, int], Sums],
         dtype: np.dtype[Any],
-    ) -> Iterator[Target]:
-        s, depth = self.settings, log2_stride(name)
+    ) -> Iterator[StyleTerm]:
+        depth = log2_stride(name)
         H, W, _ = self.content.shape
         for n, (mask, weight, regions) in enumerate(self.style_targets):
             T = None if mask is None else downsample_mask(mask, depth, dtype)
             M = float((H >> depth) * (W >> depth)) if T is None else sum_of_squares(T)
-            weighted = [(*grams[name, n, region.style], region.weight) for region in regions]
-            if M == 0 or any(M_a == 0 for _, M_a, _ in weighted):
+            weighted = [(sums[name, n, region.style], region.weight) for region in regions]
+            if M == 0 or any(one.positions == 0 for one, _ in weighted):
                 continue  # at this layer's resolution nothing is left of a region
-            sums = s.scaling in SUMS
-            A = np.sum([A / (M if sums else M_a) * fraction for A, M_a, fraction in weighted], axis=0)
-            scale = s.style_weight * layer_weight * weight * STYLE_SCALES[s.scaling](A, M, H * W)
-            yield Target(A, scale, T)
+            yield self._style_term(weighted, self.settings.style_weight * layer_weight * weight, T, M)
 
-    def _style_grams(self, dtype: np.dtype[Any]) -> dict[tuple[str, int, int], tuple[Double, float]]:
-        """Gram matrix A and number of positions M_a, by layer, style target and style picture in it."""
-        grams: dict[tuple[str, int, int], tuple[Double, float]] = {}
+    def _style_term(
+        self, weighted: Sequence[tuple[Sums, float]], weight: float, T: Array | None, M: float
+    ) -> StyleTerm:
+        """The term of a mixture of styles, for the M positions of the picture or of its region T."""
+        s = self.settings
+        H, W, _ = self.content.shape
+        undivided = s.scaling in SUMS
+        A = np.sum(
+            [one.gram / (M if undivided else one.positions) * fraction for one, fraction in weighted], axis=0
+        )
+        scale = weight * STYLE_SCALES[s.scaling](A, M, H * W)
+        if s.statistics == "gram":
+            return GramTerm(A, scale, T)
+        target = blended(weighted)
+        moments_scale = weight * MOMENTS_SCALES[s.scaling](target)
+        if s.statistics == "gram+moments":
+            return MomentsTerm(A, target, scale, s.moments_weight * moments_scale, T)
+        # In the units of the distance, so that this, too, is relative to the target.
+        regularization = REGULARIZATION * (target.size / len(A) if s.scaling == "relative" else 1.0)
+        vectors = sum(one.vectors for one, _ in weighted)
+        transport = Transport(Gaussian(target.mean, target.covariance), regularization, vectors)
+        return WassersteinTerm(transport, moments_scale, T)
+
+    def _style_sums(self, dtype: np.dtype[Any]) -> dict[tuple[str, int, int], Sums]:
+        """What the statistics are made of, by layer, style target and style picture in it."""
+        sums: dict[tuple[str, int, int], Sums] = {}
         threads = self.network.threads
         for style, picture in enumerate(self.styles):
             for name, F in self.network.walk(picture.astype(dtype), self.settings.effective_style_weights):
-                h, w, _ = F.shape
-                whole: tuple[Double, float] | None = None  # computed once, though several targets may use it
+                whole: Sums | None = None  # computed once, though several targets may use it
                 for n, target in enumerate(self.style_targets):
                     for _, mask, _ in (region for region in target.regions if region.style == style):
                         if mask is not None:
                             T = downsample_mask(mask, log2_stride(name), dtype)
-                            grams[name, n, style] = guided_gram_matrix(F, T, threads), sum_of_squares(T)
+                            sums[name, n, style] = feature_sums(F, T, threads)
                             continue
-                        whole = whole or (gram_matrix(F, threads), float(h * w))
-                        grams[name, n, style] = whole
-        return grams
+                        whole = whole or feature_sums(F, None, threads)
+                        sums[name, n, style] = whole
+        return sums
 
 
 def _check_network(network: VGG19, settings: Settings) -> None:

@@ -75,6 +75,32 @@ PRESETS = {
         learning_rate=0.173,
         iterations=2000,
     ),
+    # github.com/crowsonkb/style-transfer-pytorch; its pixels are 0..1, and its filters torchvision's.
+    "crowsonkb": _published(
+        content_weight=0.015,
+        style_weight=1.0,
+        style_layer_weights=(256.0, 64.0, 16.0, 4.0, 1.0),
+        tv_weight=2 / 255**2,
+        scaling="mean",
+        statistics="wasserstein",
+        tv_form="nine-point",
+        pooling="max",
+        padding="replicate",
+        optimizer="adam",
+        learning_rate=5.1,
+        iterations=500,
+        min_size=128,
+    ),
+    # github.com/bgalerne/scaling_painting_style_transfer
+    "spst": _published(
+        style_weight=1000.0,
+        normalize_layer_weights=False,
+        scaling="mean",
+        statistics="gram+moments",
+        moments_weight=10.0,
+        pooling="max",
+        iterations=600,
+    ),
     # For random filters. Chosen by eye and by the distances that trained filters measure: deeper layers add
     # nothing, and a little total variation removes grain.
     "random": Settings(

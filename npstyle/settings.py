@@ -14,6 +14,7 @@ from npstyle._typing import (
     Padding,
     Pooling,
     Scaling,
+    Statistics,
     TotalVariationForm,
 )
 from npstyle.architecture import PADDINGS, POOLING_METHODS, canonical
@@ -22,6 +23,7 @@ from npstyle.errors import UserError, check_choice, check_integer, check_nonnega
 STARTS: tuple[Init, ...] = get_args(Init)
 CHOICES: dict[str, tuple[str | bool, ...]] = {
     "scaling": get_args(Scaling),
+    "statistics": get_args(Statistics),
     "tv_form": get_args(TotalVariationForm),
     "mixture": get_args(Mixture),
     "pooling": POOLING_METHODS,
@@ -37,6 +39,7 @@ NONNEGATIVE = (
     "content_weight",
     "style_weight",
     "tv_weight",
+    "moments_weight",
     "init_noise",
     "noise_std",
     "learning_rate",
@@ -108,13 +111,26 @@ class Settings:
         "mean": means over all elements, of Gram matrices divided by M C: c_l = 2 / (M C), s_l = 1 / C^4.
         "keras": sums, c_l = 2, and 1 / (36 N^2) . sum (G - A)^2, for N pixels of the generated picture.
         "udacity": c_l = 2 / (M C), and 1 / (M C^3) . sum (G - A)^2.
-    tv_form : {"mean-squares", "sum-squares", "power-1.25"}
+        Distances of means, standard deviations and Gaussians (`statistics`): r_l = 1 / tr(A / M_a) for
+        "relative", otherwise 1 / C, the mean over channels.
+    statistics : {"gram", "gram+moments", "wasserstein"}
+        What a layer's style is taken for, with mu the mean, sigma the standard deviations and Sigma the
+        covariance of the feature vectors, and the index a the style picture's:
+        "gram": Gram matrices, as above.
+        "gram+moments": besides, moments_weight . w_l r_l (|mu - mu_a|^2 + |sigma - sigma_a|^2).
+        "wasserstein": instead, w_l r_l (|mu - mu_a|^2 + tr(Sigma + Sigma_a - 2 (R Sigma R)^(1/2))) with
+        R = Sigma_a^(1/2), the Wasserstein distance of Gaussians. To the variances 1e-4 is added, for
+        "relative" 1e-4 / (r_l C).
+    moments_weight : float
+        "gram+moments" only: weight of means and standard deviations beside the Gram matrices.
+    tv_form : {"mean-squares", "sum-squares", "power-1.25", "nine-point"}
         With d, e the differences of a pixel to its neighbors below and to the right, in each channel:
         "mean-squares" is mean d^2 + mean e^2, "sum-squares" 1/2 sum (d^2 + e^2) and "power-1.25"
-        sum (d^2 + e^2)^1.25, the latter two over the pixels that have both neighbors.
+        sum (d^2 + e^2)^1.25, the latter two over the pixels that have both neighbors. "nine-point" has
+        diagonal differences, too: see `npstyle.losses.total_variation`.
     mixture : {"targets", "losses"}
-        With several style pictures, either their Gram matrices are averaged into one target, or the
-        loss is the mean of the losses for each of them.
+        With several style pictures, either their Gram matrices (and means) are averaged into one target,
+        or the loss is the mean of the losses for each of them.
     style_as_content : bool
         Resize style pictures to the content picture's height and width, ignoring their proportions.
     pooling : {"average", "max"}
@@ -167,6 +183,8 @@ class Settings:
     style_weight: float = 45.0
     tv_weight: float = 0.0
     scaling: Scaling = "relative"
+    statistics: Statistics = "gram"
+    moments_weight: float = 1.0
     tv_form: TotalVariationForm = "mean-squares"
     mixture: Mixture = "targets"
     style_as_content: bool = False

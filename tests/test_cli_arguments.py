@@ -245,6 +245,10 @@ def test_words_for_weights_are_named_where_they_are_possible(here: Path, capsys:
     ("options", "lines"),
     [
         ("--optimizer adam --maxcor 5", ["--maxcor: no effect with --optimizer adam, only with lbfgs"]),
+        (
+            "--moments-weight 3",
+            ["--moments-weight: no effect with --statistics gram, only with gram+moments"],
+        ),
         ("--preset udacity --maxcor 5", ["--maxcor: no effect with --optimizer adam, only with lbfgs"]),
         ("--learning-rate 3", ["--learning-rate: no effect with --optimizer lbfgs, only with adam"]),
         ("--init-noise 0.3", ["--init-noise: no effect with --init content, only with noisy-content"]),

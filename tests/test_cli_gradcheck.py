@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npstyle import fused, layers, losses, objective
+from npstyle import fused, layers, losses, statistics
 from npstyle.cli.gradcheck import main
 from npstyle.gradcheck import BOUNDS, Compared
 from npstyle.study.checks import CHECK_NAMES, CHECKS
@@ -16,7 +16,7 @@ from npstyle.study.mistakes import MISTAKES, planted
 from tolerances import ADJOINT, DIRECTIONAL
 
 CONVOLUTIONS = {"Conv2D", "WinogradConvReLU", "FirstLayerConvReLU"}
-TOTAL_VARIATION = {"tv-mean-squares", "tv-sum-squares", "tv-power-1.25"}
+TOTAL_VARIATION = {"tv-mean-squares", "tv-sum-squares", "tv-power-1.25", "tv-nine-point"}
 PAPER, RELATIVE = "objective-paper", "objective-relative"
 # Which checks of a layer or a loss find each mistake; all others must pass.
 FINDERS: dict[str, set[str]] = {
@@ -31,6 +31,15 @@ FINDERS: dict[str, set[str]] = {
     "shifted-crop": {"Crop"},
     "content-sign": {"content"},
     "lost-factor-2": {"style", "guided-style"},
+    "forgotten-mean": {
+        "moments",
+        "guided-moments",
+        "wasserstein",
+        "wasserstein-few",
+        "wasserstein-reduced",
+        "guided-wasserstein",
+    },
+    "forgotten-half": {"wasserstein", "wasserstein-few", "wasserstein-reduced", "guided-wasserstein"},
     "forgotten-region": {"guided-style"},
     "tv-lost-factor-2": TOTAL_VARIATION,
 }
@@ -90,10 +99,13 @@ def test_every_layer_and_loss_has_a_check() -> None:
     }
     assert layer_types > CONVOLUTIONS
     assert layer_types - {"Layer"} <= set(CHECK_NAMES)
-    assert {name for name in vars(losses) if name.endswith("_loss") or name == "total_variation"} == {
+    defined = {**vars(losses), **vars(statistics)}
+    assert {name for name in defined if name.endswith("_loss") or name == "total_variation"} == {
         "content_loss",
         "style_loss",
         "guided_style_loss",
+        "moments_loss",
+        "wasserstein_loss",
         "total_variation",
     }
 
@@ -105,11 +117,11 @@ def test_mistake_is_removed_after_an_error(mistake: str) -> None:
     style_loss = losses.style_loss
     with suppress(ZeroDivisionError), planted(mistake):
         layers_changed = any(dict(vars(layer_type)) != members for layer_type, members in before.items())
-        loss_changed = losses.style_loss is not style_loss and objective.style_loss is not style_loss
+        loss_changed = losses.style_loss is not style_loss and statistics.style_loss is not style_loss
         assert layers_changed or loss_changed
         raise ZeroDivisionError
     assert all(dict(vars(layer_type)) == members for layer_type, members in before.items())
-    assert losses.style_loss is objective.style_loss is style_loss
+    assert losses.style_loss is statistics.style_loss is style_loss
 
 
 def test_only_named_checks_run(capsys: pytest.CaptureFixture[str]) -> None:

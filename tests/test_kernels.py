@@ -149,6 +149,22 @@ def check_gram(M: int, C: int, dtype: Any, threads: int = 2) -> None:
     _kernels.gram_backward(f, dg, df, gram_workspace(f, threads), threads)
     reference.gram_backward(f, dg, expected_df, f, 1)
     assert_close(df, expected_df)
+    check_total(f, g, dg, df, threads)
+
+
+def check_total(f: Array, g: Array, dg: Array, df: Array, threads: int) -> None:
+    """The sum of the rows of f, which changes no bit of g, and the gradient with respect to it."""
+    C = f.shape[1]
+    total, expected_total, row = np.full(C, np.nan), np.empty(C), normal(C, seed=2)
+    again, with_row, expected_df = np.empty_like(g), np.full_like(f, np.nan), np.empty_like(f)
+    _kernels.gram(f, again, gram_workspace(f, threads), threads, total)
+    reference.gram(f, np.empty_like(g), f, 1, expected_total)
+    np.testing.assert_array_equal(again, g)
+    np.testing.assert_allclose(total, expected_total, atol=SAME[f.dtype] * len(f))
+    _kernels.gram_backward(f, dg, with_row, gram_workspace(f, threads), threads, row)
+    reference.gram_backward(f, dg, expected_df, f, 1, row)
+    assert_close(with_row, expected_df)
+    np.testing.assert_array_equal(with_row, df + row.astype(f.dtype))
 
 
 class Expected(NamedTuple):
@@ -331,9 +347,10 @@ def test_gram_of_random_shapes(M: int, C: int, isa: str, dtype: Any, threads: in
 def test_gram_accumulates_blocks_in_float64() -> None:
     """2^33 from the first block, 512 from the second: in float32 the sum would stay 2^33."""
     f = np.repeat(np.array([4096, 1], np.float32), 512)[:, None] * np.ones((1, 32), np.float32)
-    g = np.empty((32, 32))
-    _kernels.gram(f, g, gram_workspace(f), 2)
+    g, total = np.empty((32, 32)), np.empty(32)
+    _kernels.gram(f, g, gram_workspace(f), 2, total)
     assert (g == 2**33 + 512).all()
+    assert (total == 2**21 + 512).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -344,8 +361,9 @@ def test_results_do_not_depend_on_number_of_threads(dtype: Any) -> None:
     for threads in THREADS:
         y, g, df = np.empty((97, 131, 16), dtype), np.empty((16, 16)), np.empty_like(F)
         _kernels.conv3x3(x, w, b, y, threads)
-        _kernels.gram(F, g, gram_workspace(F, threads), threads)
-        _kernels.gram_backward(F, g, df, gram_workspace(F, threads), threads)
+        total = np.empty(16)
+        _kernels.gram(F, g, gram_workspace(F, threads), threads, total)
+        _kernels.gram_backward(F, g, df, gram_workspace(F, threads), threads, total)
         pooled, spread = np.empty((48, 65, 16), dtype), np.empty_like(y)
         _kernels.average_pool(y, pooled, threads)
         _kernels.average_pool_backward(pooled, spread, threads)

@@ -14,7 +14,6 @@ from npstyle.gradcheck import directional
 from npstyle.losses import (
     content_loss,
     gram_matrix,
-    guided_gram_matrix,
     guided_style_loss,
     style_loss,
     total_variation,
@@ -36,6 +35,7 @@ LOSSES: dict[str, Loss] = {
     "total variation": lambda F: total_variation(F, 1.7),
     "total variation, sum-squares": lambda F: total_variation(F, 1.7, "sum-squares"),
     "total variation, power-1.25": lambda F: total_variation(F, 1.7, "power-1.25"),
+    "total variation, nine-point": lambda F: total_variation(F, 1.7, "nine-point"),
 }
 
 
@@ -113,17 +113,23 @@ def test_total_variation_over_pixels_with_both_neighbors_by_hand() -> None:
     np.testing.assert_allclose(dx[:, :, 0], slope * np.array([[-14, 8], [6, 0]]), rtol=1e-12)
 
 
-def test_guided_gram_matrix_is_that_of_the_positions_inside() -> None:
+def test_guided_style_loss_is_that_of_the_positions_inside() -> None:
     F, inside = normal(5, 7, 6), np.zeros((5, 7))
     inside[1:4, 2:6] = 1
-    np.testing.assert_allclose(
-        guided_gram_matrix(F, inside), gram_matrix(F[1:4, 2:6]), rtol=1e-12, atol=1e-13
-    )
     value, dF = guided_style_loss(F, inside, A_MEAN, 0.7)
     expected, d_inside = style_loss(F[1:4, 2:6], A_MEAN, 0.7)
     assert value == pytest.approx(expected, rel=1e-12)
     np.testing.assert_allclose(dF[1:4, 2:6], d_inside, rtol=1e-9, atol=1e-15)
     assert not (dF * (1 - inside[:, :, None])).any()
+
+
+def test_total_variation_with_nine_points_by_hand() -> None:
+    """Two pixels, 0 and 6: one step to the right of 6, and diagonal steps of 6 above, below and between."""
+    x = np.array([[0.0, 6.0]]).reshape(1, 2, 1)
+    value, dx = total_variation(x, 1.0, "nine-point")
+    straight, diagonal = 36 / 2, 2 * 36 / 6  # of 1 x 2 pixels, and of 2 x 3 cells
+    assert value == pytest.approx(2 / 3 * straight + 2 * diagonal / 6)
+    np.testing.assert_allclose(dx.ravel(), np.array([-1, 1]) * 2 * value / 6)
 
 
 def test_no_loss_and_no_gradient_at_the_minimum() -> None:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from npstyle import VGG19, Objective, Settings, load_weights, preset
-from npstyle._typing import Convolution
+from npstyle import VGG19, Objective, Settings, _kernels, load_weights, preset
+from npstyle._runtime.arena import Arena
+from npstyle._typing import Convolution, Statistics
 from npstyle.run import Request, memory
+from npstyle.statistics import (
+    Gaussian,
+    GramTerm,
+    MomentsTerm,
+    StyleTerm,
+    Transport,
+    WassersteinTerm,
+    moments,
+)
 
 SETTINGS = {
     "paper": preset("paper"),
@@ -80,6 +92,34 @@ def test_products_of_pairs_of_steps_count_in_memory() -> None:
         for maxcor in (10, 10_000)
     )
     assert many - few > 8 * (2 * 9990 * 64 * 64 * 3 + 11 * 10_000**2)
+
+
+def test_matrices_of_the_statistics_count_in_memory() -> None:
+    """As an evaluation allocates them, LAPACK's copies included."""
+    needed = {}
+    for statistics in get_args(Statistics):
+        settings = Settings(content_layers=(), style_layers="conv4_1,conv5_1", statistics=statistics)
+        needed[statistics] = memory.run_memory_of_sizes((64, 64), [(64, 64)], settings)
+        F = np.maximum(np.random.default_rng(0).standard_normal((30, 30, 512)), 0).astype(np.float32)
+        term = style_term(statistics, F)
+        tracemalloc.start()
+        try:
+            term(F, 1, np.empty_like(F), Arena())
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        workspace = 4 * (_kernels.gram_workspace(900, 512, 4, 1) + F.size)
+        assert peak - workspace < memory.statistics_bytes(settings, 1)
+    assert needed["gram"] < needed["gram+moments"] < needed["wasserstein"]
+
+
+def style_term(statistics: Statistics, F: NDArray[np.float32]) -> StyleTerm:
+    target = moments(F[:20])
+    if statistics == "gram":
+        return GramTerm(target.second, 1.0)
+    if statistics == "gram+moments":
+        return MomentsTerm(target.second, target, 1.0, 1.0)
+    return WassersteinTerm(Transport(Gaussian(target.mean, target.covariance)), 1.0)
 
 
 def test_memory_without_a_style_loss() -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 
 from helpers import picture
 from npstyle import VGG19, Objective, Settings, UserError, load_weights, preset
-from npstyle._typing import Convolution, Padding, Pooling, Scaling
+from npstyle._typing import Convolution, Mixture, Padding, Pooling, Scaling, Statistics
 from npstyle.architecture import CONVOLUTION_METHODS
 from npstyle.gradcheck import directional
 from npstyle.losses import gram_matrix
@@ -24,6 +24,7 @@ from npstyle.weights import ConvWeights, Weights
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 
 Array = NDArray[Any]
+BEYOND_GRAM: tuple[Statistics, ...] = ("gram+moments", "wasserstein")
 
 EVERY_LAYER = Settings(
     content_layers=("conv1_2", "conv4_2"),
@@ -121,6 +122,102 @@ def test_relative_losses_are_relative_to_their_targets() -> None:
     assert not gradient.any()
 
 
+@pytest.mark.parametrize("mixture", ["targets", "losses"])
+@pytest.mark.parametrize("statistics", BEYOND_GRAM)
+@pytest.mark.parametrize("scaling", get_args(Scaling))
+def test_derivative_of_moments_of_two_styles(
+    statistics: Statistics, scaling: Scaling, mixture: Mixture
+) -> None:
+    settings = Settings(
+        style_layers=("conv1_1", "conv3_1"),
+        content_layers=(),
+        statistics=statistics,
+        scaling=scaling,
+        mixture=mixture,
+    )
+    network = VGG19.for_settings(filters(1), settings, "im2col")
+    objective = Objective(
+        network, picture(16, 20), [picture(20, 24, 1), picture(16, 30, 3)], settings, [1, 2]
+    )
+    x = picture(16, 20, 2)
+    gradient = objective(x)[1]
+    error = directional(lambda x: objective(x)[0], lambda v: v * gradient, x, step=1e-3).error
+    assert error < DIRECTIONAL
+
+
+@pytest.mark.parametrize("statistics", BEYOND_GRAM)
+def test_derivative_of_moments_of_regions(statistics: Statistics) -> None:
+    settings = Settings(style_layers=("conv1_1", "conv2_1"), content_layers=(), statistics=statistics)
+    network = VGG19.for_settings(filters(1), settings, "im2col")
+    left, upper = np.tile(np.arange(20) < 9, (16, 1)), np.tile(np.arange(24)[:, None] < 10, (1, 20))
+    masks: dict[str, Any] = {"content_masks": [left, ~left], "style_masks": [upper, ~upper]}
+    objective = Objective(network, picture(16, 20), [picture(24, 20, 1)], settings, **masks)
+    x = picture(16, 20, 2)
+    gradient = objective(x)[1]
+    error = directional(lambda x: objective(x)[0], lambda v: v * gradient, x, step=1e-3).error
+    assert error < DIRECTIONAL
+
+
+def test_mixtures_of_targets_and_of_losses_differ() -> None:
+    """For both, unlike for Gram matrices, by more than a constant."""
+    gradients = {}
+    for statistics in BEYOND_GRAM:
+        for mixture in ("targets", "losses"):
+            settings = Settings(
+                content_layers=(), style_layers="conv2_1", statistics=statistics, mixture=mixture
+            )
+            styles = [picture(16, 20, 1), picture(24, 16, 2)]
+            objective = objective_for(settings, picture(16, 16), styles)
+            gradients[statistics, mixture] = objective(picture(16, 16, 3))[1]
+        one, other = gradients[statistics, "targets"], gradients[statistics, "losses"]
+        assert np.linalg.norm(one - other) > 1e-3 * np.linalg.norm(one)
+
+
+def test_relative_moments_are_relative_to_their_targets() -> None:
+    """If all feature maps are 0, means and standard deviations miss all of their targets: 1, as Gram does."""
+    settings = Settings(content_layers=(), style_weight=3.0, statistics="gram+moments", moments_weight=5.0)
+    objective = objective_for(settings, picture(16, 16), [picture(32, 40, 1)])
+    objective.network = silent_network(settings)
+    loss, gradient = objective(picture(16, 16, 2, np.float32))
+    assert loss == pytest.approx(3.0 + 5.0 * 3.0, rel=1e-5)
+    assert not gradient.any()
+
+
+def test_relative_wasserstein_distance_is_relative_to_its_target() -> None:
+    """Nearly 1: the variance that is added to both is a hundredth of the target's in its root."""
+    settings = Settings(content_layers=(), style_weight=3.0, statistics="wasserstein")
+    objective = objective_for(settings, picture(16, 16), [picture(32, 40, 1)])
+    objective.network = silent_network(settings)
+    loss, gradient = objective(picture(16, 16, 2, np.float32))
+    assert 2.9 < loss < 3.0
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("statistics", get_args(Statistics))
+def test_relative_losses_do_not_depend_on_the_units_of_the_filters(statistics: Statistics) -> None:
+    """Where all filters of the first layer are a thousand times as large, so are means; the loss stays."""
+    settings = Settings(content_layers=(), style_layers="conv1_1", statistics=statistics)
+    kernel, bias = filters(0)["conv1_1"]
+    losses = []
+    for factor in (1, 1000):
+        weights = {"conv1_1": ConvWeights(factor * kernel, factor * bias)}
+        network = VGG19.for_settings(weights, settings, preprocessing="caffe")
+        objective = Objective(network, picture(16, 20), [picture(20, 24, 1)], settings)
+        losses.append(objective(picture(16, 20, 2))[0])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("statistics", BEYOND_GRAM)
+def test_gradient_of_moments_in_float32_is_that_in_float64(statistics: Statistics) -> None:
+    settings = Settings(statistics=statistics)
+    objective = objective_for(settings, picture(64, 48), [picture(70, 90, 1)])
+    x = picture(64, 48, 2)
+    value, exact = objective(x)
+    value32, gradient = objective(x.astype(np.float32))
+    assert value32 == pytest.approx(value, rel=1e-4)
+    assert np.linalg.norm(gradient - exact) < 1e-3 * np.linalg.norm(exact)
+
+
 def test_terms_are_named_weighted_and_sum_to_the_loss() -> None:
     objective = objective_for(EVERY_LAYER, picture(16, 24), [picture(16, 16, 1)])
     loss, _ = objective(picture(16, 24, 2))
@@ -149,6 +246,14 @@ def test_style_picture_has_no_style_loss() -> None:
     loss, gradient = objective(style)
     assert loss == 0
     assert not gradient.any()
+
+
+@pytest.mark.parametrize("statistics", BEYOND_GRAM)
+def test_style_picture_has_next_to_no_loss_of_moments(statistics: Statistics) -> None:
+    style = picture(32, 24)
+    objective = objective_for(Settings(content_layers=(), statistics=statistics), picture(32, 24, 1), [style])
+    loss, _ = objective(style)
+    assert abs(loss) < 1e-9 * objective(picture(32, 24, 1))[0]
 
 
 def test_weight_of_zero_leaves_its_layers_out() -> None:
@@ -199,11 +304,13 @@ def test_evaluations_do_not_disturb_each_other() -> None:
     np.testing.assert_array_equal(again[1], gradient)
 
 
-def test_threads_do_not_change_a_bit() -> None:
+@pytest.mark.parametrize("statistics", get_args(Statistics))
+def test_threads_do_not_change_a_bit(statistics: Statistics) -> None:
+    settings = replace(EVERY_LAYER, statistics=statistics, moments_weight=2.0)
     runs = []
     for threads in (1, 2, 3):
-        network = network_for(EVERY_LAYER, threads=threads)
-        objective = Objective(network, picture(50, 37, 0, np.float32), [picture(40, 40, 1)], EVERY_LAYER)
+        network = network_for(settings, threads=threads)
+        objective = Objective(network, picture(50, 37, 0, np.float32), [picture(40, 40, 1)], settings)
         runs.append(objective(picture(50, 37, 2, np.float32)))
     for loss, gradient in runs[1:]:
         assert loss == runs[0][0]

@@ -37,6 +37,9 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 LOSS = {"float64": 1e-10, "float32": 1e-5}
 GRADIENT = {"float64": 1e-9, "float32": 1e-4}
+# By how much larger the bounds are for a preset. The root of a covariance loses digits where its variances
+# are many times the 1e-4 that is added to them; the golden values avoid it by singular values.
+COARSER = {"crowsonkb": 20}
 FIVE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 EVERYTHING = {"loss", "terms", "gradient"}
 
@@ -100,7 +103,9 @@ def content_alone(settings: Settings) -> Settings:
     return replace(settings, style_weight=0.0, tv_weight=0.0)
 
 
-def differences(result: Result, expected: Result, dtype: str = "float64") -> dict[str, float]:
+def differences(
+    result: Result, expected: Result, dtype: str = "float64", coarser: int = 1
+) -> dict[str, float]:
     """What differs by more than rounding, and its relative error: loss, worst term, gradient."""
     assert set(result.terms) == set(expected.terms)
     errors = {
@@ -111,7 +116,7 @@ def differences(result: Result, expected: Result, dtype: str = "float64") -> dic
         ),
     }
     bounds = {"loss": LOSS[dtype], "terms": LOSS[dtype], "gradient": GRADIENT[dtype]}
-    return {what: error for what, error in errors.items() if not error < bounds[what]}
+    return {what: error for what, error in errors.items() if not error < coarser * bounds[what]}
 
 
 def test_every_published_preset_has_golden_values() -> None:
@@ -139,7 +144,8 @@ def test_the_filters_are_those_of_the_golden_values() -> None:
 @every_case
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_preset_is_its_published_formula(name: str, dtype: str) -> None:
-    assert differences(evaluate(name, settings_of(name), dtype), golden(name), dtype) == {}
+    coarser = COARSER.get(name.split(",")[0], 1)
+    assert differences(evaluate(name, settings_of(name), dtype), golden(name), dtype, coarser) == {}
 
 
 @pytest.mark.parametrize("name", WITH_CONTENT)
@@ -163,6 +169,10 @@ def test_content_loss_is_the_published_one(name: str, dtype: str) -> None:
         ("jcjohnson, two styles", "tv_weight"),
         ("gatys-pytorch, small", "style_weight"),
         ("udacity, odd sizes", "style_weight"),
+        ("crowsonkb, odd sizes", "style_weight"),
+        ("crowsonkb, odd sizes", "tv_weight"),
+        ("spst, small", "style_weight"),
+        ("spst, small", "moments_weight"),
     ],
 )
 def test_constant_off_by_a_thousandth_is_detected(name: str, constant: str) -> None:
@@ -188,7 +198,9 @@ def test_layer_weight_off_by_a_thousandth_is_detected(layer: int) -> None:
     assert set(differences(evaluate(name, wrong), golden(name))) == EVERYTHING
 
 
-@pytest.mark.parametrize("name", ["anishathalye, two styles", "jcjohnson, two styles"])
+@pytest.mark.parametrize(
+    "name", ["anishathalye, two styles", "jcjohnson, two styles", "crowsonkb, two styles"]
+)
 def test_blend_off_by_a_thousandth_is_detected(name: str) -> None:
     wrong = evaluate(name, settings_of(name), blend=(1, 3.003))
     assert set(differences(wrong, golden(name))) == EVERYTHING
@@ -204,6 +216,12 @@ def test_blend_off_by_a_thousandth_is_detected(name: str) -> None:
         ("jcjohnson, two styles", {"tv_form": "mean-squares"}, EVERYTHING),
         ("jcjohnson, two styles", {"normalize_layer_weights": True}, EVERYTHING),
         ("udacity, odd sizes", {"pooling": "average"}, EVERYTHING),
+        ("crowsonkb, odd sizes", {"statistics": "gram"}, EVERYTHING),
+        ("crowsonkb, odd sizes", {"padding": "zero"}, EVERYTHING),
+        ("crowsonkb, odd sizes", {"tv_form": "mean-squares"}, EVERYTHING),
+        ("crowsonkb, two styles", {"mixture": "losses"}, EVERYTHING),
+        ("spst, small", {"statistics": "gram"}, EVERYTHING),
+        ("spst, small", {"scaling": "paper"}, EVERYTHING),
         # The mean distance from several targets is the distance from their mean, and a constant.
         ("jcjohnson, two styles", {"mixture": "losses"}, {"loss", "terms"}),
         ("anishathalye, two styles", {"mixture": "targets"}, {"loss", "terms"}),
@@ -271,6 +289,17 @@ RECIPES: dict[str, dict[str, Any]] = {
         "style_as_content": False,
     },
     "gatys-pytorch": {"pooling": "max", "init": "content", "optimizer": "lbfgs", "iterations": 500},
+    "crowsonkb": {
+        "pooling": "max",
+        "padding": "replicate",
+        "init": "content",
+        "optimizer": "adam",
+        "learning_rate": pytest.approx(0.02 * 255),
+        "iterations": 500,
+        "min_size": 128,
+        "style_as_content": False,
+    },
+    "spst": {"pooling": "max", "init": "content", "optimizer": "lbfgs", "iterations": 600},
     # A rate of 0.003 for a picture from 0 to 1, divided by the standard deviations of ImageNet's channels.
     "udacity": {
         "pooling": "max",
@@ -285,9 +314,9 @@ RECIPES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", RECIPES)
 def test_rest_of_the_recipe_is_the_published_one(name: str) -> None:
     settings = preset(name)
-    # Zero padding, one size, colors as they come: none of them does anything else.
+    # Zero padding, one size, colors as they come, unless it says otherwise.
     plain = {"padding": "zero", "min_size": 0, "color": "style"}
-    for field, value in {**RECIPES[name], **plain}.items():
+    for field, value in {**plain, **RECIPES[name]}.items():
         assert getattr(settings, field) == value, field
     assert list(settings.effective_content_weights) == ["conv5_2" if name == "keras" else "conv4_2"]
     assert tuple(settings.effective_style_weights) == FIVE

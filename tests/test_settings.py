@@ -15,7 +15,16 @@ from npstyle.settings import CHOICES
 
 
 def test_every_preset_can_be_named() -> None:
-    published = {"paper", "keras", "anishathalye", "jcjohnson", "gatys-pytorch", "udacity"}
+    published = {
+        "paper",
+        "keras",
+        "anishathalye",
+        "jcjohnson",
+        "gatys-pytorch",
+        "udacity",
+        "crowsonkb",
+        "spst",
+    }
     assert {"default", "random"} | published == set(PRESETS)
     assert all(isinstance(preset(name), Settings) for name in PRESETS)
     assert preset("default") == Settings()
@@ -86,6 +95,8 @@ def test_settings_can_be_compared_and_hashed() -> None:
         ({"style_layer_weights": (1, 2)}, "style_layer_weights: found 2; expected one for each of 5 layers"),
         ({"style_layer_exponent": -1}, "style_layer_exponent: found -1"),
         ({"tv_form": "some"}, "tv_form: found 'some'"),
+        ({"statistics": "moments"}, "statistics: found 'moments'"),
+        ({"moments_weight": -1}, "moments_weight: found -1"),
         ({"mixture": "some"}, "mixture: found 'some'"),
         ({"padding": "mirror"}, "padding: found 'mirror'"),
         ({"optimizer": "sgd"}, "optimizer: found 'sgd'"),

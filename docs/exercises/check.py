@@ -257,6 +257,19 @@ def losses__moments_derivative(answers: Answers) -> None:
 
 
 @exercise
+def losses__transport_map(answers: Answers) -> None:
+    """By its definition: covariance, symmetry and sign tell it apart from all others."""
+    f, f_a = normal(40, 5), normal(40, 5, seed=1) @ normal(5, 5, seed=2)
+    Sigma, Sigma_a = np.cov(f.T, bias=True), np.cov(f_a.T, bias=True)
+    T = np.asarray(answers.transport_map(Sigma, Sigma_a))
+    require(T.shape == (5, 5), f"found shape {T.shape}; expected (5, 5)")
+    check_same(T @ Sigma @ T.T, Sigma_a, 1e-9)
+    check_same(T, T.T, 1e-9)
+    least = np.linalg.eigvalsh(T).min()
+    require(least > 0, f"found an eigenvalue of {least:.3g}; expected positive ones only")
+
+
+@exercise
 def losses__normalize(answers: Answers) -> None:
     kernel, bias, next_kernel = normal(3, 3, 2, 4), normal(4, seed=1), normal(3, 3, 4, 3, seed=2)
     activation, x = np.array([0.5, 2.0, 10.0, 1.0]), normal(6, 5, 2, seed=3)

@@ -40,6 +40,11 @@ def moments_derivative(F: Array, mean: Array, std: Array) -> Array:
     raise NotImplementedError
 
 
+def transport_map(Sigma: Array, Sigma_a: Array) -> Array:
+    """The symmetric, positive matrix T (C, C) with T Sigma T = Sigma_a, for two positive covariances."""
+    raise NotImplementedError
+
+
 def normalize(
     kernel: Array, bias: Array, next_kernel: Array, activation: Array
 ) -> tuple[Array, Array, Array]:

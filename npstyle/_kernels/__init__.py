@@ -342,7 +342,9 @@ def gram_workspace(M: int, C: int, itemsize: int, threads: int | None = None) ->
     return int(_kernels.gram_workspace(M, C + -C % CHANNELS, itemsize, resolve(threads)))
 
 
-def gram(f: Array, g: Double, workspace: Array, threads: int | None = None) -> None:
+def gram(
+    f: Array, g: Double, workspace: Array, threads: int | None = None, total: Double | None = None
+) -> None:
     """Gram matrix g = f'f: blocks of rows in the dtype of f, accumulated in float64 (docs/numerics.md).
 
     Parameters
@@ -352,20 +354,34 @@ def gram(f: Array, g: Double, workspace: Array, threads: int | None = None) -> N
         Output.
     workspace : array
         gram_workspace(...) elements.
+    total : (C,) array of float64, optional
+        Output: the sum of f's rows, accumulated in the same way.
     """
     threads = _team_size(threads)  # once, as in `winograd`
     M, C = f.shape
     size = gram_workspace(M, C, f.itemsize, threads)
-    check_arrays("gram", f, f=(f, (M, C)), g=(g, (C, C)), workspace=(workspace, (size,)))
+    arrays = {"f": (f, (M, C)), "g": (g, (C, C)), "workspace": (workspace, (size,))}
+    arrays |= {} if total is None else {"total": (total, (C,))}
+    check_arrays("gram", f, **arrays)
     if C % CHANNELS:
         padded = np.empty((C + -C % CHANNELS,) * 2)
-        _kernels.gram(_padded(f, 0), padded, workspace, threads)
+        padded_total = None if total is None else np.empty(len(padded))
+        _kernels.gram(_padded(f, 0), padded, workspace, threads, padded_total)
         g[...] = padded[:C, :C]
+        if total is not None and padded_total is not None:
+            total[...] = padded_total[:C]
     else:
-        _kernels.gram(f, g, workspace, threads)
+        _kernels.gram(f, g, workspace, threads, total)
 
 
-def gram_backward(f: Array, dg: Double, df: Array, workspace: Array, threads: int | None = None) -> None:
+def gram_backward(
+    f: Array,
+    dg: Double,
+    df: Array,
+    workspace: Array,
+    threads: int | None = None,
+    row: Double | None = None,
+) -> None:
     """Gradient of a loss with respect to f from dg, that with respect to g: df = f (dg + dg').
 
     Parameters
@@ -376,18 +392,24 @@ def gram_backward(f: Array, dg: Double, df: Array, workspace: Array, threads: in
         Output.
     workspace : array
         gram_workspace(...) elements.
+    row : (C,) array of float64, optional
+        The gradient with respect to the total of `gram`, which is added to each row of df.
     """
     threads = _team_size(threads)
     M, C = f.shape
     size = gram_workspace(M, C, f.itemsize, threads)
     arrays = {"f": (f, (M, C)), "dg": (dg, (C, C)), "df": (df, (M, C)), "workspace": (workspace, (size,))}
+    arrays |= {} if row is None else {"row": (row, (C,))}
     check_arrays("gram_backward", f, **arrays)
     if C % CHANNELS:
         padded = np.empty((M, C + -C % CHANNELS), f.dtype)
-        _kernels.gram_backward(_padded(f, 0), _padded(dg, -C % CHANNELS), padded, workspace, threads)
+        padded_row = None if row is None else np.pad(row, (0, -C % CHANNELS))
+        _kernels.gram_backward(
+            _padded(f, 0), _padded(dg, -C % CHANNELS), padded, workspace, threads, padded_row
+        )
         df[...] = padded[:, :C]
     else:
-        _kernels.gram_backward(f, dg, df, workspace, threads)
+        _kernels.gram_backward(f, dg, df, workspace, threads, row)
 
 
 def _padded(a: AnyArray, rows: int) -> AnyArray:

@@ -10,7 +10,8 @@ from npstyle.errors import UserError
 CHANNELS = 32  # several kernels take multiples of as many channels, for the widest vectors there are
 
 # Arguments whose dtype is not that of the input.
-DTYPES = {"mask": np.uint8, "argmax": np.uint8, "g": np.float64, "dg": np.float64}
+BYTES, DOUBLES = ("mask", "argmax"), ("g", "dg", "total", "row")
+DTYPES = {**dict.fromkeys(BYTES, np.uint8), **dict.fromkeys(DOUBLES, np.float64)}
 
 
 def check_arrays(kernel: str, x: Array, /, **arrays: tuple[AnyArray, tuple[int, ...]]) -> None:

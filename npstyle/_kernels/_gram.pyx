@@ -42,7 +42,7 @@ cdef Py_ssize_t count_sums(Py_ssize_t M) noexcept nogil:
 def gram_workspace(Py_ssize_t M, Py_ssize_t C, int itemsize, int threads):
     """Elements of workspace that the functions below need for F (M, C)."""
     cdef const gram_steps* steps = gram_table[isa][itemsize == 8]
-    return max(count_sums(M) * C * C + threads * DEPTH * steps.panel, C * C)
+    return max(count_sums(M) * C * (C + 1) + threads * DEPTH * steps.panel, C * (C + 1))
 
 
 def gram(
@@ -50,20 +50,40 @@ def gram(
     double[:, ::1] g,            # OUT (C, C)
     floating[::1] workspace,     # gram_workspace(...) elements
     int threads,
+    double[::1] total=None,      # OUT (C), if it is given
 ):
     cdef const gram_steps* steps = gram_table[isa][floating is double]
-    cdef Py_ssize_t M = f.shape[0], C = f.shape[1], i, first, row
+    cdef Py_ssize_t M = f.shape[0], C = f.shape[1], i, first, row, column
     cdef Py_ssize_t rows = rows_per_sum(M), sums = count_sums(M)
+    cdef bint with_total = total is not None
     cdef floating* partial = &workspace[0]  # (sums, C, C)
-    cdef floating* pack = partial + sums * C * C  # (DEPTH, panel) for each thread
+    cdef floating* partial_total = partial + sums * C * C  # (sums, C)
+    cdef floating* pack = partial_total + sums * C  # (DEPTH, panel) for each thread
     for i in prange(sums, nogil=True, num_threads=min(threads, sums), schedule="dynamic"):
         first = i * rows
         steps.gram(
             &f[first, 0], min(rows, M - first), C, pack + npstyle_thread() * DEPTH * steps.panel,
             partial + i * C * C,
         )
+        if with_total:
+            sum_rows(&f[first, 0], min(rows, M - first), C, partial_total + i * C)
+    if with_total:
+        for column in range(C):
+            total[column] = 0
+            for i in range(sums):
+                total[column] += partial_total[i * C + column]
     for row in prange(0, C, G_ROWS, nogil=True, num_threads=min(threads, C // G_ROWS), schedule="dynamic"):
         accumulate_rows(partial, sums, C, row, g)
+
+
+cdef void sum_rows(const floating* f, Py_ssize_t count, Py_ssize_t C, floating* total) noexcept nogil:
+    """The sum (C) of so many rows of F, which the product before it has left in the cache."""
+    cdef Py_ssize_t row, column
+    for column in range(C):
+        total[column] = f[column]
+    for row in range(1, count):
+        for column in range(C):
+            total[column] += f[row * C + column]
 
 
 cdef void accumulate_rows(
@@ -96,18 +116,33 @@ def gram_backward(
     floating[:, ::1] df,         # OUT (M, C)
     floating[::1] workspace,     # gram_workspace(...) elements
     int threads,
+    const double[::1] row=None,  # IN (C), if it is given
 ):
     cdef const gram_steps* steps = gram_table[isa][floating is double]
-    cdef Py_ssize_t M = f.shape[0], C = f.shape[1], i, first
+    cdef Py_ssize_t M = f.shape[0], C = f.shape[1], i, first, column
+    cdef bint with_row = row is not None
     cdef Py_ssize_t rows = min(MAX_ROWS_PER_PRODUCT, max(G_ROWS, M // 8)), blocks = (M + rows - 1) // rows
     cdef Py_ssize_t panels = C // steps.panel, panel
     cdef floating* s = &workspace[0]  # dg + dg', (C / panel, C, panel)
+    cdef floating* added = s + C * C  # row (C), in the dtype of F
+    if with_row:
+        for column in range(C):
+            added[column] = <floating>row[column]
     for panel in prange(panels, nogil=True, num_threads=min(threads, panels), schedule="dynamic"):
         pack_symmetric(dg, panel, steps.panel, s + panel * C * steps.panel)
     threads = min(threads, blocks)
     for i in prange(blocks, nogil=True, num_threads=threads, schedule="dynamic"):
         first = i * rows
         steps.gemm(&f[first, 0], min(rows, M - first), C, s, &df[first, 0])
+        if with_row:
+            add_to_rows(&df[first, 0], min(rows, M - first), C, added)
+
+
+cdef void add_to_rows(floating* df, Py_ssize_t count, Py_ssize_t C, const floating* added) noexcept nogil:
+    cdef Py_ssize_t row, column
+    for row in range(count):
+        for column in range(C):
+            df[row * C + column] += added[column]
 
 
 cdef void pack_symmetric(

@@ -43,9 +43,17 @@ RECIPE: dict[str, Option] = {
     "style-layer-exponent": Option(nonnegative, "X", "multiply the n-th style layer's weight by X^(n-1)"),
     "normalize-layer-weights": Option(bool, None, "divide the layers' weights by their sum"),
     "scaling": Option(str, None, "units in which a layer's distance is measured"),
+    "statistics": Option(
+        str, None, "what a layer's style is taken for: Gram matrix, also means, or mean and covariance"
+    ),
+    "moments-weight": Option(
+        nonnegative,
+        "X",
+        "weight of means and standard deviations in gram+moments",
+    ),
     "tv-form": Option(str, None, "formula of the total variation"),
     "mixture": Option(
-        str, None, "with several styles, average their Gram matrices (targets) or their losses (losses)"
+        str, None, "with several styles, average their statistics (targets) or their losses (losses)"
     ),
     "style-as-content": Option(bool, None, "stretch the styles to the size of the photograph"),
     "pooling": Option(str, None, "pooling layers of the network"),
@@ -78,6 +86,7 @@ OPTIONS = {
 EFFECTIVE_WITH = {
     "learning-rate": ("optimizer", ("adam",)),
     "maxcor": ("optimizer", ("lbfgs",)),
+    "moments-weight": ("statistics", ("gram+moments",)),
     "init-noise": ("init", ("noisy-content",)),
     "noise-std": ("init", ("noise", "noisy-content")),
 }

@@ -45,6 +45,9 @@ WORKSPACES = {
 SAFETY_FACTOR = 1.12
 # What they grew by besides their arrays: 66 MB at 64 pixels, 127 MB at 384 pixels after four levels.
 LIBRARY_BYTES = 100e6
+# By statistics: matrices (C, C) that every style target keeps in each layer, and that one layer's loss takes,
+# LAPACK's copies among them.
+MATRICES = {"gram": (1, 2), "gram+moments": (2, 6), "wasserstein": (2, 14)}
 # Start, best picture and scaled gradient, in float64 (`Minimizer`).
 PIXEL_ARRAYS = 3
 BLAS_BUFFER = 64e6  # bytes a thread, rounded up: OpenBLAS takes 32 MiB, and a stack has 8
@@ -85,7 +88,15 @@ def run_memory_of_sizes(
     weights = 4 * sum(9 * prod(CONVOLUTIONS[name]) for name in convolutions_up_to(deepest(layers)))
     copies = 2 if convolution == "im2col" else 1  # im2col also stores the kernels of the backward pass
     masked = 3 * _largest_feature_map(H, W, settings.effective_style_weights) if masks else 0.0
-    return SAFETY_FACTOR * (LIBRARY_BYTES + copies * weights + max([run + masked, *targets]))
+    run += masked + statistics_bytes(settings, len(targets))
+    return SAFETY_FACTOR * (LIBRARY_BYTES + copies * weights + max([run, *targets]))
+
+
+def statistics_bytes(settings: Settings, targets: int) -> float:
+    """Bytes of the (C, C) matrices of the style loss, in float64: those kept, and those of one evaluation."""
+    squares = [8.0 * channels(name) ** 2 for name in settings.effective_style_weights]
+    kept, working = MATRICES[settings.statistics]
+    return kept * targets * sum(squares) + working * max(squares, default=0.0)
 
 
 def normalization_memory(sizes: Iterable[Size], layers: Iterable[str], threads: int | None = None) -> float:

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from npstyle import layers, losses, objective, padding
+from npstyle import layers, losses, objective, padding, statistics
 from npstyle._typing import AnyArray, Double, Preprocessing
 from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
 from npstyle.gradcheck import Compared, adjoint, directional
@@ -104,12 +104,44 @@ def _style_loss() -> Compared:
 
 
 def _guided_style_loss() -> Compared:
-    T = np.random.default_rng(4).uniform(0, 1, (5, 7)) * (np.arange(7) > 2)
-    return _loss("guided_style_loss", T, _mean_gram(), 0.7)
+    return _loss("guided_style_loss", _soft_mask(), _mean_gram(), 0.7)
 
 
 def _mean_gram() -> Double:
     return losses.gram_matrix(_normal(9, 4, 6, seed=2)) / 36
+
+
+def _moments_loss(T: AnyArray | None = None) -> Compared:
+    """With a channel that is silent, and another Gram matrix than the moments' own, as for some scalings."""
+    F, target = _rectified(5, 7), statistics.moments(_rectified(9, 4, seed=2))
+    return _of_statistics(statistics.moments_loss, F, 2 * target.second, target, 0.7, 0.3, T)
+
+
+def _wasserstein_loss(H: int, W: int, T: AnyArray | None = None, vectors: int | None = None) -> Compared:
+    style = _rectified(vectors or 36, 1, seed=2)
+    target = statistics.Transport(statistics.gaussian(style), vectors=vectors)
+    return _of_statistics(statistics.wasserstein_loss, _rectified(H, W), target, 0.7, T)
+
+
+def _of_statistics(loss: Callable[..., tuple[float, AnyArray]], F: Double, *arguments: Any) -> Compared:
+    """Check the loss in all directions that keep a silent channel silent, as filters that don't fire do."""
+    fires = F.any(axis=(0, 1))
+
+    def value(F: AnyArray) -> float:
+        return loss(F * fires, *arguments)[0]
+
+    return directional(value, lambda v: v * fires * loss(F, *arguments)[1], F)
+
+
+def _rectified(H: int, W: int, seed: int = 0) -> Double:
+    """A feature map with 6 channels after a ReLU, of which the first is silent."""
+    F = np.maximum(_normal(H, W, 6, seed=seed) + 1, 0)
+    F[:, :, 0] = 0
+    return F
+
+
+def _soft_mask() -> Double:
+    return np.random.default_rng(4).uniform(0, 1, (5, 7)) * (np.arange(7) > 2)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -180,6 +212,7 @@ def _pictures() -> tuple[Double, Double, Double]:
 WINOGRAD, FIRST_LAYER = (WinogradConvReLU, 32), (FirstLayerConvReLU, 3)
 ALL_POSITIVE = "where all outputs are positive"
 NO_KINK = "away from the kink"
+SOFT_REGION = "of a region with soft edges"
 CHECKS = [
     Check("Conv2D", "adjoint", lambda: _affine(_conv2d), "one matrix product, 3 to 4 channels"),
     Check("WinogradConvReLU", "adjoint", lambda: _fused_positive(*WINOGRAD), ALL_POSITIVE),
@@ -195,10 +228,22 @@ CHECKS = [
     Check("Crop", "adjoint", lambda: _affine(padding.Crop), "the border removed"),
     Check("content", "directional", lambda: _loss("content_loss", _normal(5, 7, 6, seed=1), 0.3)),
     Check("style", "directional", _style_loss),
-    Check("guided-style", "directional", _guided_style_loss, "of a region with soft edges"),
+    Check("guided-style", "directional", _guided_style_loss, SOFT_REGION),
+    Check("moments", "directional", _moments_loss, "one silent channel"),
+    Check("guided-moments", "directional", lambda: _moments_loss(_soft_mask()), SOFT_REGION),
+    Check("wasserstein", "directional", lambda: _wasserstein_loss(5, 7), "one silent channel"),
+    Check("wasserstein-few", "directional", lambda: _wasserstein_loss(2, 2), "fewer positions than channels"),
+    Check(
+        "wasserstein-reduced",
+        "directional",
+        lambda: _wasserstein_loss(1, 2, vectors=2),
+        "so few that most dimensions have no variance",
+    ),
+    Check("guided-wasserstein", "directional", lambda: _wasserstein_loss(5, 7, _soft_mask()), SOFT_REGION),
     Check("tv-mean-squares", "directional", lambda: _loss("total_variation", 1.7)),
     Check("tv-sum-squares", "directional", lambda: _loss("total_variation", 1.7, "sum-squares")),
     Check("tv-power-1.25", "directional", lambda: _loss("total_variation", 1.7, "power-1.25")),
+    Check("tv-nine-point", "directional", lambda: _loss("total_variation", 1.7, "nine-point")),
     Check(
         "objective-paper",
         "directional",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from npstyle.errors import UserError
 from npstyle.losses import sum_of_squares
 from npstyle.run.inputs import MAX_MASK_DISTORTION, Source, as_array
 from npstyle.settings import PAPER_STYLE_LAYERS
+from npstyle.statistics import Gaussian, Transport, gaussian
 from npstyle.study.heatmap import mean_gram, style_distance
 from npstyle.vgg import VGG19, Filters
 from npstyle.weights import Weights, load_weights
@@ -32,7 +32,6 @@ LAYERS = tuple(
     dict.fromkeys([*WASSERSTEIN_LAYERS, *SIMILARITY_LAYERS, *PAPER_STYLE_LAYERS, CORRELATION_LAYER])
 )
 GRID = 28  # positions along each side, that self-similarities are taken between
-REGULARIZATION = 1e-4  # added to the variances; feature maps of trained filters have variances of 1 to 10^4
 
 
 @dataclass(frozen=True)
@@ -56,13 +55,6 @@ class Judgment:
     lost_content: float
     style_distances: dict[str, float]
     content_correlation: float
-
-
-class Gaussian(NamedTuple):
-    """Mean (C,) and covariance (C, C) of a layer's feature vectors."""
-
-    mean: Double
-    covariance: Double
 
 
 @dataclass(frozen=True)
@@ -239,27 +231,9 @@ def check_judged(content: tuple[int, ...], result: tuple[int, ...], name: str = 
 # ------------------------------------------------------------------------------------------------
 
 
-def gaussian(F: AnyArray, threads: int | None = None) -> Gaussian:
-    """Mean mu and covariance F'F / M - mu mu' of the M feature vectors of F (H, W, C), in float64."""
-    mean = F.mean(axis=(0, 1), dtype=np.float64)
-    return Gaussian(mean, mean_gram(F, threads) - np.outer(mean, mean))
-
-
 def wasserstein_distance(a: Gaussian, b: Gaussian) -> float:
-    """Squared Wasserstein-2 distance of two Gaussians, divided by their dimension C.
-
-        W = 1/C ( |mu - nu|^2 + tr(S + T - 2 (R S R)^(1/2)) ),    R = T^(1/2)
-
-    for means mu, nu and covariances S, T, to which `REGULARIZATION` times the unit matrix is added.
-    Dowson and Landau, "The Frechet distance between multivariate normal distributions", 1982.
-    """
-    C = len(a.mean)
-    S, T = (g.covariance + REGULARIZATION * np.eye(C) for g in (a, b))
-    eigenvalues, Q = np.linalg.eigh(T)
-    R = (Q * np.sqrt(np.maximum(eigenvalues, 0))) @ Q.T
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(R @ S @ R), 0)).sum()
-    distance = sum_of_squares(a.mean - b.mean) + np.trace(S) + np.trace(T) - 2 * cross
-    return max(0.0, float(distance)) / C
+    """Squared Wasserstein-2 distance of two Gaussians (`Transport`), divided by their dimension C."""
+    return max(0.0, Transport(b).distance(a)) / len(a.mean)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npstyle import layers, losses, objective, padding
+from npstyle import layers, losses, objective, padding, statistics
 from npstyle._typing import AnyArray
 from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
 
@@ -119,8 +119,19 @@ def _backward_of(corruption: Corruption, *layer_types: Any) -> list[tuple[Any, s
 
 
 def _loss_everywhere(name: str, corruption: Corruption) -> list[tuple[Any, str, Corruption]]:
-    """A loss where it is defined, and where the objective has imported it."""
-    return [(losses, name, corruption), (objective, name, corruption)]
+    """A loss where it is defined, and where other modules have imported it."""
+    importers = [module for module in (statistics, objective) if hasattr(module, name)]
+    return [(module, name, corruption) for module in (losses, *importers)]
+
+
+def _twice_the_map(original: Any) -> Any:
+    """The eigenvalues of K, and twice the transport map."""
+
+    def eigenvalues_and_map(*arguments: Any) -> tuple[AnyArray, AnyArray]:
+        eigenvalues, transport_map = original(*arguments)
+        return eigenvalues, 2 * transport_map
+
+    return eigenvalues_and_map
 
 
 # ------------------------------------------------------------------------------------------------
@@ -188,6 +199,14 @@ MISTAKES = {
     "forgotten-region": Mistake(
         "the derivative of the guided style loss is not multiplied by T again",
         _loss_everywhere("guided_style_loss", _unguided),
+    ),
+    "forgotten-mean": Mistake(
+        "variances and covariances, S - mu mu', are differentiated as if mu were constant",
+        [(statistics, "mean_in_covariance", lambda _: lambda dSigma, mu: np.zeros_like(mu))],
+    ),
+    "forgotten-half": Mistake(
+        "the derivative of tr K^(1/2) is K^(-1/2), without the 1/2 of the root",
+        [(statistics.Transport, "eigenvalues_and_map", _twice_the_map)],
     ),
     "tv-lost-factor-2": Mistake(
         "the derivative of total variation without the 2 that comes from the square",

@@ -31,6 +31,8 @@ OPTIONS = (
         "--content-layer-balance",
         "--style-layer-exponent",
         "--scaling",
+        "--statistics",
+        "--moments-weight",
         "--tv-form",
         "--mixture",
     ),

@@ -32,8 +32,9 @@ FILTERS = npstyle.load_weights("random", seed=0, deepest="conv5_2")
 BLOCKS = (2, 2, 4, 4, 2)  # convolutions; the fifth block ends with the last layer that any system uses
 MEAN_BGR = (103.939, 116.779, 123.68)
 FIVE = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
-# Cases of this size have the gradient of the content loss, too: in the sum, some systems' style dwarfs it.
-SIZE_WITH_CONTENT = (17, 20)
+# Cases of these sizes have the gradient of the content loss, too: in the sum, some systems' style dwarfs it.
+# In the first, conv5_1 has one position, and so no standard deviation that could be differentiated.
+SIZES_WITH_CONTENT = ((17, 20), (32, 20))
 # The tests also compare float32 with these values. Its rounding moves an activation by up to 1e-6 of its
 # layer's largest. If that flips one ReLU of 280 000, the gradient changes: by 8e-4 for a picture of 24 x 41
 # pixels from seed 10, whose conv3_1 goes up to 379 and is -2e-5 at row 5, column 5, channel 235. Such
@@ -52,8 +53,11 @@ class Case(NamedTuple):
     options: dict[str, float] | None = None
 
 
-def convolutions(pixels: Tensor, pooling: str) -> Iterator[tuple[str, Tensor]]:
-    """Every convolution before its ReLU, as (1, C, height, width); pixels (H, W, 3), RGB, 0..255."""
+def convolutions(pixels: Tensor, pooling: str, border: str = "zeros") -> Iterator[tuple[str, Tensor]]:
+    """Every convolution before its ReLU, as (1, C, height, width); pixels (H, W, 3), RGB, 0..255.
+
+    `border` is what the first convolution sees beyond the picture: zeros, or a "replicate" of its border.
+    """
     x = (pixels.flip(2) - torch.tensor(MEAN_BGR, dtype=torch.float64)).permute(2, 0, 1)[None]
     pool = {"average": functional.avg_pool2d, "max": functional.max_pool2d}[pooling]
     for block, count in enumerate(BLOCKS, start=1):
@@ -61,20 +65,25 @@ def convolutions(pixels: Tensor, pooling: str) -> Iterator[tuple[str, Tensor]]:
             x = pool(x, 2)
         for n in range(1, count + 1):
             kernel, bias = (torch.tensor(array, dtype=torch.float64) for array in FILTERS[f"conv{block}_{n}"])
-            y = functional.conv2d(x, kernel.permute(3, 2, 0, 1), bias, padding=1)
+            if border == "replicate" and (block, n) == (1, 1):
+                y = functional.conv2d(
+                    functional.pad(x, (1, 1, 1, 1), border), kernel.permute(3, 2, 0, 1), bias
+                )
+            else:
+                y = functional.conv2d(x, kernel.permute(3, 2, 0, 1), bias, padding=1)
             yield f"conv{block}_{n}", y
             x = y.relu()
 
 
-def feature_maps(pixels: Tensor, pooling: str) -> Features:
+def feature_maps(pixels: Tensor, pooling: str, border: str = "zeros") -> Features:
     """Every layer's feature map, after its ReLU, as an (M, C) matrix."""
-    return {name: y.relu()[0].flatten(1).T for name, y in convolutions(pixels, pooling)}
+    return {name: y.relu()[0].flatten(1).T for name, y in convolutions(pixels, pooling, border)}
 
 
-def margin(x: Tensor, pooling: str) -> float:
+def margin(x: Tensor, pooling: str, border: str = "zeros") -> float:
     """Smallest change that flips a ReLU or an argmax, relative to the layer's largest activation."""
     margins = []
-    for name, y in convolutions(x, pooling):
+    for name, y in convolutions(x, pooling, border):
         margins.append(y.abs().min() / y.max())
         if pooling == "max" and name in ("conv1_2", "conv2_2", "conv3_4", "conv4_4"):
             four = functional.unfold(y.relu().transpose(0, 1), 2, stride=2)  # (C, 4, windows)
@@ -183,6 +192,61 @@ def udacity(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) 
     return terms
 
 
+def spst(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
+    """Galerne et al., "Scaling Painting Style Transfer": `gatys_pytorch`, means, standard deviations."""
+    F, P, Fa = (feature_maps(picture, "max") for picture in (x, p, styles[0]))
+    terms = {"content/conv4_2": 1 * mse(F["conv4_2"], P["conv4_2"])}
+    for name in FIVE:
+        C = F[name].shape[1]
+        (G, mu, sigma), (A, mu_a, sigma_a) = (gram_mean_std(f[name]) for f in (F, Fa))
+        terms[f"style/{name}"] = 1e3 / C**2 * mse(G, A) + 1e4 * mse(mu, mu_a) + 1e4 * mse(sigma, sigma_a)
+    return terms
+
+
+def gram_mean_std(F: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean Gram matrix, mean, and standard deviation, which is 0 without a derivative in silent channels."""
+    G, mu = gram(F) / len(F), F.mean(0)
+    fires = (F > 0).any(0)
+    variance = torch.where(fires, G.diag() - mu**2, torch.ones_like(mu))
+    return G, mu, torch.where(fires, variance.sqrt(), torch.zeros_like(mu))
+
+
+def crowsonkb(x: Tensor, p: Tensor, styles: Sequence[Tensor], b: Sequence[float]) -> Terms:
+    """crowsonkb/style-transfer-pytorch: Wasserstein-2 distance of Gaussians; one target, the mean moments."""
+    F, P = (feature_maps(picture, "max", "replicate") for picture in (x, p))
+    Fa = [feature_maps(style, "max", "replicate") for style in styles]
+    terms = {"content/conv4_2": 0.015 * mse(F["conv4_2"], P["conv4_2"])}
+    for name, weight in zip(FIVE, (256, 64, 16, 4, 1), strict=True):
+        nu = sum(share * F_a[name].mean(0) for share, F_a in zip(b, Fa, strict=True))
+        A = sum(share * gram(F_a[name]) / len(F_a[name]) for share, F_a in zip(b, Fa, strict=True))
+        terms[f"style/{name}"] = weight / 341 * wasserstein(F[name], nu, A - torch.outer(nu, nu))
+    terms["total_variation"] = 2 * nine_point(x / 255)
+    return terms
+
+
+def wasserstein(F: Tensor, nu: Tensor, target: Tensor) -> Tensor:
+    """Distance of F from mean and covariance of the target, a mean over channels; 1e-4 is added to variances.
+
+    With R the root of the target's covariance, and the other one X'X, the sum of the roots of the eigenvalues
+    of R X'X R is that of the singular values of X R, whose rounding is not that of their squares.
+    """
+    M, C = F.shape
+    mu, eye = F.mean(0), torch.eye(C, dtype=torch.float64)
+    X = torch.cat([(F - mu) / M**0.5, 1e-2 * eye])
+    values, vectors = torch.linalg.eigh(target + 1e-4 * eye)
+    roots = torch.linalg.svdvals(X @ vectors * values.sqrt())
+    return mse(mu, nu) + ((X**2).sum() + values.sum() - 2 * roots.sum()) / C
+
+
+def nine_point(x: Tensor) -> Tensor:
+    """Total variation with diagonal neighbors, of pixels from 0 to 1 with a replicated border."""
+    x = functional.pad(x.permute(2, 0, 1)[None], (1, 1, 1, 1), "replicate")[0]
+    here = x[:, 1:-1, 1:-1]
+    straight = mse(x[:, 1:-1, 2:], here) + mse(x[:, 2:, 1:-1], here)
+    diagonal = mse(x[:, 1:, 1:], x[:, :-1, :-1]) + mse(x[:, 1:, :-1], x[:, :-1, 1:])
+    return 2 * (straight / 3 + diagonal / 12)
+
+
 # A case is named by its preset, a comma, and what is special about it. The systems that compare undivided
 # Gram matrices resize the style picture to the content's size; the formula is defined for others, too.
 CASES = {
@@ -204,6 +268,10 @@ CASES = {
     "udacity, equal sizes": Case(udacity, 160, (32, 32), [(32, 32)]),
     "udacity, odd sizes": Case(udacity, 9, (17, 20), [(17, 20)]),
     "udacity, other sizes": Case(udacity, 65, (24, 41), [(40, 33)]),
+    "crowsonkb, odd sizes": Case(crowsonkb, 428, (24, 41), [(40, 33)]),
+    "crowsonkb, two styles": Case(crowsonkb, 401, (17, 20), [(64, 16), (24, 30)], (1, 3)),
+    "spst, odd sizes": Case(spst, 410, (24, 41), [(40, 33)]),
+    "spst, small": Case(spst, 402, (32, 20), [(64, 16)]),
 }
 
 
@@ -229,7 +297,8 @@ def golden(case: Case) -> tuple[dict[str, Any], Any, Any]:
     """Description of a case, the gradient of its loss, and that of its content terms alone."""
     arrays = pictures(case)
     x, p, *styles = (torch.tensor(array, dtype=torch.float64) for array in arrays)
-    smallest = margin(x, "average" if case.formula is paper else "max")
+    border = "replicate" if case.formula is crowsonkb else "zeros"
+    smallest = margin(x, "average" if case.formula is paper else "max", border)
     if smallest < MIN_MARGIN:
         raise SystemExit(f"{case}: a margin of only {smallest:.1e}; take another seed")
     x.requires_grad_()
@@ -255,7 +324,7 @@ def main() -> None:
     cases = {}
     for name, case in CASES.items():
         cases[name], arrays[name], content = golden(case)
-        if case.size == SIZE_WITH_CONTENT:
+        if case.size in SIZES_WITH_CONTENT:
             arrays[f"{name}: content"] = content
         print(f"{name}: {cases[name]['loss']:.15g}")
     path = Path(__file__).with_name("presets.npz")

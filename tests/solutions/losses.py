@@ -44,6 +44,14 @@ def moments_derivative(F: Array, mean: Array, std: Array) -> Array:
     return derivative
 
 
+def transport_map(Sigma: Array, Sigma_a: Array) -> Array:
+    """B K^(-1/2) B' with K = B' Sigma B, for the Cholesky factor B of Sigma_a."""
+    B = np.linalg.cholesky(Sigma_a)
+    eigenvalues, Q = np.linalg.eigh(B.T @ Sigma @ B)
+    T: Array = B @ (Q / np.sqrt(eigenvalues)) @ Q.T @ B.T
+    return T
+
+
 def normalize(
     kernel: Array, bias: Array, next_kernel: Array, activation: Array
 ) -> tuple[Array, Array, Array]:

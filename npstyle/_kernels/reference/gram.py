@@ -12,12 +12,21 @@ def gram_workspace(M: int, C: int, itemsize: int, threads: int) -> int:
     return 0
 
 
-def gram(f: Array, g: Double, workspace: Array, threads: int) -> None:
-    """g = f'f, accumulated in float64. f (M, C), g (C, C)."""
+def gram(f: Array, g: Double, workspace: Array, threads: int, total: Double | None = None) -> None:
+    """g = f'f, and total = the sum of f's rows, accumulated in float64. f (M, C), g (C, C), total (C,)."""
     f = f.astype(np.float64)
     g[...] = f.T @ f
+    if total is not None:
+        total[...] = f.sum(axis=0)
 
 
-def gram_backward(f: Array, dg: Double, df: Array, workspace: Array, threads: int) -> None:
-    """df = f (dg + dg'): each f[m, c] has a part in row c and in column c of g. f, df (M, C), dg (C, C)."""
+def gram_backward(
+    f: Array, dg: Double, df: Array, workspace: Array, threads: int, row: Double | None = None
+) -> None:
+    """df = f (dg + dg'): each f[m, c] has a part in row c and in column c of g. f, df (M, C), dg (C, C).
+
+    `row` (C,), the gradient with respect to the sum of f's rows, is added to each row of df.
+    """
     df[...] = f @ (dg + dg.T).astype(f.dtype)
+    if row is not None:
+        df += row.astype(f.dtype)
