@@ -1,4 +1,4 @@
-"""What all tests share: where real filters and pictures come from, and that none reaches the network by accident.
+"""What all tests share: where real filters and pictures come from, and no network by accident.
 
 A few tests use files that are not part of the project, and are skipped without them:
 
