@@ -17,7 +17,7 @@ Bytes: TypeAlias = "NDArray[np.uint8]"
 
 Preprocessing = Literal["caffe", "torchvision"]
 Pooling = Literal["average", "max"]
-Padding = Literal["zero", "replicate"]
+Padding = Literal["zero", "replicate", "wrap"]
 Convolution = Literal["auto", "im2col", "winograd"]
 Scaling = Literal["relative", "paper", "mean", "keras", "udacity"]
 Statistics = Literal["gram", "gram+moments", "wasserstein"]

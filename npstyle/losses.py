@@ -14,11 +14,13 @@ Networks", CVPR 2016.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from npstyle import _kernels
 from npstyle._runtime.arena import Arena
-from npstyle._typing import Array, Double, TotalVariationForm
+from npstyle._typing import AnyArray, Array, Double, TotalVariationForm
 
 
 def sum_of_squares(x: Array) -> float:
@@ -114,7 +116,7 @@ def _workspace(f: Array, threads: int | None, arena: Arena) -> Array:
 
 
 def total_variation(
-    x: Array, scale: float = 1.0, form: TotalVariationForm = "mean-squares"
+    x: Array, scale: float = 1.0, form: TotalVariationForm = "mean-squares", wrap: bool = False
 ) -> tuple[float, Array]:
     """Total variation, a measure of roughness; not in the paper: docs/losses.md.
 
@@ -131,22 +133,28 @@ def total_variation(
 
     where d and e are taken for the pixels of the picture, f and g for all cells of 2 x 2 pixels. With means,
     a weight is right for every size. In dL/dx, a pixel at the end of a difference d receives dL/dd, one at
-    its start -dL/dd.
+    its start -dL/dd. With `wrap` the first row follows the last one, the first column the last one, and all
+    pixels have both neighbors.
     """
     if form == "nine-point":
-        return _nine_point_variation(x, scale)
-    d, e = x[1:] - x[:-1], x[:, 1:] - x[:, :-1]
+        return _nine_point_variation(x, scale, wrap)
+    if wrap:
+        d, e = np.roll(x, -1, axis=0) - x, np.roll(x, -1, axis=1) - x
+    else:
+        d, e = x[1:] - x[:-1], x[:, 1:] - x[:, :-1]
     if form == "mean-squares":
         # A picture of a single row or column has no differences in one direction.
         dL_dd, dL_de = 2 * scale / max(1, d.size) * d, 2 * scale / max(1, e.size) * e
         value = scale * (sum_of_squares(d) / max(1, d.size) + sum_of_squares(e) / max(1, e.size))
     else:
-        d, e = d[:, :-1], e[:-1]
+        d, e = (d, e) if wrap else (d[:, :-1], e[:-1])
         power, factor = (1.0, 0.5) if form == "sum-squares" else (1.25, 1.0)
         squares = np.square(d) + np.square(e)
         value = scale * factor * float(np.sum(squares**power, dtype=np.float64))
         slope = scale * factor * power * 2 * squares ** (power - 1)
         dL_dd, dL_de = slope * d, slope * e
+    if wrap:
+        return value, np.roll(dL_dd, 1, axis=0) - dL_dd + np.roll(dL_de, 1, axis=1) - dL_de
     dx = np.zeros_like(x)
     H, W, _ = dL_dd.shape
     dx[1:, :W] += dL_dd
@@ -157,8 +165,16 @@ def total_variation(
     return value, dx
 
 
-def _nine_point_variation(x: Array, scale: float) -> tuple[float, Array]:
+def _nine_point_variation(x: Array, scale: float, wrap: bool = False) -> tuple[float, Array]:
     """`total_variation` with diagonal differences."""
+    if wrap:
+        value, dx = 0.0, np.zeros_like(x)
+        for steps, weight in (((-1, 0), 2 / 3), ((0, -1), 2 / 3), ((-1, -1), 1 / 6), ((-1, 1), 1 / 6)):
+            d = np.roll(x, steps, axis=(0, 1)) - x
+            factor = scale * weight / d.size
+            value += factor * sum_of_squares(d)
+            dx += 2 * factor * (np.roll(d, (-steps[0], -steps[1]), axis=(0, 1)) - d)
+        return value, dx
     padded = np.pad(x, ((1, 1), (1, 1), (0, 0)), "edge")
     dpadded, value = np.zeros_like(padded), 0.0
     inner, after, first, last = slice(1, -1), slice(2, None), slice(None, -1), slice(1, None)
@@ -179,3 +195,65 @@ def _nine_point_variation(x: Array, scale: float) -> tuple[float, Array]:
     dpadded[:, 1] += dpadded[:, 0]
     dpadded[:, -2] += dpadded[:, -1]
     return value, np.ascontiguousarray(dpadded[1:-1, 1:-1])
+
+
+def edges_loss(
+    x: Array, content: AnyArray, scales: Mapping[int, float], wrap: bool = False
+) -> tuple[float, Array]:
+    """Squared distance of the edges of two pictures at several scales, here by size of cell p.
+
+        L = sum over p of scales[p] . sum (E_p x - E_p c)^2
+        dL/dx = sum over p of 2 scales[p] . E_p'(E_p (x - c))
+
+    E_p, c: `edge_map` and the content picture. Li et al., "Laplacian-Steered Neural Style Transfer", ACM
+    Multimedia 2017; see docs/losses.md#edges-not-in-the-paper.
+    """
+    difference = np.subtract(x, content, dtype=x.dtype)
+    value, dx = 0.0, np.zeros_like(difference)
+    for p, scale in scales.items():
+        edges = edge_map(difference, p, wrap)  # E_p is linear
+        value += scale * sum_of_squares(edges)
+        dx += edge_map_backward(2 * scale * edges, p, x.shape, wrap)
+    return value, dx
+
+
+def edge_map(x: Array, p: int, wrap: bool = False) -> Array:
+    """E x (H // p, W // p) for x (H, W, C): the Laplacian of means over cells of p x p, summed over channels.
+
+    Rows and columns that do not fill a cell are dropped, as by pooling. See
+    docs/losses.md#edges-not-in-the-paper.
+    """
+    H, W, C = x.shape
+    h, w = H // p, W // p
+    rows = x[: h * p, : w * p].reshape(h, p, w * p * C).sum(axis=1)  # first, as it is the faster way
+    return laplacian(rows.reshape(h, w, p * C).sum(axis=2) / p**2, wrap)
+
+
+def edge_map_backward(dy: Array, p: int, shape: tuple[int, ...], wrap: bool = False) -> Array:
+    """dx of a shape (H, W, C): the Laplacian of dy (h, w), divided by p^2, in all pixels of a cell.
+
+    See docs/losses.md#edges-not-in-the-paper.
+    """
+    h, w = dy.shape
+    dx = np.zeros(shape, dy.dtype)
+    cells = laplacian(dy, wrap) / p**2
+    dx[: h * p, : w * p] = cells.repeat(p, axis=0).repeat(p, axis=1)[:, :, None]
+    return dx
+
+
+def laplacian(u: Array, wrap: bool = False) -> Array:
+    """The differences of each element of u (h, w) to its neighbors in four directions, added up.
+
+    That is 4 u minus the four neighbors, where there are four. Symmetric, and so its own adjoint:
+    docs/losses.md#edges-not-in-the-paper.
+    """
+    if wrap:
+        rows = np.roll(u, 1, axis=0) + np.roll(u, -1, axis=0)
+        return 4 * u - rows - np.roll(u, 1, axis=1) - np.roll(u, -1, axis=1)
+    y = np.zeros_like(u)
+    d, e = u[1:] - u[:-1], u[:, 1:] - u[:, :-1]
+    y[1:] += d
+    y[:-1] -= d
+    y[:, 1:] += e
+    y[:, :-1] -= e
+    return y

@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, DTypeLike
 from npstyle._typing import AnyArray, Array, Double, Scaling
 from npstyle.architecture import log2_stride
 from npstyle.errors import UserError
-from npstyle.losses import content_loss, sum_of_squares, total_variation
+from npstyle.losses import content_loss, edge_map, edges_loss, sum_of_squares, total_variation
 from npstyle.regions import downsample_mask, style_targets
-from npstyle.settings import Settings, check_settings
+from npstyle.settings import EDGE_CELLS, Settings, check_settings
 from npstyle.statistics import (
     REGULARIZATION,
     Gaussian,
@@ -90,7 +90,8 @@ class Objective:
     Attributes
     ----------
     terms : dict of str to float
-        The weighted terms of the last loss: "content/conv4_2", "style/conv1_1", "total_variation", ...
+        The weighted terms of the last loss: "content/conv4_2", "style/conv1_1", "total_variation", and
+        "edges" if they have a weight.
         Each call replaces them, so threads that need them must not share an objective; several objectives
         may share a network.
 
@@ -131,6 +132,7 @@ class Objective:
         # Copies: float64 targets are computed when first needed, when the caller may have changed theirs.
         self.content = np.array(content)
         self.styles = [np.array(style) for style in styles]
+        self.edge_scales = edge_scales(self.content, settings)
         self.terms: dict[str, float] = {}
         if settings.style_layers and not self.styles:
             raise UserError("styles", "none", "at least one picture", "give one, or no style layers")
@@ -176,7 +178,11 @@ class Objective:
         gradient = network.backward(tape, gradients, overwrite=True)
         terms["total_variation"] = 0.0
         if self.settings.tv_weight:
-            terms["total_variation"], dx = total_variation(x, self.settings.tv_weight, self.settings.tv_form)
+            terms["total_variation"], dx = total_variation_term(x, self.settings)
+            gradient += dx
+        if self.edge_scales:
+            wrap = self.settings.padding == "wrap"
+            terms["edges"], dx = edges_loss(x, self.content, self.edge_scales, wrap)
             gradient += dx
         self.terms = terms
         return sum(terms.values()), gradient
@@ -304,6 +310,22 @@ class Objective:
                         whole = whole or feature_sums(F, None, threads)
                         sums[name, n, style] = whole
         return sums
+
+
+def total_variation_term(x: Array, settings: Settings) -> tuple[float, Array]:
+    """Total variation of the pixels as the settings have it, and its gradient."""
+    return total_variation(x, settings.tv_weight, settings.tv_form, settings.padding == "wrap")
+
+
+def edge_scales(content: AnyArray, settings: Settings) -> dict[int, float]:
+    """Factors of `edges_loss` by size of cell; none if edges have no weight."""
+    if not settings.keep_edges:
+        return {}
+    c = content.astype(np.float64)
+    maps = {p: edge_map(c, p, settings.padding == "wrap") for p in EDGE_CELLS}
+    relative = settings.scaling == "relative"
+    units = {p: _size_of_target(edges) if relative else float(edges.size) for p, edges in maps.items()}
+    return {p: settings.keep_edges / len(units) / unit for p, unit in units.items()}
 
 
 def _check_network(network: VGG19, settings: Settings) -> None:

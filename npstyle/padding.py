@@ -1,8 +1,11 @@
-"""The padding of conv1_1: what it sees beyond the picture's border.
+"""The padding of convolutions: what they see beyond the picture's border.
 
 A 3x3 convolution pads its input with zeros, which after the preprocessing are the mean color of the training
-pictures. "replicate" shows conv1_1 the outermost pixels again instead: the picture is padded before the
-convolution, and the border that this adds to the feature map is removed after it. Deeper layers see zeros.
+pictures. Another padding is a layer before the convolution, and the border that this adds to the feature map
+is removed by a layer after it.
+
+"replicate" shows conv1_1 the outermost pixels again; deeper layers see zeros. "wrap" shows all convolutions
+the opposite border, so that a picture has no border at all.
 """
 
 from __future__ import annotations
@@ -16,11 +19,16 @@ from npstyle.layers import Layer, _accumulate
 Shape = tuple[int, ...]
 
 
+def is_padded(name: str, padding: Padding) -> bool:
+    """Whether the convolution of this name has another padding than its own zeros."""
+    return padding == "wrap" or (padding == "replicate" and name == "conv1_1")
+
+
 def padding_layers(name: str, padding: Padding, arena: Arena) -> tuple[Layer, Layer] | None:
     """The layers before and after the convolution of this name, or None where it pads with zeros itself."""
-    if name == "conv1_1" and padding == "replicate":
-        return ReplicatePad(), Crop(arena)
-    return None
+    if not is_padded(name, padding):
+        return None
+    return WrapPad(arena) if padding == "wrap" else ReplicatePad(), Crop(arena)
 
 
 class ReplicatePad:
@@ -44,8 +52,42 @@ class ReplicatePad:
         return _accumulate(dx, accumulate_into)
 
 
+class WrapPad:
+    """Pad by one pixel on each side with the opposite border: y (H + 2, W + 2, C) for x (H, W, C).
+
+    As if x were laid out in tiles: docs/convolution.md#beyond-the-border.
+    """
+
+    def __init__(self, arena: Arena | None = None) -> None:
+        self.arena = arena or Arena()
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        """Padded y."""
+        H, W, C = x.shape
+        y: Array = self.arena.borrow((H + 2, W + 2, C), x.dtype)
+        y[1:-1, 1:-1] = x
+        y[0, 1:-1], y[-1, 1:-1] = x[-1], x[0]
+        y[:, 0], y[:, -1] = y[:, -2], y[:, 1]  # with the corners
+        return y, None
+
+    def backward(self, dy: Array, cache: None = None, accumulate_into: Array | None = None) -> Array:
+        """dx: a pixel that was copied receives the sum of the gradients of its copies."""
+        H, W, C = dy.shape
+        if accumulate_into is None:
+            dx: Array = self.arena.borrow((H - 2, W - 2, C), dy.dtype)
+            dx[...] = dy[1:-1, 1:-1]
+        else:
+            dx = np.add(accumulate_into, dy[1:-1, 1:-1], out=accumulate_into)
+        for copy, row in ((0, -1), (-1, 0)):
+            dx[row] += dy[copy, 1:-1]
+            for other_copy, column in ((0, -1), (-1, 0)):
+                dx[row, column] += dy[copy, other_copy]
+            dx[:, row] += dy[1:-1, copy]
+        return dx
+
+
 class Crop:
-    """Remove one pixel on each side, the inverse of `ReplicatePad`: y (H - 2, W - 2, C) for x (H, W, C).
+    """Remove one pixel on each side, the inverse of both: y (H - 2, W - 2, C) for x (H, W, C).
 
     Where it is used: docs/recipe.md#what-was-tried.
     """

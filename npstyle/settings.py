@@ -17,7 +17,7 @@ from npstyle._typing import (
     Statistics,
     TotalVariationForm,
 )
-from npstyle.architecture import PADDINGS, POOLING_METHODS, canonical
+from npstyle.architecture import PADDINGS, POOLING_METHODS, canonical, log2_stride
 from npstyle.errors import UserError, check_choice, check_integer, check_nonnegative
 
 STARTS: tuple[Init, ...] = get_args(Init)
@@ -40,11 +40,14 @@ NONNEGATIVE = (
     "style_weight",
     "tv_weight",
     "moments_weight",
+    "keep_edges",
     "init_noise",
     "noise_std",
     "learning_rate",
 )
 INTEGERS = {"maxcor": 1, "iterations": 0, "min_size": 0}  # and their minimum
+
+EDGE_CELLS = (4, 16)  # pixels: the sides of the cells in which edges are compared
 
 PAPER_STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 
@@ -76,9 +79,12 @@ class Settings:
 
         content_weight . sum over content layers of  v_l c_l . 1/2 sum (F - P)^2
         + style_weight . sum over style layers of    w_l s_l . sum (G / M - A / M_a)^2
-        + tv_weight . total variation.
+        + tv_weight . total variation
+        + keep_edges . mean over two scales of       e_p . sum (E_p x - E_p c)^2.
 
     v_l and w_l are the weights of the layers, c_l and s_l the units that a layer's distance is measured in.
+    E_p x is the Laplacian of the picture's means over cells of p x p pixels, p = 4 and 16, E_p c the content
+    picture's.
 
     The fields concern, in this order,
 
@@ -101,12 +107,13 @@ class Settings:
         The weight of the n-th style layer is multiplied by the (n - 1)-th power of this.
     normalize_layer_weights : bool
         Divide v and w by their sums; otherwise they are used as they are.
-    content_weight, style_weight, tv_weight : float
+    content_weight, style_weight, tv_weight, keep_edges : float
         At least 0.
     scaling : {"relative", "paper", "mean", "keras", "udacity"}
         "relative": each layer's distance is divided by the size of its target, c_l = 2 / sum P^2 and
         s_l = 1 / sum (A / M_a)^2; so a weight means the same in every layer, at every size and for
-        every set of filters.
+        every set of filters. Edges likewise: e_p = 1 / sum (E_p c)^2. In all other scalings they are
+        compared by means over positions.
         "paper": c_l = 1 and s_l = 1 / (4 C^2), equations 1 and 4.
         "mean": means over all elements, of Gram matrices divided by M C: c_l = 2 / (M C), s_l = 1 / C^4.
         "keras": sums, c_l = 2, and 1 / (36 N^2) . sum (G - A)^2, for N pixels of the generated picture.
@@ -135,8 +142,10 @@ class Settings:
         Resize style pictures to the content picture's height and width, ignoring their proportions.
     pooling : {"average", "max"}
         See `VGG19`.
-    padding : {"zero", "replicate"}
-        What conv1_1 sees beyond the border: the mean color, or copies of the outermost pixels.
+    padding : {"zero", "replicate", "wrap"}
+        What conv1_1 sees beyond the border: the mean color, or copies of the outermost pixels. "wrap": all
+        layers, total variation and edges see the opposite border, so that the result can be laid out in
+        tiles without seams; its sides must be multiples of `stride`.
     init : {"content", "noise", "noisy-content"}
         Start: the content picture, noise, or a mixture of the two.
     init_noise : float
@@ -182,6 +191,7 @@ class Settings:
     content_weight: float = 1.0
     style_weight: float = 45.0
     tv_weight: float = 0.0
+    keep_edges: float = 0.0
     scaling: Scaling = "relative"
     statistics: Statistics = "gram"
     moments_weight: float = 1.0
@@ -250,6 +260,13 @@ class Settings:
     def layers(self) -> tuple[str, ...]:
         """All layers of the loss: those with a weight above 0."""
         return tuple(dict.fromkeys([*self.effective_content_weights, *self.effective_style_weights]))
+
+    @property
+    def stride(self) -> int:
+        """Pixels from one position to the next in the coarsest map that the loss compares."""
+        strides = [1 << log2_stride(name) for name in self.layers]
+        coarsest: int = max(strides)
+        return max(coarsest, *EDGE_CELLS) if self.keep_edges else coarsest
 
     def _effective(self, names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
         total = sum(weights) if self.normalize_layer_weights else 1.0

@@ -85,9 +85,10 @@ class VGG19:
         By the paper's names; it may stop at any layer.
     pooling : {"average", "max"}
         The paper uses averages (section 2), the network was trained with maxima.
-    padding : {"zero", "replicate"}
+    padding : {"zero", "replicate", "wrap"}
         What conv1_1 sees beyond the border of the picture: zeros, which is the mean color and what the
-        network was trained with, or copies of the outermost pixels. Deeper layers see zeros.
+        network was trained with, or copies of the outermost pixels; deeper layers see zeros. With "wrap"
+        every layer sees the opposite border, as in a picture that is laid out in tiles.
     convolution : {"auto", "im2col", "winograd"}
         How convolutions are computed. "im2col" is the textbook method: one matrix product. "winograd" needs
         a fifth of the multiplications, in all layers but conv1_1, which has three channels. "auto" chooses

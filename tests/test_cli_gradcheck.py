@@ -16,7 +16,7 @@ from npstyle.study.mistakes import MISTAKES, planted
 from tolerances import ADJOINT, DIRECTIONAL
 
 CONVOLUTIONS = {"Conv2D", "WinogradConvReLU", "FirstLayerConvReLU"}
-TOTAL_VARIATION = {"tv-mean-squares", "tv-sum-squares", "tv-power-1.25", "tv-nine-point"}
+TOTAL_VARIATION = {"tv-mean-squares", "tv-sum-squares", "tv-power-1.25", "tv-nine-point", "tv-wrap"}
 PAPER, RELATIVE = "objective-paper", "objective-relative"
 # Which checks of a layer or a loss find each mistake; all others must pass.
 FINDERS: dict[str, set[str]] = {
@@ -28,6 +28,7 @@ FINDERS: dict[str, set[str]] = {
     "channels-not-reversed": {"CaffeInput"},
     "forgotten-std": {"TorchvisionInput"},
     "forgotten-border": {"ReplicatePad"},
+    "same-border": {"WrapPad"},
     "shifted-crop": {"Crop"},
     "content-sign": {"content"},
     "lost-factor-2": {"style", "guided-style"},
@@ -42,6 +43,7 @@ FINDERS: dict[str, set[str]] = {
     "forgotten-half": {"wasserstein", "wasserstein-few", "wasserstein-reduced", "guided-wasserstein"},
     "forgotten-region": {"guided-style"},
     "tv-lost-factor-2": TOTAL_VARIATION,
+    "forgotten-laplacian": {"edges-map", "edges"},
 }
 # The objectives run through all 16 convolutions in float64 and take a second each. Three mistakes are enough:
 # one in a layer and one in a loss that both objectives have, and one in a layer that only the second has.
@@ -106,6 +108,7 @@ def test_every_layer_and_loss_has_a_check() -> None:
         "guided_style_loss",
         "moments_loss",
         "wasserstein_loss",
+        "edges_loss",
         "total_variation",
     }
 

@@ -204,6 +204,41 @@ def test_threads_are_those_that_are_asked_for(
     assert main([*text.split(), "--threads", "1", "--weights", weights]) == 0
 
 
+def test_tile_is_the_library_s_and_shown_two_by_two(here: Path, filters: Path, capsys: Capture) -> None:
+    layers = "conv1_1,conv2_1"
+    arguments = words(f"photo.png --tile --layers {layers} --width 48 --iterations 2", filters)
+    assert main_texture(arguments) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("photo-texture.png: 48 x 32 pixels")
+    assert out.endswith("photo-texture-2x2.png: the same, 2 x 2\n")
+    assert err.startswith("48 x 32 pixels (rounded for --tile), 2 iterations")
+    expected = study.texture("photo.png", layers, width=48, weights=filters, iterations=2, tile=True)
+    assert np.array_equal(images.read("photo-texture.png"), expected.image)
+    four = images.read("photo-texture-2x2.png")
+    assert np.array_equal(four, np.tile(expected.image, (2, 2, 1)))
+    plain = study.texture("photo.png", layers, width=48, height=32, weights=filters, iterations=2)
+    assert not np.array_equal(plain.image, expected.image)
+    assert images.read_text("photo-texture.png")["tile"] == ""
+    assert main_texture(words("photo.png --layers conv1_1 --iterations 0 -o x.png", filters)) == 0
+    assert not {"tile", "no-tile"} & images.read_text("x.png").keys()
+    assert not (here / "x-2x2.png").exists()
+
+
+def test_four_tiles_replace_nothing(here: Path, filters: Path) -> None:
+    tile = "--tile --layers conv1_1 --iterations 0 -o new.png"
+    images.write(here / "new-2x2.png", images.read("photo.png"))
+    before = (here / "new-2x2.png").read_bytes()
+    with pytest.raises(UserError, match=r"--tile: .*: found a file of that name"):
+        main_texture(words(f"photo.png {tile}", filters))
+    for pictures in ("new-2x2.png", "photo.png --init new-2x2.png"):
+        with pytest.raises(UserError, match=r"--tile: .*: found a picture that this command"):
+            main_texture(words(f"{pictures} {tile} --overwrite", filters))
+    assert (here / "new-2x2.png").read_bytes() == before
+    assert not (here / "new.png").exists()
+    assert main_texture(words(f"photo.png {tile} --overwrite", filters)) == 0
+    assert images.read("new-2x2.png").shape == (64, 64, 3)
+
+
 # Every option and argument of these commands that names a picture, here X.
 PICTURES: list[tuple[Main, str]] = [
     (main_reconstruct, "X --layer conv1_1 --iterations 0"),
@@ -283,6 +318,11 @@ WRONG: list[tuple[Main, str, str]] = [
     (main_texture, "photo.png --layers conv3_1", "weights: found no conv3_1"),
     (main_texture, "photo.png --layers conv1_1 --width 70000 -o x.jpg", "output: x.jpg: found 70000 x 24"),
     (main_figure, "layers photo.png missing.png", "picture: missing.png: found no such file"),
+    (
+        main_texture,
+        "photo.png --tile --width 100",
+        "width: found 100; expected a multiple of 16, for a tile; give 96 or 112",
+    ),
     (main_inspect, "photo.png -o no/folder", "output: no/folder: found no folder to make it in"),
     (main_inspect, "photo.png -o photo.png", "output: photo.png: found a file; expected a folder"),
     (main_inspect, "photo.png --at missing.png", "picture: missing.png: found no such file"),

@@ -111,3 +111,13 @@ def test_to_uint8_rounds_and_clips() -> None:
     rounded = images.to_uint8(pixels)
     assert rounded.dtype == np.uint8
     assert rounded.tolist() == [0, 0, 0, 1, 2, 2, 254, 255, 255, 255]
+
+
+@pytest.mark.parametrize(("H", "W"), [(64, 32), (8, 24), (16, 16), (2, 3)])
+def test_wrapped_resize_goes_on_at_the_opposite_border(H: int, W: int) -> None:
+    picture = np.random.default_rng(0).uniform(0, 255, (16, 16, 3))
+    resized = images.resize_wrapped(picture, W, H)
+    assert resized.shape == (H, W, 3)
+    assert resized.dtype == np.float32
+    inside = images.resize(np.tile(picture, (5, 5, 1)), 5 * W, 5 * H)[2 * H : 3 * H, 2 * W : 3 * W]
+    np.testing.assert_allclose(resized, inside, atol=1e-2)

@@ -10,6 +10,7 @@ import pytest
 
 from helpers import picture
 from npstyle import VGG19, Objective, Settings, UserError, load_weights, study
+from npstyle._typing import Padding
 from npstyle.architecture import CONVOLUTIONS, LAYERS, log2_stride
 from npstyle.study.receptive import OUTLINE_COLOR
 from npstyle.weights import ConvWeights, Weights
@@ -154,6 +155,7 @@ SETTINGS = Settings(
     style_layers=("conv1_1", "conv2_1"),
     style_layer_exponent=2.0,
     tv_weight=1e-2,
+    keep_edges=0.3,
 )
 
 
@@ -161,9 +163,9 @@ def network_for(settings: Settings) -> VGG19:
     return VGG19.for_settings(WEIGHTS, settings)
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-def test_terms_add_up_to_objective(normalize: bool) -> None:
-    settings = replace(SETTINGS, normalize_layer_weights=normalize)
+@pytest.mark.parametrize(("normalize", "padding"), [(True, "replicate"), (False, "wrap")])
+def test_terms_add_up_to_objective(normalize: bool, padding: Padding) -> None:
+    settings = replace(SETTINGS, normalize_layer_weights=normalize, padding=padding)
     network = network_for(settings)
     at = picture(24, 32, 5)
     objective = Objective(network, PHOTO, [PAINTING], settings)
@@ -177,7 +179,7 @@ def test_terms_add_up_to_objective(normalize: bool) -> None:
 
 def test_content_gradient_is_zero_at_content_picture() -> None:
     terms = study.terms(network_for(SETTINGS), PHOTO, None, SETTINGS, PHOTO)
-    assert list(terms) == ["content/conv1_2", "content/conv2_2", "total_variation"]
+    assert list(terms) == ["content/conv1_2", "content/conv2_2", "total_variation", "edges"]
     assert terms["content/conv2_2"].loss == 0
     assert not terms["content/conv2_2"].gradient.any()
     assert (study.gradient_picture(terms["content/conv2_2"].gradient) == 128).all()

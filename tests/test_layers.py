@@ -21,7 +21,7 @@ from npstyle.layers import (
     ReLU,
     TorchvisionInput,
 )
-from npstyle.padding import Crop, ReplicatePad
+from npstyle.padding import Crop, ReplicatePad, WrapPad
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 
 Array = NDArray[Any]
@@ -227,7 +227,7 @@ def test_arrays_with_gaps_are_rejected() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("size", [(3, 3), (3, 5), (8, 8), (17, 13)])
-@pytest.mark.parametrize("make", [TorchvisionInput, ReplicatePad, Crop])
+@pytest.mark.parametrize("make", [TorchvisionInput, ReplicatePad, WrapPad, Crop])
 def test_affine_layers_backward_is_the_adjoint(make: Any, size: tuple[int, int], dtype: Any) -> None:
     layer, x = make(), normal(*size, 3, dtype=dtype)
     _, cache = layer.forward(x)
@@ -236,7 +236,7 @@ def test_affine_layers_backward_is_the_adjoint(make: Any, size: tuple[int, int],
     accumulate_into = normal(*size, 3, dtype=dtype, seed=1)
     dy = normal(*layer.forward(x)[0].shape, dtype=dtype, seed=2)
     expected = accumulate_into + layer.backward(dy, cache)
-    np.testing.assert_allclose(layer.backward(dy, cache, accumulate_into), expected, rtol=1e-6)
+    np.testing.assert_allclose(layer.backward(dy, cache, accumulate_into), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_replicate_pad_and_crop_by_hand() -> None:
@@ -244,6 +244,18 @@ def test_replicate_pad_and_crop_by_hand() -> None:
     y, _ = ReplicatePad().forward(x)
     np.testing.assert_array_equal(y[:, :, 0], [[1, 1, 2, 2], [1, 1, 2, 2], [3, 3, 4, 4], [3, 3, 4, 4]])
     np.testing.assert_array_equal(Crop().forward(y)[0], x)
+
+
+def test_wrap_pad_by_hand() -> None:
+    x = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])[:, :, None]
+    y, _ = WrapPad().forward(x)
+    np.testing.assert_array_equal(
+        y[:, :, 0], [[6, 4, 5, 6, 4], [3, 1, 2, 3, 1], [6, 4, 5, 6, 4], [3, 1, 2, 3, 1]]
+    )
+    np.testing.assert_array_equal(Crop().forward(y)[0], x)
+    one_pixel = normal(1, 1, 3)
+    np.testing.assert_array_equal(WrapPad().forward(one_pixel)[0], np.tile(one_pixel, (3, 3, 1)))
+    np.testing.assert_allclose(WrapPad().backward(np.ones((3, 3, 3))), np.full((1, 1, 3), 9.0))
 
 
 def test_torchvision_input_by_hand() -> None:

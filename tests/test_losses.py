@@ -10,21 +10,26 @@ import pytest
 from numpy.typing import NDArray
 
 from helpers import normal
-from npstyle.gradcheck import directional
+from npstyle.gradcheck import adjoint, directional
 from npstyle.losses import (
     content_loss,
+    edge_map,
+    edge_map_backward,
+    edges_loss,
     gram_matrix,
     guided_style_loss,
+    laplacian,
     style_loss,
     total_variation,
 )
-from tolerances import DIRECTIONAL, SAME
+from tolerances import ADJOINT, DIRECTIONAL, SAME
 
 Array = NDArray[Any]
 Loss = Callable[[Array], tuple[float, Array]]
 
 
 P = normal(5, 7, 6, seed=1)
+EDGE_SCALES = {1: 0.7, 2: 1.9}  # by size of cell; 2 leaves a row and a column of 5 x 7 over
 T = np.random.default_rng(4).uniform(0, 1, (5, 7)) * (np.arange(7) > 2)
 A_MEAN = gram_matrix(normal(9, 4, 6, seed=2)) / 36
 
@@ -36,6 +41,12 @@ LOSSES: dict[str, Loss] = {
     "total variation, sum-squares": lambda F: total_variation(F, 1.7, "sum-squares"),
     "total variation, power-1.25": lambda F: total_variation(F, 1.7, "power-1.25"),
     "total variation, nine-point": lambda F: total_variation(F, 1.7, "nine-point"),
+    "total variation, wrap": lambda F: total_variation(F, 1.7, wrap=True),
+    "total variation, sum-squares, wrap": lambda F: total_variation(F, 1.7, "sum-squares", wrap=True),
+    "total variation, power-1.25, wrap": lambda F: total_variation(F, 1.7, "power-1.25", wrap=True),
+    "total variation, nine-point, wrap": lambda F: total_variation(F, 1.7, "nine-point", wrap=True),
+    "edges": lambda F: edges_loss(F, P, EDGE_SCALES),
+    "edges, wrap": lambda F: edges_loss(F, P, EDGE_SCALES, wrap=True),
 }
 
 
@@ -137,6 +148,7 @@ def test_no_loss_and_no_gradient_at_the_minimum() -> None:
         content_loss(P, P),
         style_loss(P, gram_matrix(P) / 35),
         total_variation(np.full((4, 4, 3), 9.0)),
+        edges_loss(P, P, EDGE_SCALES),
     ):
         assert value == 0
         assert not gradient.any()
@@ -173,3 +185,56 @@ def test_total_variation_of_a_single_row() -> None:
     value, dx = total_variation(np.array([[[1.0], [4.0]]]))
     assert value == 9
     np.testing.assert_array_equal(dx.ravel(), [-6, 6])
+
+
+def test_laplacian_by_hand() -> None:
+    u = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    np.testing.assert_array_equal(laplacian(u), [[-1, 3, -1], [0, -1, 0], [0, 0, 0], [0, 0, 0]])
+    np.testing.assert_array_equal(laplacian(u, wrap=True), [[-1, 4, -1], [0, -1, 0], [0, 0, 0], [0, -1, 0]])
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+@pytest.mark.parametrize("p", [1, 4, 16])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_edge_map_has_the_exact_adjoint(p: int, dtype: type, wrap: bool) -> None:
+    x = normal(37, 50, 3, dtype=dtype)
+    assert edge_map(x, p, wrap).shape == (37 // p, 50 // p)
+    compared = adjoint(lambda x: edge_map(x, p, wrap), lambda v: edge_map_backward(v, p, x.shape, wrap), x)
+    assert compared.error < ADJOINT[np.dtype(dtype)]
+
+
+@pytest.mark.parametrize("wrap", [False, True])
+def test_edges_loss_is_quadratic(wrap: bool) -> None:
+    """L = 1/2 <x - c, dL/dx>, and central differences are exact for any step."""
+    x, c, d = normal(37, 50, 3), normal(37, 50, 3, seed=1), normal(37, 50, 3, seed=2)
+    scales = {4: 0.7, 16: 1.9}
+    value, dx = edges_loss(x, c, scales, wrap)
+    assert value == pytest.approx(np.vdot(x - c, dx) / 2, rel=1e-12)
+    plus, minus = (edges_loss(x + step * d, c, scales, wrap)[0] for step in (3, -3))
+    assert (plus - minus) / 6 == pytest.approx(np.vdot(d, dx), rel=1e-11)
+
+
+def test_edges_loss_sees_neither_brightness_nor_a_single_cell() -> None:
+    x = normal(16, 20, 3)
+    assert edges_loss(x + 7, x, {4: 1.0})[0] < 1e-20  # another brightness everywhere
+    assert edges_loss(2 * x, x, {16: 1.0})[0] == 0  # 1 x 1 cells: no neighbors, no edges
+
+
+@pytest.mark.parametrize("loss", ["edges", "mean-squares", "sum-squares", "power-1.25"])
+def test_wrapped_losses_do_not_know_where_a_picture_begins(loss: str) -> None:
+    x, c = normal(32, 48, 3), normal(32, 48, 3, seed=1)
+
+    def evaluate(x: Array, c: Array, wrap: bool) -> tuple[float, Array]:
+        if loss == "edges":
+            return edges_loss(x, c, {4: 0.7, 16: 1.9}, wrap)
+        form: Any = loss
+        return total_variation(x, 1.7, form, wrap)
+
+    def rolled(array: Array) -> Array:
+        return np.roll(array, (16, -32), axis=(0, 1))
+
+    value, dx = evaluate(x, c, True)
+    value_rolled, dx_rolled = evaluate(rolled(x), rolled(c), True)
+    assert value_rolled == pytest.approx(value, rel=1e-12)
+    np.testing.assert_allclose(dx_rolled, rolled(dx), atol=1e-12)
+    assert evaluate(rolled(x), rolled(c), False)[0] != pytest.approx(evaluate(x, c, False)[0], rel=1e-4)

@@ -28,6 +28,7 @@ from npstyle.statistics import (
 SETTINGS = {
     "paper": preset("paper"),
     "random": preset("random"),
+    "wrap": replace(preset("paper"), padding="wrap"),
     "neighbors": Settings(
         content_layers=("conv1_2",), style_layers=("conv1_1", "conv1_2", "pool2"), padding="zero"
     ),
@@ -43,7 +44,8 @@ def test_evaluation_allocates_what_is_estimated(name: str, convolution: Convolut
     content, style = rng.uniform(0, 255, (2, H, W, 3)).astype(np.float32)
     network = VGG19.for_settings(load_weights("random", deepest="conv5_1"), settings, convolution, threads=2)
     Objective(network, content, [style], settings)(style)
-    estimated = memory.evaluation_memory(H, W, settings.layers, convolution, 2)
+    padding = settings.padding
+    estimated = memory.evaluation_memory(H, W, settings.layers, convolution, 2, padding=padding)
     # Outside the arena there are pixels and bits of ReLU, and im2col's patches.
     assert 0.6 * estimated < network.arena.nbytes < 1.05 * estimated
 

@@ -14,12 +14,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from helpers import picture
+from helpers import picture, structured_picture
 from npstyle import VGG19, Objective, Settings, UserError, load_weights, preset
 from npstyle._typing import Convolution, Mixture, Padding, Pooling, Scaling, Statistics
 from npstyle.architecture import CONVOLUTION_METHODS
 from npstyle.gradcheck import directional
-from npstyle.losses import gram_matrix
+from npstyle.losses import edges_loss, gram_matrix
+from npstyle.objective import edge_scales
 from npstyle.weights import ConvWeights, Weights
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 
@@ -230,6 +231,65 @@ def test_terms_are_named_weighted_and_sum_to_the_loss() -> None:
     twice = objective_for(replace(EVERY_LAYER, tv_weight=2e-3), picture(16, 24), [picture(16, 16, 1)])
     twice(picture(16, 24, 2))
     assert twice.terms["total_variation"] == pytest.approx(2 * objective.terms["total_variation"])
+
+
+@pytest.mark.parametrize("scaling", ["relative", "paper"])
+def test_edges_are_a_term_of_their_own(scaling: Scaling) -> None:
+    content, style, x = picture(37, 50), picture(16, 16, 1), picture(37, 50, 2)
+    settings = Settings(content_layers="conv1_1", style_layers="conv1_1", scaling=scaling)
+    without = objective_for(settings, content, [style])
+    loss, gradient = without(x)
+    assert "edges" not in without.terms
+    objective = objective_for(replace(settings, keep_edges=0.5), content, [style])
+    loss_with, gradient_with = objective(x)
+    edges, d_edges = edges_loss(x, content, objective.edge_scales)
+    assert objective.terms == {**without.terms, "edges": edges}
+    assert loss_with == pytest.approx(loss + edges, rel=1e-12)
+    np.testing.assert_allclose(gradient_with, gradient + d_edges, atol=1e-12 * np.abs(gradient_with).max())
+    assert objective(content)[0] == pytest.approx(without(content)[0])  # it has its own edges
+
+
+def test_relative_edges_of_a_flat_picture_are_lost() -> None:
+    """Whatever the picture's size and contrast, the weight is the loss of a picture without any edges."""
+    for content in (picture(37, 50), structured_picture(64, 48), 0.1 * picture(100, 80)):
+        scales = edge_scales(content, Settings(keep_edges=0.5))
+        assert edges_loss(np.full(content.shape, 99.0), content, scales)[0] == pytest.approx(0.5)
+    # Means over positions otherwise; nothing is lost where there are no edges.
+    assert edge_scales(picture(37, 50), Settings(keep_edges=0.5, scaling="mean")) == {
+        4: 0.25 / (9 * 12),
+        16: 0.25 / (2 * 3),
+    }
+    flat = np.full((32, 48, 3), 9.0)
+    assert edges_loss(flat, flat, edge_scales(flat, Settings(keep_edges=0.5)))[0] == 0
+
+
+@pytest.mark.parametrize("pooling", ["average", "max"])
+@pytest.mark.parametrize("convolution", ["im2col", "winograd"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-5)])
+def test_wrapped_objective_does_not_know_where_a_picture_begins(
+    pooling: Pooling, convolution: Convolution, dtype: type, tolerance: float
+) -> None:
+    """Sides and shifts are multiples of the stride: nothing is left over, and cells fall on cells."""
+    settings = replace(EVERY_LAYER, pooling=pooling, padding="wrap", keep_edges=0.2)
+    assert settings.stride == 16
+    network = network_for(settings, convolution, threads=1)
+    content, style, x = (picture(*size, n, dtype) for n, size in enumerate([(32, 48), (20, 24), (32, 48)]))
+
+    def rolled(array: Array, by: int = 16) -> Array:
+        return np.roll(array, (by, -2 * by), axis=(0, 1))
+
+    loss, gradient = Objective(network, content, [style], settings)(x)
+    moved = Objective(network, rolled(content), [style], settings)
+    loss_rolled, gradient_rolled = moved(rolled(x))
+    assert loss_rolled == pytest.approx(loss, rel=tolerance)
+    np.testing.assert_allclose(gradient_rolled, rolled(gradient), atol=tolerance * np.abs(gradient).max())
+    assert moved(rolled(x, 8))[0] != pytest.approx(loss, rel=1e-3)
+
+
+def test_stride_is_that_of_the_coarsest_map() -> None:
+    assert Settings(content_layers="conv1_2", style_layers="conv3_1:1,conv5_1:0").stride == 4
+    assert Settings(content_layers="conv1_2", style_layers="conv1_1", keep_edges=0.1).stride == 16
+    assert Settings(content_layers="pool5").stride == 32
 
 
 def test_content_picture_has_no_content_loss() -> None:

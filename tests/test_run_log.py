@@ -92,6 +92,16 @@ def test_log_holds_start_iterations_and_end(folder: Path) -> None:
     assert seconds == sorted(seconds)
 
 
+def test_edges_and_levels_of_a_tile_are_in_the_log(folder: Path) -> None:
+    options = ["--min-size", "32", "--keep-edges", "0.3", "--padding", "wrap", "--log", "run.jsonl"]
+    assert cli.main([*COMMAND, *options]) == 0
+    start, *iterations, _ = entries()
+    assert start["levels"] == [[32, 16], [48, 32]]
+    assert (start["settings"]["keep_edges"], start["settings"]["padding"]) == (0.3, "wrap")
+    assert all(entry["terms"]["edges"] >= 0 for entry in iterations)
+    assert iterations[-1]["terms"]["edges"] > 0
+
+
 def test_each_line_can_be_read_while_the_run_lasts(folder: Path, monkeypatch: Patch) -> None:
     seen: list[int] = []
 

@@ -12,8 +12,9 @@ from PIL import Image
 
 import npstyle
 from helpers import error_line, picture, structured_picture
-from npstyle import images
+from npstyle import Settings, images
 from npstyle.cli import main as cli
+from npstyle.images import PictureWarning
 from npstyle.presets import preset
 from npstyle.run import Request, memory
 from npstyle.run.checkpoint import fingerprint
@@ -279,3 +280,22 @@ def test_too_little_memory_names_the_options_that_were_given(
     monkeypatch.setattr("npstyle.run.paint", lambda *_, **__: pytest.fail("far enough"))
     with pytest.raises(pytest.fail.Exception, match="far enough"):  # this size fits
         cli.main([*command, *fitting, "--enlarge"])
+
+
+def test_levels_of_tiles_are_multiples_of_the_stride() -> None:
+    settings = Settings(padding="wrap", min_size=64)
+    sizes = level_sizes(request(settings=settings, width=256, height=96, enlarge=True))
+    assert sizes == [(64, 32), (96, 32), (128, 48), (176, 64), (256, 96)]
+    small = level_sizes(request(settings=settings, width=128, height=16, enlarge=True))
+    assert small == [(128, 16)]  # nothing smaller is left of the height
+
+
+def test_size_that_leaves_seams_is_named() -> None:
+    settings = Settings(padding="wrap")
+    expected = r"padding: found 90 x 60 pixels; expected multiples of 16, .*; --width 80 --height 48 has none"
+    with pytest.warns(PictureWarning, match=expected):
+        request(settings=settings, width=90, height=60, enlarge=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        request(settings=settings, width=80, height=48, enlarge=True)
+        request(width=90, height=60, enlarge=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from helpers import normal, picture
 from npstyle import VGG19, Objective, Settings, UserError, load_weights, preset
-from npstyle._typing import Convolution, Pooling
+from npstyle._typing import Convolution, Padding, Pooling
 from npstyle.architecture import (
     CONVOLUTIONS,
     LAYERS,
@@ -247,8 +247,9 @@ def test_no_layers_and_a_single_name(weights: Any) -> None:
 
 
 @pytest.mark.parametrize("convolution", ["im2col", "winograd"])
-def test_derivative_with_replicate_padding(weights: Any, convolution: Convolution) -> None:
-    network, x = VGG19(weights, convolution=convolution, padding="replicate"), picture(18, 21)
+@pytest.mark.parametrize("padding", ["replicate", "wrap"])
+def test_derivative_with_padding(weights: Any, convolution: Convolution, padding: Padding) -> None:
+    network, x = VGG19(weights, convolution=convolution, padding=padding), picture(18, 21)
     features, tape = network.record(x, ["conv1_1", "conv2_1"])
     assert features["conv1_1"].shape == (18, 21, 64)
     cotangents = {name: normal(*F.shape, seed=n) for n, (name, F) in enumerate(features.items())}
@@ -265,6 +266,15 @@ def test_replicate_padding_shows_no_border_in_a_flat_picture(weights: Any) -> No
     F = VGG19(weights, padding="replicate").forward(flat, ["conv1_1"])["conv1_1"]
     np.testing.assert_allclose(F, np.broadcast_to(F[8, 8], F.shape), atol=1e-9)
     assert np.ptp(VGG19(weights).forward(flat, ["conv1_1"])["conv1_1"], axis=(0, 1)).max() > 1
+
+
+@pytest.mark.parametrize("convolution", ["im2col", "winograd"])
+def test_wrapped_feature_map_is_that_of_a_tile_among_tiles(weights: Any, convolution: Convolution) -> None:
+    x = picture(16, 20)
+    F = VGG19(weights, convolution=convolution, padding="wrap").forward(x, ["conv2_1"])["conv2_1"]
+    among_others = VGG19(weights, convolution=convolution).forward(np.tile(x, (3, 3, 1)), ["conv2_1"])
+    expected = among_others["conv2_1"][8:16, 10:20]
+    np.testing.assert_allclose(F, expected, atol=1e-10 * np.abs(expected).max())
 
 
 def test_preprocessing_is_what_the_weights_carry_or_the_argument(weights: Any) -> None:

@@ -20,6 +20,7 @@ from npstyle.cli.arguments import (
     input_file,
     integer,
     layer,
+    nonnegative,
 )
 from npstyle.cli.interrupts import Signals
 from npstyle.cli.session import (
@@ -69,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     text = "where the gradients of the losses are taken, such as a result (PICTURE, whose content loss is 0)"
     add("--at", metavar="FILE", type=input_file, help=text)
+    text = "weight of the picture's edges in the loss, as of a run with --keep-edges (0)"
+    add("--keep-edges", metavar="WEIGHT", type=nonnegative, default=0.0, help=text)
     add("--channels", metavar="N", type=integer(1), default=36, help="channels shown of each layer (36)")
     text = "folder for the pictures (PICTURE-inspected in this folder)"
     add("-o", "--output", metavar="FOLDER", type=as_path, help=text)
@@ -117,6 +120,7 @@ def _inspect_into(folder: Path, options: argparse.Namespace, signals: Signals) -
         content_layer=options.content_layer,
         at=None if at is None else images.resize(at, W, H),
         channels=options.channels,
+        keep_edges=options.keep_edges,
         threads=options.threads,
     )
     signals.ignore()
@@ -197,7 +201,7 @@ def _memory(sizes: Sequence[tuple[int, int]], names: Sequence[str], threads: int
     # The channels' energy is the mean of squares in float64, and the white level comes from a sorted copy.
     drawing = 4 * max(maps)
     evaluations = [evaluation_memory(h, w, layers, "auto", resolve(threads)) for w, h in sizes]
-    gradients = 12.0 * H * W * (2 * len(layers) + 1)
+    gradients = 12.0 * H * W * (2 * len(layers) + 2)
     in_and_out = [CONVOLUTIONS[name] for name in convolutions_up_to(deepest(names))]
     weights = sum(4.0 * 9 * C * K for C, K in in_and_out)
     run = sum(maps) + max(drawing, gradients + max(evaluations))

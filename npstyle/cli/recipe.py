@@ -31,6 +31,9 @@ RECIPE: dict[str, Option] = {
     "content-weight": Option(nonnegative, "X", "weight of the content loss"),
     "style-weight": Option(nonnegative, "X", "weight of the style loss"),
     "tv-weight": Option(nonnegative, "X", "weight of the total variation, which makes the picture smoother"),
+    "keep-edges": Option(
+        nonnegative, "WEIGHT", "weight of the photograph's edges, which keeps faces and lines; try 0.2"
+    ),
     "content-layers": Option(
         str, "A,B", "layers of the content loss: conv4_2, or with weights conv4_2:2,conv5_2:1"
     ),

@@ -38,7 +38,7 @@ def check_save_every(options: argparse.Namespace, output: Path, request: Request
     names = {Path(path or "").name for path in (options.checkpoint, options.log)}
     for path in [*(path for path in paths if path.name in names or os.path.lexists(path)), last]:
         name = f"--save-every: {path}"
-        if any(_same_file(path, file) for file in others):
+        if any(same_file(path, file) for file in others):
             found = "a file that this run reads, continues from or logs to"
             raise UserError(name, found, "a new name", "choose another name for the output")
         try:
@@ -54,7 +54,7 @@ def check_log_file(options: argparse.Namespace, output: Path) -> None:
     if options.log is None:
         return
     for file in (output, *_inputs(options)):
-        if _same_file(options.log, file):
+        if same_file(options.log, file):
             found = "the output" if file == output else "a file that this run reads or continues from"
             raise UserError(f"--log: {options.log}", found, "a file of its own", "choose another name")
     check_log(options.log, options.overwrite, bool(options.resume))
@@ -75,7 +75,7 @@ def _inputs(options: argparse.Namespace) -> list[Path]:
     return [as_path(path) for path in named if path]
 
 
-def _same_file(one: Path, other: Path) -> bool:
+def same_file(one: Path, other: Path) -> bool:
     """Whether two paths lead to the same file, be it there or not."""
     with suppress(OSError):  # one of them is not there
         return os.path.samefile(one, other)
@@ -92,7 +92,7 @@ def checkpoint_place(options: argparse.Namespace, output: Path) -> Path | None:
         return None
     if options.checkpoint:
         path = Path(options.checkpoint)
-        if _same_file(path, output):
+        if same_file(path, output):
             raise UserError(f"checkpoint: {path}", "the output", "another name", "choose one such as run.npz")
         check_place(path)
         return path
@@ -117,7 +117,7 @@ def tidy_checkpoint(options: argparse.Namespace, output: Path, result: StyleResu
     if result.checkpoint is None or result.diverged:
         return
     if not result.interrupted:
-        if not _same_file(result.checkpoint, output):  # file systems may ignore case
+        if not same_file(result.checkpoint, output):  # file systems may ignore case
             with suppress(OSError):
                 os.unlink(result.checkpoint)
     elif not options.quiet and os.path.exists(result.checkpoint):

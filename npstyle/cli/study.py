@@ -26,6 +26,7 @@ from npstyle.cli.arguments import (
 )
 from npstyle.cli.interrupts import FIGURE_INTERRUPTED, Signals, exit_status
 from npstyle.cli.progress import ProgressBar
+from npstyle.cli.run_files import same_file
 from npstyle.cli.session import (
     announce,
     check_memory,
@@ -75,7 +76,7 @@ def main_reconstruct(argv: list[str]) -> int:
     parser.add_argument("--layer", metavar="LAYER", type=layer, required=True, help=text)
     _add_optimization(parser, "PICTURE-LAYER.png", size=256)
     _add_start(parser)
-    parser.set_defaults(width=None, height=None)  # the picture's
+    parser.set_defaults(width=None, height=None, tile=None)  # the picture's, and no tile
     options = parser.parse_args(argv)
     with session() as signals:
         return _reconstruct(options, signals)
@@ -109,6 +110,9 @@ def main_texture(argv: list[str]) -> int:
     for side in ("width", "height"):
         text = f"{side} of the texture in pixels (the picture's)"
         parser.add_argument(f"--{side}", metavar="N", type=integer(16), help=text)
+    text = "without seams, to be laid out side by side; four of them are written, too: OUT-2x2.png"
+    # None and not False, for which a picture would store --no-tile.
+    parser.add_argument("--tile", action="store_true", default=None, help=text)
     _add_optimization(parser, "PICTURE-texture.png", size=256)
     _add_start(parser)
     options = parser.parse_args(argv)
@@ -120,15 +124,33 @@ def _texture(options: argparse.Namespace, signals: Signals) -> int:
     from npstyle import study
 
     output, picture, init = _read(options, f"{options.picture.stem}-texture.png")
+    preview = _check_preview(options, output, picture) if options.tile else None
     weights = load_weights(options, deepest(options.layers or PAPER_STYLE_LAYERS))
     options.layers = available_layers(options.layers, weights)
     check_picture_size(picture, options.size, options.layers, options.picture)
-    settings = study.texture_settings(options.layers, options.iterations, options.tv_weight)
+    tile = bool(options.tile)
+    settings = study.texture_settings(options.layers, options.iterations, options.tv_weight, tile)
     _announce_run(options, picture, settings, weights)
-    run = partial(
-        study.texture, picture, options.layers, width=options.width, height=options.height, init=init
-    )
-    return _run_and_save(options, signals, output, "texture", run, weights)
+    size = {"width": options.width, "height": options.height}
+    run = partial(study.texture, picture, options.layers, **size, init=init, tile=tile)
+    return _run_and_save(options, signals, output, "texture", run, weights, preview)
+
+
+def _check_preview(options: argparse.Namespace, output: Path, picture: NDArray[Any]) -> Path:
+    """Where four tiles are written: OUT-2x2.png, if that replaces nothing that it may not."""
+    from npstyle import images
+
+    preview = output.with_stem(f"{output.stem}-2x2")
+    if any(same_file(preview, Path(file)) for file in (options.picture, options.init)):
+        found = "a picture that this command reads"
+        raise UserError(f"--tile: {preview}", found, "a new name", "choose another name for the output")
+    try:
+        images.check_output(preview, options.overwrite)
+    except UserError as error:
+        raise UserError(f"--tile: {preview}", error.found, error.expected, error.cure) from None
+    W, H = _result_size(options, picture, options.size)
+    images.check_dimensions(preview, 2 * W, 2 * H)
+    return preview
 
 
 # ------------------------------------------------------------------------------------------------
@@ -149,7 +171,12 @@ def _read(options: argparse.Namespace, default: str) -> tuple[Path, NDArray[Any]
 
 def _result_size(options: argparse.Namespace, picture: NDArray[Any], size: int) -> tuple[int, int]:
     """Width and height of the result: those that are asked for, or else the picture's at a size."""
+    from npstyle import study
+
     W, H = size_at(picture, size)
+    if options.tile:
+        layers = options.layers or PAPER_STYLE_LAYERS
+        return study.tile_size((W, H), layers, options.width, options.height)
     return options.width or W, options.height or H
 
 
@@ -164,8 +191,12 @@ def _announce_run(
         )
 
     memory = check_memory(options, bytes_at, options.size, max(picture.shape))
-    W, H = _result_size(options, picture, options.size)
-    announce(options, f"{W} x {H} pixels, {count_of(options.iterations, 'iteration')}", memory, weights)
+    (W, H), (w, h) = _result_size(options, picture, options.size), size_at(picture, options.size)
+    rounded = (options.width or w, options.height or h) != (W, H)
+    change = " (rounded for --tile)" if rounded else ""
+    announce(
+        options, f"{W} x {H} pixels{change}, {count_of(options.iterations, 'iteration')}", memory, weights
+    )
 
 
 def _run_and_save(
@@ -175,8 +206,14 @@ def _run_and_save(
     command: str,
     run: Callable[..., StyleResult],
     weights: Weights,
+    preview: Path | None = None,
 ) -> int:
-    """Run with the options that both have, save the picture, and return the exit status."""
+    """Run with the options that both have, save the picture, and return the exit status.
+
+    `preview` is where it is written a second time, 2 x 2.
+    """
+    import numpy as np
+
     from npstyle import images
 
     with ProgressBar(options.quiet, log_every=options.log_every) as bar:
@@ -192,11 +229,15 @@ def _run_and_save(
         signals.ignore()
     text = picture_text(options, [command], weights, result.message)
 
-    def write(path: Path, overwrite: bool) -> None:
-        images.write(path, result.image, overwrite, text=text)
+    def write(path: Path, overwrite: bool, copies: int = 1) -> None:
+        images.write(path, np.tile(result.image, (copies, copies, 1)), overwrite, text=text)
 
     save_or_refuge(output, write, options.overwrite)
     report(output, result, bar.seconds, options.quiet)
+    if preview is not None:
+        save_or_refuge(preview, partial(write, copies=2), options.overwrite)
+        if not options.quiet:
+            print_out(f"{preview}: the same, 2 x 2")
     return exit_status(signals, result.interrupted, result.diverged)
 
 

@@ -11,6 +11,7 @@ from npstyle.images.arrays import (
     fit,
     fitted_size,
     resize,
+    resize_wrapped,
     to_uint8,
 )
 from npstyle.images.icc import ProfileWarning, srgb_profile
@@ -60,6 +61,7 @@ __all__ = [
     "read_mask",
     "read_text",
     "resize",
+    "resize_wrapped",
     "srgb_profile",
     "to_uint8",
     "write",

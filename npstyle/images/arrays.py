@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,18 @@ def resize(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
         return np.stack([resize(channel, width, height) for channel in np.moveaxis(picture, 2, 0)], axis=2)
     channel = Image.fromarray(np.ascontiguousarray(picture, np.float32))
     return np.array(channel.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def resize_wrapped(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+    """`resize` of a picture (H, W, 3) that is laid out in tiles: it goes on at the opposite border."""
+    H, W, _ = picture.shape
+    # Lanczos reaches three pixels of the smaller picture.
+    y, x = (math.ceil(3 * max(1, scale)) + 1 for scale in (H / height, W / width))
+    padded = np.pad(np.asarray(picture, np.float32), ((y, y), (x, x), (0, 0)), mode="wrap")
+    box = (x, y, x + W, y + H)
+    channels = [Image.fromarray(np.ascontiguousarray(channel)) for channel in np.moveaxis(padded, 2, 0)]
+    lanczos = Image.Resampling.LANCZOS
+    return np.stack([np.array(one.resize((width, height), lanczos, box)) for one in channels], axis=2)
 
 
 def to_uint8(pixels: NDArray[Any]) -> Picture:

@@ -132,6 +132,7 @@ class Request:
             request = replace(request, size=max(request.result_size))
         request.check()
         _check_contrasts(request)
+        _check_tiles(request)
         return request
 
     def check(self) -> None:
@@ -330,6 +331,27 @@ def _check_contrast(mask: Array, name: str) -> None:
     if high - low < MIN_MASK_CONTRAST and not (low > 1 - MIN_MASK_CONTRAST and name.startswith("style")):
         text = f"{name}: it has nearly the same value everywhere ({high:.2g}; 0 is outside, 1 is inside)"
         warnings.warn(text, images.PictureWarning, stacklevel=5)
+
+
+def nearest_multiple(side: int, step: int) -> int:
+    """The multiple of a step that is nearest to a side, at least one step; of two the larger.
+
+    Examples
+    --------
+    >>> [nearest_multiple(side, 16) for side in (3, 23, 24, 48)]
+    [16, 16, 32, 48]
+    """
+    return max(1, (2 * side + step) // (2 * step)) * step
+
+
+def _check_tiles(request: Request) -> None:
+    """Warn where a padding that wraps leaves seams, as the last row or column of a layer has no cell."""
+    (W, H), step = request.result_size, request.settings.stride
+    if request.settings.padding != "wrap" or not (W % step or H % step):
+        return
+    w, h = (max(step, side // step * step) for side in (W, H))
+    text = f"padding: found {W} x {H} pixels; expected multiples of {step}, or tiles have seams"
+    warnings.warn(f"{text}; --width {w} --height {h} has none", images.PictureWarning, stacklevel=3)
 
 
 def check_fit(size: tuple[int, int], settings: Settings, name: str, cure: str) -> None:

@@ -76,7 +76,10 @@ class Level:
 
     def start(self, previous: Array | None, preprocessing: str) -> Array:
         """The picture that the level starts from: the previous level's, or the request's start."""
-        start = self._first_start(preprocessing) if previous is None else images.resize(previous, *self.size)
+        if previous is None:
+            start = self._first_start(preprocessing)
+        else:
+            start = resampled(previous, *self.size, self.request.settings)
         if self.keep is not None:
             start = self.keep[:, :, None] * self.content + (1 - self.keep[:, :, None]) * start
         return start
@@ -88,6 +91,11 @@ class Level:
         else:
             start = starting_picture(self.content, request.settings, request.seed, preprocessing)
         return gray(start) if self.gray else start
+
+
+def resampled(pixels: Array, width: int, height: int, settings: Settings) -> Array:
+    """A painted picture at another size: beyond its border is what the network sees there, if it wraps."""
+    return (images.resize_wrapped if settings.padding == "wrap" else images.resize)(pixels, width, height)
 
 
 def starting_picture(content: ArrayLike, settings: Settings, seed: int, preprocessing: str) -> Array:

@@ -15,7 +15,7 @@ from pathlib import Path
 from npstyle import _kernels
 from npstyle._runtime.cgroups import control_groups, text
 from npstyle._runtime.threads import resolve
-from npstyle._typing import Convolution
+from npstyle._typing import Convolution, Padding
 from npstyle.architecture import (
     CONVOLUTIONS,
     LAYERS,
@@ -28,6 +28,7 @@ from npstyle.architecture import (
 )
 from npstyle.fused import method_of
 from npstyle.optimize import optimizer_bytes
+from npstyle.padding import is_padded
 from npstyle.run.inputs import Request
 from npstyle.settings import Settings
 
@@ -81,10 +82,13 @@ def run_memory_of_sizes(
     The last level needs the most. `masks` is whether there are pairs of regions.
     """
     W, H = content_size
-    threads, layers = resolve(threads), settings.layers
+    threads, layers, padding = resolve(threads), settings.layers, settings.padding
     optimizer = optimizer_bytes(settings, H * W) + H * W * 8 * 3 * PIXEL_ARRAYS
-    run = optimizer + evaluation_memory(H, W, layers, convolution, threads)
-    targets = [evaluation_memory(h, w, layers, convolution, threads, backward=False) for w, h in style_sizes]
+    run = optimizer + evaluation_memory(H, W, layers, convolution, threads, padding=padding)
+    targets = [
+        evaluation_memory(h, w, layers, convolution, threads, backward=False, padding=padding)
+        for w, h in style_sizes
+    ]
     weights = 4 * sum(9 * prod(CONVOLUTIONS[name]) for name in convolutions_up_to(deepest(layers)))
     copies = 2 if convolution == "im2col" else 1  # im2col also stores the kernels of the backward pass
     masked = 3 * _largest_feature_map(H, W, settings.effective_style_weights) if masks else 0.0
@@ -130,32 +134,44 @@ def _largest_feature_map(H: int, W: int, layers: Iterable[str]) -> float:
 
 
 def evaluation_memory(
-    H: int, W: int, layers: Iterable[str], convolution: Convolution, threads: int, backward: bool = True
+    H: int,
+    W: int,
+    layers: Iterable[str],
+    convolution: Convolution,
+    threads: int,
+    backward: bool = True,
+    padding: Padding = "zero",
 ) -> float:
     """Bytes of one loss and its gradient, or of the feature maps only, as far as targets need them."""
     loss_layers = set(layers)
     stored: float = 4 * 12 * H * W  # a few arrays of pixels
     peak, workspace_bytes, x, C = 0.0, 0, 0, 3
-    outputs: list[tuple[str, int]] = []
+    outputs: list[tuple[str, int, int, int]] = []
     for name in LAYERS[: LAYERS.index(deepest(loss_layers)) + 1]:
         h, w = H >> (block_of(name) - 1), W >> (block_of(name) - 1)
         K = CONVOLUTIONS[name][1] if name in CONVOLUTIONS else C
+        x_padded = y_padded = 0  # bytes of a convolution's own input and output, where it has those
         if name in CONVOLUTIONS:
             workspace = WORKSPACES[method_of(convolution, name, h, w)]
-            workspace_bytes = max(workspace_bytes, 4 * workspace(h, w, C, K, 4, threads))
+            border = 2 * is_padded(name, padding)
+            workspace_bytes = max(workspace_bytes, 4 * workspace(h + border, w + border, C, K, 4, threads))
+            if border:
+                x_padded, y_padded = (4 * (h + border) * (w + border) * depth for depth in (C, K))
         else:
             h, w = h // 2, w // 2
         if name in loss_layers:
             workspace_bytes = max(workspace_bytes, 4 * _kernels.gram_workspace(h * w, K, 4, threads))
         y = 4 * h * w * K
         waiting = y if backward and name in loss_layers else 0
-        peak = max(peak, stored + x + y + waiting)
-        stored += waiting + (y / 32 if backward else 0)
-        outputs.append((name, y))
+        peak = max(peak, stored + max(x + y + waiting, x + x_padded, x_padded + y_padded, y_padded + y))
+        stored += waiting + (max(y, y_padded) / 32 if backward else 0)
+        outputs.append((name, y, x_padded, y_padded))
         x, C = y, K
     # In the backward pass the gradient with respect to a feature map is the one that waited, or a new array.
-    for (name, y), (below, x) in zip(reversed(outputs), reversed([("", 0), *outputs[:-1]]), strict=True):
-        new = (0 if name in loss_layers else y) + (0 if below in loss_layers else x)
+    inputs = [("", 0, 0, 0), *outputs[:-1]]
+    for (name, y, x_padded, y_padded), (below, x, *_) in zip(outputs[::-1], inputs[::-1], strict=True):
+        dy, dx = (0 if name in loss_layers else y), (0 if below in loss_layers else x)
+        new = max(dy + dx, dy + y_padded, y_padded + x_padded, x_padded + dx)
         peak = max(peak, stored + new if backward else 0)
         stored -= y if name in loss_layers else 0
     return peak + workspace_bytes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +15,8 @@ from npstyle.optimize import Minimizer, OptimizeResult
 from npstyle.run.checkpoint import Checkpoint
 from npstyle.run.checkpoint_writer import CheckpointWriter
 from npstyle.run.finish import Finish
-from npstyle.run.inputs import Request, large_enough
-from npstyle.run.level import Level
+from npstyle.run.inputs import Request, large_enough, nearest_multiple
+from npstyle.run.level import Level, resampled
 from npstyle.run.results import LevelResult, Progress, StyleResult
 from npstyle.vgg import VGG19
 
@@ -41,14 +41,27 @@ def levels(longer: int, min_size: int) -> list[int]:
 
 
 def level_sizes(request: Request) -> list[tuple[int, int]]:
-    """Widths and heights of the levels, in order; without those too small for a layer to see anything."""
+    """Widths and heights of the levels, in order; without those too small for a layer to see anything.
+
+    Where the padding wraps, sides below the last level are multiples of the loss's stride.
+    """
     full = request.result_size
     smaller = [request.size_at(side) for side in levels(max(full), request.settings.min_size)[:-1]]
+    if request.settings.padding == "wrap":
+        smaller = _without_seams(smaller, full, request.settings.stride)
 
     def suits(size: tuple[int, int]) -> bool:
         return all(large_enough(one, request.settings) for one in [size, *request.style_sizes(*size)])
 
     return [*filter(suits, smaller), full]
+
+
+def _without_seams(
+    smaller: Sequence[tuple[int, int]], full: tuple[int, int], stride: int
+) -> list[tuple[int, int]]:
+    """The smaller sizes with sides rounded to multiples of the stride, each size once."""
+    rounded = ((nearest_multiple(w, stride), nearest_multiple(h, stride)) for w, h in smaller)
+    return [size for size in dict.fromkeys(rounded) if size[0] < full[0] and size[1] < full[1]]
 
 
 class _End(NamedTuple):
@@ -179,7 +192,7 @@ class Pyramid:
         if complete and len(self.sizes) > 1:
             message += f" at the last of {len(self.sizes)} levels"
         if size != full:
-            pixels = images.resize(pixels, *full)
+            pixels = resampled(pixels, *full, self.request.settings)
             message += f"; the picture is enlarged from {size[0]} x {size[1]} pixels"
         pixels = np.asarray(Finish(self.request, *full)(pixels), np.float32)
         return StyleResult(

@@ -21,7 +21,13 @@ from npstyle.study.inspection import Inspection, inspect, picture_names
 from npstyle.study.judging import Judge, Judgment, judge
 from npstyle.study.loss_terms import Term, gradient_picture, terms
 from npstyle.study.receptive import ReceptiveField, field_tile, receptive_field
-from npstyle.study.reconstruction import reconstruct, reconstruction_settings, texture, texture_settings
+from npstyle.study.reconstruction import (
+    reconstruct,
+    reconstruction_settings,
+    texture,
+    texture_settings,
+    tile_size,
+)
 from npstyle.study.sheet import GAP, Tile, compose, in_rows
 
 __all__ = [
@@ -59,5 +65,6 @@ __all__ = [
     "terms",
     "texture",
     "texture_settings",
+    "tile_size",
     "white_level",
 ]

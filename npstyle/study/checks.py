@@ -144,6 +144,15 @@ def _soft_mask() -> Double:
     return np.random.default_rng(4).uniform(0, 1, (5, 7)) * (np.arange(7) > 2)
 
 
+def _edge_map() -> Compared:
+    x = _normal(19, 23, 3)
+    return adjoint(lambda x: losses.edge_map(x, 4), lambda v: losses.edge_map_backward(v, 4, x.shape), x)
+
+
+def _edges_loss() -> Compared:
+    return _loss("edges_loss", _normal(5, 7, 6, seed=1), {1: 0.7, 2: 1.9})
+
+
 # ------------------------------------------------------------------------------------------------
 # The objective through all 16 convolutions
 # ------------------------------------------------------------------------------------------------
@@ -165,6 +174,7 @@ RELATIVE_OBJECTIVE = replace(
     scaling="relative",
     style_weight=2e-3,
     tv_weight=5e-9,
+    keep_edges=2e-3,
     tv_form="power-1.25",
     pooling="max",
     padding="replicate",
@@ -225,6 +235,7 @@ CHECKS = [
     Check("CaffeInput", "adjoint", lambda: _affine(layers.CaffeInput), "RGB to BGR, minus the mean"),
     Check("TorchvisionInput", "adjoint", lambda: _affine(layers.TorchvisionInput), "shifted and scaled"),
     Check("ReplicatePad", "adjoint", lambda: _affine(padding.ReplicatePad), "the border duplicated"),
+    Check("WrapPad", "adjoint", lambda: _affine(padding.WrapPad), "the opposite border duplicated"),
     Check("Crop", "adjoint", lambda: _affine(padding.Crop), "the border removed"),
     Check("content", "directional", lambda: _loss("content_loss", _normal(5, 7, 6, seed=1), 0.3)),
     Check("style", "directional", _style_loss),
@@ -244,6 +255,9 @@ CHECKS = [
     Check("tv-sum-squares", "directional", lambda: _loss("total_variation", 1.7, "sum-squares")),
     Check("tv-power-1.25", "directional", lambda: _loss("total_variation", 1.7, "power-1.25")),
     Check("tv-nine-point", "directional", lambda: _loss("total_variation", 1.7, "nine-point")),
+    Check("tv-wrap", "directional", lambda: _loss("total_variation", 1.7, "power-1.25", True), "a torus"),
+    Check("edges-map", "adjoint", _edge_map, "means, then the Laplacian; odd height and width"),
+    Check("edges", "directional", _edges_loss, "at two scales"),
     Check(
         "objective-paper",
         "directional",
@@ -254,7 +268,7 @@ CHECKS = [
         "objective-relative",
         "directional",
         _relative_objective_with_regions,
-        "the same with two regions, maximum pooling, replicate padding, relative scaling",
+        "the same with two regions, edges, maximum pooling, replicate padding, relative scaling",
     ),
 ]
 CHECK_NAMES = list(dict.fromkeys(check.name for check in CHECKS))

@@ -45,6 +45,7 @@ def inspect(
     content_layer: str | None = None,
     at: AnyArray | None = None,
     channels: int = 36,
+    keep_edges: float = 0.0,
     threads: int | None = None,
 ) -> Inspection:
     """Show what the network and the loss compute for a picture, next to a style picture if there is one.
@@ -62,6 +63,8 @@ def inspect(
         Where the gradients are taken, of the picture's size; at the picture itself by default.
     channels : int
         How many of each layer's channels are shown, the strongest first.
+    keep_edges : float
+        Weight of the edges' term in the loss, whose gradient is shown if it has one.
     threads : int, optional
         See `npstyle.VGG19`.
 
@@ -84,7 +87,10 @@ def inspect(
     """
     layers = sorted({canonical(layer) for layer in layers}, key=LAYERS.index)
     settings = Settings(
-        content_layers=(content_layer or deepest(layers),), style_layers=tuple(layers), tv_weight=TV_WEIGHT
+        content_layers=(content_layer or deepest(layers),),
+        style_layers=tuple(layers),
+        tv_weight=TV_WEIGHT,
+        keep_edges=keep_edges,
     )
     network = VGG19.for_settings(weights, settings, threads=threads)
     feature_maps = network.forward(picture, layers)
@@ -152,9 +158,9 @@ def _layer_table(
 def _term_table(settings: Settings, by_term: Mapping[str, Term]) -> list[str]:
     """For each term of the loss: its value, and how large its gradient is."""
     s = settings
-    lines = [
-        f"weights: content {s.content_weight:g}, style {s.style_weight:g}, total variation {s.tv_weight:g}"
-    ]
+    weights = f"content {s.content_weight:g}, style {s.style_weight:g}, total variation {s.tv_weight:g}"
+    weights += f", edges {s.keep_edges:g}" if s.keep_edges else ""
+    lines = [f"weights: {weights}"]
     lines.append(f"{'term of the loss':20}{'loss':>10}{'mean |gradient|':>18}{'maximum':>10}")
     for name, (loss, gradient) in by_term.items():
         size = np.abs(gradient)

@@ -11,8 +11,8 @@ import numpy as np
 from npstyle import images
 from npstyle._typing import AnyArray
 from npstyle.images import Picture
-from npstyle.losses import total_variation
-from npstyle.objective import Objective
+from npstyle.losses import edges_loss
+from npstyle.objective import Objective, edge_scales, total_variation_term
 from npstyle.settings import Settings
 from npstyle.study.feature_maps import white_level
 from npstyle.vgg import VGG19
@@ -59,10 +59,13 @@ def terms(
         styles = [] if style is None or not single.style_layers else [style]
         loss, gradient = Objective(network, content, styles, single)(at)
         evaluated[name] = Term(loss, gradient.copy())  # the network may reuse the memory
+    x: AnyArray = np.asarray(at)
+    x = x if x.dtype == np.float64 else x.astype(np.float32)
     if settings.tv_weight:
-        x = np.asarray(at)
-        x = x if x.dtype == np.float64 else x.astype(np.float32)
-        evaluated["total_variation"] = Term(*total_variation(x, settings.tv_weight, settings.tv_form))
+        evaluated["total_variation"] = Term(*total_variation_term(x, settings))
+    if settings.keep_edges:
+        scales = edge_scales(content, settings)
+        evaluated["edges"] = Term(*edges_loss(x, content, scales, settings.padding == "wrap"))
     return evaluated
 
 
@@ -76,6 +79,7 @@ def _single_layer_settings(settings: Settings, with_style: bool) -> Iterator[tup
         "style_layer_exponent": 1.0,
         "normalize_layer_weights": True,
         "tv_weight": 0.0,
+        "keep_edges": 0.0,
     }
     for layer, weight in settings.effective_content_weights.items():
         content = {"content_layers": (layer,), "content_weight": settings.content_weight * weight}

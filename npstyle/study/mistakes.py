@@ -114,6 +114,16 @@ def _unguided(original: Any) -> Any:
     return loss
 
 
+def _without_laplacian(original: Any) -> Any:
+    def edge_map_backward(dy: AnyArray, p: int, shape: tuple[int, ...], wrap: bool = False) -> AnyArray:
+        h, w = dy.shape
+        dx = np.zeros(shape)
+        dx[: h * p, : w * p] = np.kron(dy / p**2, np.ones((p, p)))[:, :, None]
+        return dx
+
+    return edge_map_backward
+
+
 def _backward_of(corruption: Corruption, *layer_types: Any) -> list[tuple[Any, str, Corruption]]:
     return [(layer_type, "backward", corruption) for layer_type in layer_types]
 
@@ -187,6 +197,10 @@ MISTAKES = {
         "the derivatives of the duplicated border are not added to the pixels it was copied from",
         _backward_of(_replaced(lambda dy: dy[1:-1, 1:-1]), padding.ReplicatePad),
     ),
+    "same-border": Mistake(
+        "the derivatives of the wrapped border are added where they are, not at the opposite border",
+        _backward_of(_replaced(padding.ReplicatePad().backward), padding.WrapPad),
+    ),
     "shifted-crop": Mistake(
         "the backward pass of the crop is one row too low",
         _backward_of(_with_arguments(lambda dy, shape: (np.roll(dy, 1, axis=0), shape)), padding.Crop),
@@ -211,5 +225,9 @@ MISTAKES = {
     "tv-lost-factor-2": Mistake(
         "the derivative of total variation without the 2 that comes from the square",
         _loss_everywhere("total_variation", _scaled(0.5)),
+    ),
+    "forgotten-laplacian": Mistake(
+        "the derivative of the edges' distance with the adjoint of the means, but not of the Laplacian",
+        [(losses, "edge_map_backward", _without_laplacian)],
     ),
 }

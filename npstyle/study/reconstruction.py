@@ -10,9 +10,9 @@ import numpy as np
 
 from npstyle import images
 from npstyle.architecture import canonical
-from npstyle.errors import check_integer
+from npstyle.errors import UserError, check_integer
 from npstyle.run import Progress, StyleResult, stylize
-from npstyle.run.inputs import Source, as_array
+from npstyle.run.inputs import Source, as_array, nearest_multiple
 from npstyle.settings import PAPER_STYLE_LAYERS, Settings
 from npstyle.vgg import Filters
 
@@ -38,8 +38,12 @@ def reconstruction_settings(layer: str, iterations: int = 200, tv_weight: float 
     )
 
 
-def texture_settings(layers: str | Iterable[str], iterations: int = 200, tv_weight: float = 0.0) -> Settings:
+def texture_settings(
+    layers: str | Iterable[str], iterations: int = 200, tv_weight: float = 0.0, tile: bool = False
+) -> Settings:
     """Settings that minimize equation 5 alone: style without content, from white noise, at one size.
+
+    With `tile` the picture has no border: `Settings.padding` is "wrap".
 
     Examples
     --------
@@ -51,10 +55,37 @@ def texture_settings(layers: str | Iterable[str], iterations: int = 200, tv_weig
         style_layers=tuple(layers.split(",") if isinstance(layers, str) else layers),
         style_weight=1.0,
         tv_weight=tv_weight,
+        padding="wrap" if tile else Settings.padding,
         init="noise",
         min_size=0,
         iterations=iterations,
     )
+
+
+def tile_size(
+    size: tuple[int, int], layers: Iterable[str], width: int | None = None, height: int | None = None
+) -> tuple[int, int]:
+    """Width and height of a tile: those asked for, or else those of a size, to the nearest multiple of 16.
+
+    Multiples of 32 for pool5: its positions lie that far apart.
+
+    Raises
+    ------
+    UserError
+        What was asked for is no multiple.
+
+    Examples
+    --------
+    >>> tile_size((250, 171), ["conv4_1"], width=512)
+    (512, 176)
+    """
+    step = max(16, texture_settings(tuple(layers)).stride)
+    for name, side in (("width", width), ("height", height)):
+        if side is not None and side % step:
+            smaller = side // step * step
+            cure = f"give {smaller} or {smaller + step}" if smaller else f"give {step}"
+            raise UserError(name, f"{side}", f"a multiple of {step}, for a tile", cure)
+    return width or nearest_multiple(size[0], step), height or nearest_multiple(size[1], step)
 
 
 def reconstruct(
@@ -136,6 +167,7 @@ def texture(
     seed: int = 0,
     init: Source | None = None,
     tv_weight: float = 0.0,
+    tile: bool = False,
     threads: int | None = None,
     callback: Callable[[Progress], None] | None = None,
 ) -> StyleResult:
@@ -150,6 +182,9 @@ def texture(
     width, height : int, optional
         Of the result, in pixels; those of the reduced picture by default. The loss compares means over
         positions, so any size works.
+    tile : bool
+        Without a border: laid out side by side, the result shows no seams. Its width and height must be
+        multiples of 16; those of the picture are rounded.
     weights, iterations, seed, init, tv_weight, threads, callback
         See `reconstruct`.
 
@@ -173,11 +208,12 @@ def texture(
     >>> texture(picture, "conv1_1", weights="random", iterations=5, width=30).image.shape
     (16, 30, 3)
     """
-    settings = texture_settings(layers, iterations, tv_weight)
+    settings = texture_settings(layers, iterations, tv_weight, tile)
     style = images.fit(as_array(picture, "style"), check_integer("size", size, 1))
     H, W, _ = style.shape
-    W = W if width is None else check_integer("width", width, 1)
-    H = H if height is None else check_integer("height", height, 1)
+    width = width if width is None else check_integer("width", width, 1)
+    height = height if height is None else check_integer("height", height, 1)
+    W, H = tile_size((W, H), settings.layers, width, height) if tile else (width or W, height or H)
     return synthesize(
         style, H, W, settings, weights=weights, seed=seed, init=init, threads=threads, callback=callback
     )
