@@ -18,7 +18,7 @@ import argparse
 import json
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ import numpy as np
 
 import npstyle
 from npstyle import images
+from npstyle.architecture import deepest
 from npstyle.cli.paint import painting_parser
 from npstyle.cli.recipe import settings_from
 from npstyle.run.inputs import as_array
 from npstyle.settings import Settings
 from npstyle.study import Judge, Tile, compose, in_rows
 from npstyle.study.judging import trained_weights
-from npstyle.vgg import Filters
 
 TILE = 256  # longer side of a picture on the sheet, in pixels
 
@@ -71,8 +71,7 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
                     key["filters"] = filters
                 row = next((row for row in done if key.items() <= row.items()), None)
                 if row is None:
-                    own = npstyle.load_weights(filters) if filters != options.weights else weights
-                    row = key | painted(options, judge, settings, own, seed, f"{len(done):04}.png")
+                    row = key | painted(options, judge, settings, filters, seed, f"{len(done):04}.png")
                     done.append(row)
                     with log.open("a") as file:
                         file.write(json.dumps(row) + "\n")
@@ -80,14 +79,12 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
 
 
 def painted(
-    options: argparse.Namespace,
-    judge: Judge,
-    settings: Settings,
-    weights: Mapping[str, Filters],
-    seed: int,
-    name: str,
+    options: argparse.Namespace, judge: Judge, settings: Settings, filters: str, seed: int, name: str
 ) -> Row:
     """Paint one picture, and the figures of it."""
+    weights = npstyle.load_weights(
+        "imagenet" if filters == "auto" else filters, deepest=deepest(settings.layers)
+    )
     start, processor_start = time.perf_counter(), time.process_time()
     result = npstyle.stylize(
         judge.content,
