@@ -49,9 +49,7 @@ COMMANDS = {
     "figure-content": "figure content examples/content.jpg --size 128",
     "figure-style": "figure style examples/style.jpg --size 128",
     "figure-content-layer": f"figure content-layer {PAIR} --size 160",
-    "figure-starts": f"figure starts {PAIR} --size 128",
-    "figure-ratio": f"figure ratio {PAIR} --size 112",
-    "figure-layers": f"figure layers {PAIR} --size 128",
+    "figure-ratio": f"figure ratio {PAIR} --size 128",
     "inspect-gradients": f"inspect {PAIR} --layers conv1_1,conv2_1,conv3_1,conv4_1,conv5_1 --size 192",
 }
 
