@@ -6,7 +6,7 @@ Without names, all of them. Each picture is one command of npstyle, listed below
 docs/backprop.ipynb displays. It is painted as PNG in the folder of ``--paintings``, where a finished one is
 not painted again, and copied to docs/images as JPEG. Run it at the top of a checkout.
 
-The pictures of docs/presets.md, whose photograph and painting are not in ``examples/``, are made by
+The picture of docs/presets.md, whose photograph and painting are not in ``examples/``, is made by
 ``benchmarks/quality.py``, as that page says.
 """
 
