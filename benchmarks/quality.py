@@ -4,10 +4,12 @@
         --recipe default= --recipe "paper=--preset paper --iterations 500" \\
         --style-weights 5,15,50 --size 384 --weights FILE -o FOLDER
 
-A recipe is a name and options of `npstyle`; `--style-weights`, if given, are tried with each recipe. E and C
-are explained in docs/judge.md. A table is printed in Markdown; in FOLDER are every picture, results.jsonl,
-sheet.png (pairs by recipes) and, with matplotlib (pip install -e '.[plots]'), fronts.png. What is in
-results.jsonl already is not painted again, so the same command continues after an interruption.
+A recipe is a name and options of `npstyle`; `--style-weights`, if given, are tried with each recipe. Filters
+that a recipe names with `--weights` paint its pictures; those named outside of recipes paint the others, and
+judge all. E and C are explained in docs/judge.md. A table is printed in Markdown; in FOLDER are every
+picture, results.jsonl, sheet.png (pairs by recipes) and, with matplotlib (pip install -e '.[plots]'),
+fronts.png. What is in results.jsonl already is not painted again, so the same command continues after an
+interruption.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ import numpy as np
 
 import npstyle
 from npstyle import images
+from npstyle.architecture import deepest
 from npstyle.cli.paint import painting_parser
 from npstyle.cli.recipe import settings_from
 from npstyle.run.inputs import as_array
 from npstyle.settings import Settings
-from npstyle.study import Judge, Tile, compose
+from npstyle.study import Judge, Tile, compose, in_rows
 from npstyle.study.judging import trained_weights
 
 TILE = 256  # longer side of a picture on the sheet, in pixels
@@ -36,15 +39,16 @@ TILE = 256  # longer side of a picture on the sheet, in pixels
 Row = dict[str, Any]
 
 
-def recipes(options: argparse.Namespace) -> Iterator[tuple[str, Settings]]:
-    """Name and settings of each recipe, with each style weight."""
+def recipes(options: argparse.Namespace) -> Iterator[tuple[str, Settings, str]]:
+    """Name, settings and filters of each recipe, with each style weight."""
     for recipe in options.recipe or ["default="]:
         name, _, words = recipe.partition("=")
         for weight in options.style_weights.split(",") if options.style_weights else [None]:
             added = [] if weight is None else ["--style-weight", weight]
             parsed = painting_parser().parse_args(["photo", "painting", *shlex.split(words), *added])
             settings = settings_from(parsed)
-            yield f"{name} {settings.style_weight:g}" if added else name, settings
+            filters = options.weights if parsed.weights == "auto" else parsed.weights
+            yield f"{name} {settings.style_weight:g}" if added else name, settings, filters
 
 
 def measured(options: argparse.Namespace) -> Iterator[Row]:
@@ -54,7 +58,7 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
     weights = trained_weights(options.weights)
     for content, style in (pair.split(",") for pair in options.pair):
         judge = Judge(as_array(content, "content"), as_array(style, "style"), weights, options.threads)
-        for name, settings in recipes(options):
+        for name, settings, filters in recipes(options):
             for seed in range(options.seeds):
                 key = {
                     "pair": f"{Path(content).stem} x {Path(style).stem}",
@@ -63,28 +67,35 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
                     "size": options.size,
                     "seed": seed,
                 }
+                if filters != options.weights:
+                    key["filters"] = filters
                 row = next((row for row in done if key.items() <= row.items()), None)
                 if row is None:
-                    row = key | painted(options, judge, settings, seed, f"{len(done):04}.png")
+                    row = key | painted(options, judge, settings, filters, seed, f"{len(done):04}.png")
                     done.append(row)
                     with log.open("a") as file:
                         file.write(json.dumps(row) + "\n")
                 yield row
 
 
-def painted(options: argparse.Namespace, judge: Judge, settings: Settings, seed: int, name: str) -> Row:
+def painted(
+    options: argparse.Namespace, judge: Judge, settings: Settings, filters: str, seed: int, name: str
+) -> Row:
     """Paint one picture, and the figures of it."""
-    start = time.perf_counter()
+    weights = npstyle.load_weights(
+        "imagenet" if filters == "auto" else filters, deepest=deepest(settings.layers)
+    )
+    start, processor_start = time.perf_counter(), time.process_time()
     result = npstyle.stylize(
         judge.content,
         judge.style,
         settings=settings,
-        weights=judge.network.weights,
+        weights=weights,
         size=options.size,
         seed=seed,
         threads=options.threads,
     )
-    seconds = time.perf_counter() - start
+    seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
     judgment = judge(result.image)
     images.write(options.output / name, result.image)
     return {
@@ -93,6 +104,7 @@ def painted(options: argparse.Namespace, judge: Judge, settings: Settings, seed:
         "C": judgment.lost_content,
         "correlation": judgment.content_correlation,
         "seconds": seconds,
+        "processor_seconds": processor_seconds,  # of all threads: comparable on a machine that is shared
         "evaluations": result.nfev,
     }
 
@@ -112,18 +124,19 @@ def table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def sheet(options: argparse.Namespace, rows: Sequence[Row]) -> None:
-    """sheet.png: a row of pictures for each pair, first the photograph and the painting."""
-    lines = []
+    """sheet.png: rows of pictures for each pair, first the photograph and the painting."""
+    lines: list[list[Tile]] = []
     for pair in options.pair:
         inputs = [as_array(path, "picture") for path in pair.split(",")]
         title = " x ".join(Path(path).stem for path in pair.split(","))
         tiles = [Tile(title, images.fit(picture, TILE)) for picture in inputs]
+        tiles = [] if options.results_only else tiles
         for row in rows:
             if row["pair"] == title and row["seed"] == 0:
                 picture = images.read(options.output / row["picture"])
                 caption = f"{row['recipe']}: E {row['E']:.3f}, C {row['C']:.3f}"
                 tiles.append(Tile(caption, images.fit(picture, TILE)))
-        lines.append(tiles)
+        lines += in_rows(tiles, options.columns or len(tiles))
     images.write(options.output / "sheet.png", compose(lines, f"{options.size} pixels"), overwrite=True)
 
 
@@ -169,6 +182,8 @@ def main() -> None:
     add("--seeds", type=int, default=1, help="how many, where the start has noise")
     add("--weights", default="auto", help="trained filters")
     add("--threads", type=int)
+    add("--columns", type=int, help="of sheet.png; all of a pair in one row, if left out")
+    add("--results-only", action="store_true", help="leave photographs and paintings out of sheet.png")
     add("-o", "--output", type=Path, default=Path("quality"), metavar="FOLDER")
     options = parser.parse_args()
     options.output.mkdir(exist_ok=True)
