@@ -148,22 +148,26 @@ def fronts(path: Path, rows: Sequence[Row]) -> None:
     from matplotlib import pyplot
 
     pairs = unique(rows, "pair")
-    figure, axes = pyplot.subplots(1, len(pairs) + 1, figsize=(3 * (len(pairs) + 1), 3.2), sharey=True)
-    names = unique(rows, "recipe")
-    lines: dict[str, list[str]] = {}
-    for name in names:
-        lines.setdefault(name.rsplit(" ", 1)[0], []).append(name)
-    for axis, members in zip(axes, [*([pair] for pair in pairs), pairs], strict=True):
-        for label, points in lines.items():
-            chosen = [[r for r in rows if r["recipe"] == name and r["pair"] in members] for name in points]
-            C, E = ([float(np.mean([r[key] for r in group])) for group in chosen] for key in "CE")
-            axis.plot(C, E, "o-", markersize=3, linewidth=1, label=label)
+    columns = min(4, len(pairs) + 1)
+    lines = -(-(len(pairs) + 1) // columns)
+    figure, grid = pyplot.subplots(lines, columns, figsize=(3 * columns, 3 * lines), squeeze=False)
+    by_label: dict[str, list[str]] = {}
+    for name in unique(rows, "recipe"):
+        by_label.setdefault(name.rsplit(" ", 1)[0], []).append(name)
+    for axis, members in zip(grid.flat, [*([pair] for pair in pairs), pairs], strict=False):
+        for label, names in by_label.items():
+            chosen = [[r for r in rows if r["recipe"] == name and r["pair"] in members] for name in names]
+            points = sorted(
+                tuple(float(np.mean([r[key] for r in group])) for key in "CE") for group in chosen
+            )
+            axis.plot(*zip(*points, strict=True), "o-", markersize=3, linewidth=1, label=label)
         axis.set_title(members[0] if len(members) == 1 else "mean", fontsize=8)
-        axis.set_xlabel("C, drawing lost")
-    axes[0].set_ylabel("E, style missing")
-    axes[-1].legend(fontsize=7)
+        axis.set(xlabel="C, drawing lost", ylabel="E, style missing", ylim=(0, None))
+        axis.legend(fontsize=7)
+    for axis in grid.flat[len(pairs) + 1 :]:
+        axis.remove()
     figure.tight_layout()
-    figure.savefig(path, dpi=100)
+    figure.savefig(path, dpi=80)
 
 
 def unique(rows: Sequence[Row], key: str) -> list[str]:
