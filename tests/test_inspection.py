@@ -227,7 +227,7 @@ def test_inspect_evaluates_default_recipe_with_total_variation() -> None:
     distance = study.style_distance(*(mean_gram(x, "conv1_1") for x in (PHOTO, PAINTING)))
     half_of_style_weight = Settings().style_weight / 2
     assert float(table["style/conv1_1"][0]) == pytest.approx(half_of_style_weight * distance, rel=0.01)
-    assert "weights: content 1, style 50, total variation 0.001" in inspection.table
+    assert "weights: content 1, style 45, total variation 0.001" in inspection.table
 
 
 def test_inspect_at_other_pixels_and_content_layer() -> None:
