@@ -10,7 +10,14 @@ from npstyle.errors import UserError
 CHANNELS = 32  # several kernels take multiples of as many channels, for the widest vectors there are
 
 # Arguments whose dtype is not that of the input.
-DTYPES = {"mask": np.uint8, "argmax": np.uint8, "g": np.float64, "dg": np.float64}
+DTYPES = {
+    "mask": np.uint8,
+    "argmax": np.uint8,
+    "g": np.float64,
+    "dg": np.float64,
+    "products": np.float64,
+    "weights": np.float64,
+}
 
 
 def check_arrays(kernel: str, x: Array, /, **arrays: tuple[AnyArray, tuple[int, ...]]) -> None:
