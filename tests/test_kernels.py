@@ -339,7 +339,7 @@ def test_gram_of_random_shapes(M: int, C: int, isa: str, dtype: Any, threads: in
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-@pytest.mark.parametrize(("N", "rows"), [(1, 1), (7, 2), (1023, 5), (1025, 4), (64 * 1024 + 1, 3)])
+@pytest.mark.parametrize(("N", "rows"), [(1, 1), (7, 2), (1023, 5), (1025, 4), (64 * 4096 + 1, 3)])
 def test_vectors(N: int, rows: int, isa: str, dtype: Any) -> None:
     _kernels.set_isa(isa)
     check_vectors(N, rows, dtype)

@@ -12,18 +12,20 @@ cdef extern from "lbfgs.h" nogil:
     ctypedef struct lbfgs_steps:
         void (*widen)(const void* a, Py_ssize_t count, double* wide) noexcept nogil
         void (*dot)(
-            const void* a, Py_ssize_t stride, Py_ssize_t count, const double* b, const double* c, double* sums
+            const void* a, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t count, const double* b,
+            const double* c, double* sums
         ) noexcept nogil
-        void (*scale)(const void* a, Py_ssize_t count, double weight, double* sum) noexcept nogil
-        void (*add)(
-            const void* a, Py_ssize_t stride, Py_ssize_t count, const double* weights, double* sum
+        void (*combine)(
+            const void* a, Py_ssize_t rows, Py_ssize_t stride, Py_ssize_t count, const void* b,
+            const double* weights, double* sum, void* out
         ) noexcept nogil
-        void (*narrow)(const double* sum, Py_ssize_t count, void* out) noexcept nogil
     const lbfgs_steps* lbfgs_table[1][2]
 
 # None of these sizes depends on the number of threads, so neither do the results.
 cdef enum:
-    BLOCK = 1024  # elements of all vectors that are worked on at a time: two such blocks of doubles in the cache
+    # Elements of all vectors that are worked on at a time. With 1024, a page of float32, dot products took
+    # 5.3 ms instead of 4.8 and combinations 5.2 instead of 4.2 (20 vectors of 786,432 elements, AVX2, a thread).
+    BLOCK = 4096
     MAX_SUMS = 64  # into which a dot product is divided, one a job
 
 
@@ -39,19 +41,12 @@ cdef void partial_products(
 ) noexcept nogil:
     """Products over the elements from first to end: sums (rows, 2)."""
     cdef double[BLOCK] wide_b, wide_c
-    cdef double[4] twice  # the last row's, of an odd number of them
-    cdef Py_ssize_t row, count
+    cdef Py_ssize_t count
     while first < end:
         count = min(BLOCK, end - first)
         steps.widen(b + first, count, wide_b)
         steps.widen(c + first, count, wide_c)
-        for row in range(0, rows - 1, 2):
-            steps.dot(a + row * N + first, N, count, wide_b, wide_c, sums + 2 * row)
-        if rows % 2:
-            row = rows - 1
-            twice[0], twice[1], twice[2], twice[3] = sums[2 * row], sums[2 * row + 1], 0, 0
-            steps.dot(a + row * N + first, 0, count, wide_b, wide_c, twice)
-            sums[2 * row], sums[2 * row + 1] = twice[0], twice[1]
+        steps.dot(a + first, rows, N, count, wide_b, wide_c, sums)
         first += count
 
 
@@ -86,16 +81,7 @@ cdef void combine_block(
     const double* weights, Py_ssize_t count, floating* out
 ) noexcept nogil:
     cdef double[BLOCK] sum
-    cdef double[4] last = [0, 0, 0, 0]
-    cdef Py_ssize_t row = 0
-    steps.scale(b, count, weights[rows], sum)
-    while row + 4 <= rows:
-        steps.add(a + row * N, N, count, weights + row, sum)
-        row += 4
-    for row in range(row, rows):  # one at a time: the same vector four times, three times with a weight of 0
-        last[0] = weights[row]
-        steps.add(a + row * N, 0, count, last, sum)
-    steps.narrow(sum, count, out)
+    steps.combine(a, rows, N, count, b, weights, sum, out)
 
 
 def linear_combination(

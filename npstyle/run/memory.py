@@ -27,7 +27,7 @@ from npstyle.architecture import (
     log2_stride,
 )
 from npstyle.fused import method_of
-from npstyle.optimize import optimizer_bytes
+from npstyle.optimize import optimizer_bytes, with_possible_optimizer
 from npstyle.run.inputs import Request
 from npstyle.settings import Settings
 
@@ -79,6 +79,7 @@ def run_memory_of_sizes(
     """
     W, H = content_size
     threads, layers = resolve(threads), settings.layers
+    settings = with_possible_optimizer(settings, H * W)
     optimizer = optimizer_bytes(settings, H * W) + H * W * 8 * 3 * PIXEL_ARRAYS
     run = optimizer + evaluation_memory(H, W, layers, convolution, threads)
     targets = [evaluation_memory(h, w, layers, convolution, threads, backward=False) for w, h in style_sizes]

@@ -4,10 +4,10 @@
 
 typedef struct {
     void (*widen)(const void *a, ptrdiff_t count, double *wide);
-    void (*dot)(const void *a, ptrdiff_t stride, ptrdiff_t count, const double *b, const double *c, double *sums);
-    void (*scale)(const void *a, ptrdiff_t count, double weight, double *sum);
-    void (*add)(const void *a, ptrdiff_t stride, ptrdiff_t count, const double *weights, double *sum);
-    void (*narrow)(const double *sum, ptrdiff_t count, void *out);
+    void (*dot)(const void *a, ptrdiff_t rows, ptrdiff_t stride, ptrdiff_t count, const double *b,
+                const double *c, double *sums);
+    void (*combine)(const void *a, ptrdiff_t rows, ptrdiff_t stride, ptrdiff_t count, const void *b,
+                    const double *weights, double *sum, void *out);
 } lbfgs_steps;
 
 #define STEPS "lbfgs_steps.h"

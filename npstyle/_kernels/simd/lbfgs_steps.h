@@ -23,7 +23,7 @@ typedef double NAME(wide);
 #define WIDEN(p) ((double)*(p))
 #define LOAD_WIDE(p) (*(p))
 #endif
-#define SUMS 2 /* of each product at a time: a processor adds while earlier additions are under way */
+#define DOT_ROWS 4
 
 TARGET static void NAME(widen)(const void *a_, idx count, double *wide)
 {
@@ -32,73 +32,77 @@ TARGET static void NAME(widen)(const void *a_, idx count, double *wide)
         wide[i] = a[i];
 }
 
-/* sums (2, 2): += the products of two vectors, `stride` elements apart, with b and with c. Two at a time: it is
-   loads that they wait for, and b and c are as long as four of them. */
-TARGET static void NAME(dot)(const void *a_, idx stride, idx count, const double *b, const double *c,
-                             double *sums)
+/* sums (rows, 2): += the products of vectors, `stride` elements apart, with b and with c. */
+INLINE void NAME(dot_rows)(const int rows, const REAL *a, idx stride, idx count, const double *b,
+                           const double *c, double *sums)
 {
-    const REAL *rows[2] = {(const REAL *)a_, (const REAL *)a_ + stride};
     const NAME(wide) zero = {0};
-    NAME(wide) sum[SUMS][4];
+    NAME(wide) sum[2 * DOT_ROWS];
     idx i = 0;
     UNROLL
-    for (int k = 0; k < SUMS; k++)
+    for (int j = 0; j < 2 * rows; j++)
+        sum[j] = zero;
+    for (; i + WIDE_LANES <= count; i += WIDE_LANES) {
+        const NAME(wide) vb = LOAD_WIDE(b + i), vc = LOAD_WIDE(c + i);
         UNROLL
-        for (int j = 0; j < 4; j++)
-            sum[k][j] = zero;
-    for (; i + SUMS * WIDE_LANES <= count; i += SUMS * WIDE_LANES)
-        UNROLL
-        for (int k = 0; k < SUMS; k++) {
-            const NAME(wide) vb = LOAD_WIDE(b + i + k * WIDE_LANES), vc = LOAD_WIDE(c + i + k * WIDE_LANES);
-            UNROLL
-            for (int r = 0; r < 2; r++) {
-                const NAME(wide) v = (NAME(wide))WIDEN(rows[r] + i + k * WIDE_LANES);
-                sum[k][2 * r] += v * vb;
-                sum[k][2 * r + 1] += v * vc;
-            }
+        for (int r = 0; r < rows; r++) {
+            const NAME(wide) v = (NAME(wide))WIDEN(a + r * stride + i);
+            sum[2 * r] += v * vb;
+            sum[2 * r + 1] += v * vc;
         }
-    UNROLL
-    for (int j = 0; j < 4; j++) {
-        NAME(wide) total = sum[0][j];
-        UNROLL
-        for (int k = 1; k < SUMS; k++)
-            total += sum[k][j];
-        for (int lane = 0; lane < WIDE_LANES; lane++)
-            sums[j] += LANE(total, lane);
     }
+    UNROLL
+    for (int j = 0; j < 2 * rows; j++)
+        for (int lane = 0; lane < WIDE_LANES; lane++)
+            sums[j] += LANE(sum[j], lane);
     for (; i < count; i++)
-        for (int r = 0; r < 2; r++) {
-            sums[2 * r] += rows[r][i] * b[i];
-            sums[2 * r + 1] += rows[r][i] * c[i];
+        for (int r = 0; r < rows; r++) {
+            sums[2 * r] += a[r * stride + i] * b[i];
+            sums[2 * r + 1] += a[r * stride + i] * c[i];
         }
 }
 
-/* sum = weight a */
-TARGET static void NAME(scale)(const void *a_, idx count, double weight, double *sum)
+/* Several rows at a time wait less for memory, and for b and c. */
+TARGET static void NAME(dot)(const void *a_, idx rows, idx stride, idx count, const double *b,
+                             const double *c, double *sums)
 {
     const REAL *a = (const REAL *)a_;
-    for (idx i = 0; i < count; i++)
-        sum[i] = weight * a[i];
+    idx r = 0;
+    for (; r + DOT_ROWS <= rows; r += DOT_ROWS)
+        NAME(dot_rows)(DOT_ROWS, a + r * stride, stride, count, b, c, sums + 2 * r);
+    for (; r < rows; r++)
+        NAME(dot_rows)(1, a + r * stride, stride, count, b, c, sums + 2 * r);
 }
 
 /* sum += four weighted vectors, `stride` elements apart */
-TARGET static void NAME(add)(const void *a_, idx stride, idx count, const double *weights, double *sum)
+INLINE void NAME(add_four)(const REAL *a, idx stride, idx count, const double *weights, double *sum)
 {
-    const REAL *a = (const REAL *)a_, *b = a + stride, *c = b + stride, *d = c + stride;
+    const REAL *b = a + stride, *c = b + stride, *d = c + stride;
     const double wa = weights[0], wb = weights[1], wc = weights[2], wd = weights[3];
     for (idx i = 0; i < count; i++)
         sum[i] = sum[i] + wa * a[i] + wb * b[i] + wc * c[i] + wd * d[i];
 }
 
-TARGET static void NAME(narrow)(const double *sum, idx count, void *out_)
+/* out = b and the rows of a, by their weights; `sum` (count) is workspace */
+TARGET static void NAME(combine)(const void *a_, idx rows, idx stride, idx count, const void *b_,
+                                 const double *weights, double *sum, void *out_)
 {
+    const REAL *a = (const REAL *)a_, *b = (const REAL *)b_;
     REAL *out = (REAL *)out_;
+    idx r = 0;
+    for (idx i = 0; i < count; i++)
+        sum[i] = weights[rows] * b[i];
+    for (; r + 4 <= rows; r += 4)
+        NAME(add_four)(a + r * stride, stride, count, weights + r, sum);
+    for (; r < rows; r++)
+        for (idx i = 0; i < count; i++)
+            sum[i] += weights[r] * a[r * stride + i];
     for (idx i = 0; i < count; i++)
         out[i] = (REAL)sum[i];
 }
 
-static const lbfgs_steps NAME(steps) = {NAME(widen), NAME(dot), NAME(scale), NAME(add), NAME(narrow)};
+static const lbfgs_steps NAME(steps) = {NAME(widen), NAME(dot), NAME(combine)};
 
 #undef WIDE_LANES
 #undef LOAD_WIDE
-#undef SUMS
+#undef DOT_ROWS
