@@ -1,6 +1,6 @@
 """An iteration of L-BFGS in float32 beside one of SciPy's: what each takes for itself, without evaluations.
 
-    python benchmarks/lbfgs_iteration.py [--size 512] [--iterations 25] [--maxcor 10] [--repeats 3] [--threads N]
+    python benchmarks/lbfgs_iteration.py [--size 512] [--iterations 25] [--maxcor 10] [--repeats 3]
 
 On a quadratic of size x size x 3 variables, after as many iterations as there are pairs. Both take turns.
 Shown is the time that passes, and that of all cores together, which other programs do not lengthen.

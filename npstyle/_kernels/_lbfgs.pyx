@@ -24,7 +24,7 @@ cdef extern from "lbfgs.h" nogil:
 # None of these sizes depends on the number of threads, so neither do the results.
 cdef enum:
     # Elements of all vectors that are worked on at a time. With 1024, a page of float32, dot products took
-    # 5.3 ms instead of 4.8 and combinations 5.2 instead of 4.2 (20 vectors of 786,432 elements, AVX2, a thread).
+    # 5.3 ms instead of 4.8, combinations 5.2 instead of 4.2 (20 vectors of 786,432 elements, AVX2, a thread).
     BLOCK = 4096
     MAX_SUMS = 64  # into which a dot product is divided, one a job
 
