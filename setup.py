@@ -20,7 +20,17 @@ from Cython.Build import cythonize  # type: ignore[import-untyped, unused-ignore
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-KERNELS = ["_convolution", "_winograd", "_first_layer", "_relu", "_pooling", "_gram", "_openmp", "_cpu"]
+KERNELS = [
+    "_convolution",
+    "_winograd",
+    "_first_layer",
+    "_relu",
+    "_pooling",
+    "_gram",
+    "_lbfgs",
+    "_openmp",
+    "_cpu",
+]
 # Cython's memory views, which every kernel uses: compiled once, not once for each of them.
 SHARED = "npstyle._kernels._memory_views"
 HEADERS = [str(path) for path in Path("npstyle/_kernels/simd").glob("*.h")]

@@ -1,15 +1,18 @@
-"""L-BFGS and Adam over the pixels of one picture.
+"""L-BFGS, SciPy's or in float32, and Adam over the pixels of one picture.
 
-L-BFGS stores points, gradients and their changes in float64. The network and the losses compute in float32
-what they are given in float32, so the point is rounded for each evaluation and the gradient widened after
-it; both happen in `Minimizer`. The network's own arithmetic is float32 (accumulated in float64 in the
-losses), and only a gradient check calls it with float64. Adam's arrays are float32 throughout.
+SciPy's L-BFGS stores points, gradients and their changes in float64. The network and the losses compute in
+float32 what they are given in float32, so the point is rounded for each evaluation and the gradient widened
+after it; both happen in `Minimizer`. The network's own arithmetic is float32 (accumulated in float64 in the
+losses), and only a gradient check calls it with float64. The arrays of L-BFGS in float32 (`lbfgs32`) and of
+Adam are float32 throughout.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from npstyle.errors import UserError
 from npstyle.lbfgs import INTEGER, MAX_INTEGER, copy_state, lbfgsb, workspace_size
+from npstyle.lbfgs32 import MAX_MAXCOR, Lbfgs32, bytes_of
 from npstyle.settings import Settings
 
 Single = NDArray[np.float32]
@@ -29,19 +33,45 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 def max_pixels(settings: Settings) -> int:
     """The largest picture: SciPy's L-BFGS indexes its `workspace` by integers. 0 if `maxcor` is too large."""
-    if settings.optimizer == "adam":
-        return MAX_INTEGER
+    if settings.optimizer != "lbfgs":
+        return MAX_INTEGER if settings.optimizer == "adam" or settings.maxcor <= MAX_MAXCOR else 0
     fixed = workspace_size(0, settings.maxcor)
     return max(0, MAX_INTEGER - fixed) // (workspace_size(3, settings.maxcor) - fixed)
+
+
+class OptimizerWarning(RuntimeWarning):
+    """The picture is larger than SciPy's L-BFGS can index; L-BFGS in float32 replaces it."""
+
+
+def with_possible_optimizer(settings: Settings, pixels: int) -> Settings:
+    """The settings; with L-BFGS in float32 in place of SciPy's where only that takes so many pixels."""
+    in_float32 = replace(settings, optimizer="lbfgs32")
+    if settings.optimizer == "lbfgs" and max_pixels(settings) < pixels <= max_pixels(in_float32):
+        return in_float32
+    return settings
+
+
+def warn_of_optimizer(settings: Settings, possible: Settings) -> None:
+    """Say that another optimizer runs than the one asked for, if so."""
+    if possible.optimizer != settings.optimizer:
+        warnings.warn(
+            f"optimizer: found more pixels than SciPy's L-BFGS can index with maxcor={settings.maxcor} "
+            f'({max_pixels(settings)}); "{possible.optimizer}" runs in its place, with vectors in float32',
+            OptimizerWarning,
+            stacklevel=3,
+        )
 
 
 def optimizer_bytes(settings: Settings, pixels: int) -> int:
     """Memory of the optimizer for a picture of so many pixels.
 
-    L-BFGS: its workspace, point and gradient in float64, and 3 arrays of integers. Adam, in float32: point,
-    gradient, mean and mean square, all twice while a step is made, and the best picture.
+    L-BFGS: its workspace, point and gradient in float64, and 3 arrays of integers. In float32: see
+    `lbfgs32.bytes_of`. Adam, in float32: point, gradient, mean and mean square, all twice while a step is
+    made, and the best picture.
     """
     n = 3 * pixels
+    if settings.optimizer == "lbfgs32":
+        return bytes_of(n, settings.maxcor)
     if settings.optimizer == "adam":
         return 4 * n * (2 * 4 + 1)
     return 8 * (workspace_size(n, settings.maxcor) + 2 * n) + np.dtype(INTEGER).itemsize * 3 * n
@@ -102,9 +132,10 @@ class _StoppedError(Exception):
 class Minimizer:
     """One continuous run of an optimizer.
 
-    L-BFGS sees the loss divided by its value at the start: numbers of order 1, whatever the network, the
-    size and the weights. There are no tests for convergence: it stops after the iterations asked for, or
-    when no step along its direction lowers the loss any more.
+    SciPy's L-BFGS sees the loss divided by its value at the start: numbers of order 1, whatever the network,
+    the size and the weights. L-BFGS in float32 takes the same steps in any unit. There are no tests for
+    convergence: both stop after the iterations asked for, or when no step along their direction lowers the
+    loss any more.
 
     Adam takes its steps whether or not they lower the loss; the result is the picture with the lowest.
 
@@ -120,6 +151,8 @@ class Minimizer:
         ends the run.
     state : mapping of str to array, optional
         The `state` of an earlier run, which is continued to the same result as if it had never stopped.
+    threads : int, optional
+        Of the optimizer's own kernels; results do not depend on it.
 
     Raises
     ------
@@ -134,6 +167,7 @@ class Minimizer:
         settings: Settings,
         callback: Callable[[Single, float, Mapping[str, float]], None] | None = None,
         state: Mapping[str, NDArray[Any]] | None = None,
+        threads: int | None = None,
     ) -> None:
         self.evaluate = evaluate
         self.settings = settings
@@ -142,9 +176,7 @@ class Minimizer:
         self.pixels = start
         self.loss = math.inf
         self.losses: list[float] = []
-        self.optimizer: _Lbfgs | _Adam = (
-            _Lbfgs(start, settings) if settings.optimizer == "lbfgs" else _Adam(start, settings)
-        )
+        self.optimizer = _optimizer(start, settings, threads)
         if state is not None:
             self._restore(state)
 
@@ -257,6 +289,14 @@ class Minimizer:
                 self.callback(self.pixels.astype(np.float32), loss, self.evaluate.terms)
             except StopIteration:
                 raise _StoppedError from None
+
+
+def _optimizer(start: NDArray[Any], settings: Settings, threads: int | None) -> _Lbfgs | Lbfgs32 | _Adam:
+    if settings.optimizer == "lbfgs":
+        return _Lbfgs(start, settings)
+    if settings.optimizer == "lbfgs32":
+        return Lbfgs32(start, settings.maxcor, threads)
+    return _Adam(start, settings)
 
 
 Function = Callable[[NDArray[Any]], tuple[float, NDArray[Any]]]

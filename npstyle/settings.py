@@ -153,11 +153,14 @@ class Settings:
     noise_std : float
         Standard deviation of normal noise around the mean color of the network's training pictures;
         0 for the paper's white noise, uniform from 0 to 255.
-    optimizer : {"lbfgs", "adam"}
+    optimizer : {"lbfgs", "lbfgs32", "adam"}
+        "lbfgs": SciPy's L-BFGS, in float64. "lbfgs32": L-BFGS with vectors in float32, which takes less than
+        half the memory and pictures of any size.
     learning_rate : float
         Adam only: about how far a step may move a pixel, in gray levels of 0..255.
     maxcor : int
-        L-BFGS only: number of pairs it approximates the Hessian with; 48 bytes per pixel each.
+        L-BFGS only: number of pairs it approximates the Hessian with; 48 bytes per pixel each, or 24 in
+        float32.
     iterations : int
         At each pyramid level.
     min_size : int

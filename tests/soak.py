@@ -111,5 +111,5 @@ def soak(optimizer: str, kills: int, seed: int, iterations: int = 150) -> bool:
 
 if __name__ == "__main__":
     kills, seed = (int(text) for text in (sys.argv[1:] + ["50", "0"][len(sys.argv) - 1 :]))
-    passed = [soak(optimizer, kills, seed) for optimizer in ("lbfgs", "adam")]
+    passed = [soak(optimizer, kills, seed) for optimizer in ("lbfgs", "lbfgs32", "adam")]
     sys.exit(not all(passed))

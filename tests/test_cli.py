@@ -400,7 +400,7 @@ def test_resume_is_a_flag(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     assert "did the 2 iterations asked for" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs32", "adam"])
 def test_resumed_run_makes_same_picture(
     folder: Path, optimizer: str, alone: Path, monkeypatch: Any, capsys: Any
 ) -> None:
@@ -514,6 +514,34 @@ def test_too_little_memory_is_refused_before_the_run(folder: Path, monkeypatch: 
     assert cli.main([*command, "--size", "300", "--force", "--overwrite"]) == 0
     monkeypatch.setattr(memory, "available_memory", lambda *_: None)  # not known
     assert cli.main([*command, "--size", "300", "--overwrite"]) == 0
+
+
+def test_too_little_memory_for_scipys_lbfgs_is_enough_for_lbfgs32(
+    folder: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    """Unless an optimizer is asked for; what runs in its place is said, also with --quiet, and recorded."""
+    Image.fromarray(np.zeros((150, 300, 3), np.uint8)).save(folder / "large.png")
+    needed = {
+        optimizer: memory.run_memory_of_sizes(
+            (300, 150), [(40, 40)], dataclasses.replace(preset("random"), optimizer=optimizer)
+        )
+        for optimizer in ("lbfgs", "lbfgs32")
+    }
+    monkeypatch.setattr(memory, "available_memory", lambda *_: needed["lbfgs32"])
+    monkeypatch.chdir(folder)
+    command = ["large.png", "painting.png", "-o", "out.png", "--iterations", "1", "--weights", "random"]
+    command += ["--min-size", "0", "--size", "300", "--preset", "random"]
+    assert cli.main([*command, "--optimizer", "lbfgs"]) == 1
+    assert capsys.readouterr().err.startswith("npstyle: memory: found ")
+    assert cli.main([*command, "--quiet"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("npstyle: optimizer: found ")
+    assert line.endswith(" for lbfgs; lbfgs32 runs in its place")
+    assert cli.main(["show", "out.png"]) == 0
+    assert "lbfgs32" in capsys.readouterr().out
+    monkeypatch.setattr(memory, "available_memory", lambda *_: needed["lbfgs"])
+    assert cli.main([*command, "--quiet", "--overwrite"]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_time_left_is_printed_once(folder: Path, monkeypatch: Any, capsys: Any) -> None:

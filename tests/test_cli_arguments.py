@@ -244,12 +244,18 @@ def test_words_for_weights_are_named_where_they_are_possible(here: Path, capsys:
 @pytest.mark.parametrize(
     ("options", "lines"),
     [
-        ("--optimizer adam --maxcor 5", ["--maxcor: no effect with --optimizer adam, only with lbfgs"]),
+        (
+            "--optimizer adam --maxcor 5",
+            ["--maxcor: no effect with --optimizer adam, only with lbfgs or lbfgs32"],
+        ),
+        (
+            "--preset udacity --maxcor 5",
+            ["--maxcor: no effect with --optimizer adam, only with lbfgs or lbfgs32"],
+        ),
         (
             "--moments-weight 3",
             ["--moments-weight: no effect with --statistics gram, only with gram+moments"],
         ),
-        ("--preset udacity --maxcor 5", ["--maxcor: no effect with --optimizer adam, only with lbfgs"]),
         ("--learning-rate 3", ["--learning-rate: no effect with --optimizer lbfgs, only with adam"]),
         ("--init-noise 0.3", ["--init-noise: no effect with --init content, only with noisy-content"]),
         ("--noise-std 1", ["--noise-std: no effect with --init content, only with noise or noisy-content"]),

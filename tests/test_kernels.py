@@ -167,6 +167,15 @@ def check_total(f: Array, g: Array, dg: Array, df: Array, threads: int) -> None:
     np.testing.assert_array_equal(with_row, df + row.astype(f.dtype))
 
 
+def check_vectors(N: int, rows: int, dtype: Any, threads: int = 2) -> None:
+    a, b, c = normal(rows, N, dtype=dtype), normal(N, seed=1, dtype=dtype), normal(N, seed=2, dtype=dtype)
+    for actual, expected in run_both("dot_products", (a, b, c), (np.empty((rows, 2)),), threads):
+        assert_close(actual, expected)
+    weights = normal(rows + 1, seed=3)
+    for actual, expected in run_both("linear_combination", (a, b, weights), (np.empty(N, dtype),), threads):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-6 if dtype is np.float32 else 1e-13)
+
+
 class Expected(NamedTuple):
     """Arguments of a fused kernel, forward and backward, and what its reference implementation computes."""
 
@@ -342,6 +351,46 @@ def test_gram_of_any_number_of_channels(M: int, C: int, dtype: Any) -> None:
 def test_gram_of_random_shapes(M: int, C: int, isa: str, dtype: Any, threads: int) -> None:
     _kernels.set_isa(isa)
     check_gram(M, C, dtype, threads)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("N", "rows"), [(1, 1), (7, 2), (1023, 5), (1025, 4), (64 * 4096 + 1, 3)])
+def test_vectors(N: int, rows: int, isa: str, dtype: Any) -> None:
+    _kernels.set_isa(isa)
+    check_vectors(N, rows, dtype)
+
+
+@given(st.integers(1, 100_000), st.integers(1, 9), any_isa, any_dtype, any_threads)
+@random_shapes
+def test_vectors_of_random_sizes(N: int, rows: int, isa: str, dtype: Any, threads: int) -> None:
+    _kernels.set_isa(isa)
+    check_vectors(N, rows, dtype, threads)
+
+
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_vectors_do_not_depend_on_number_of_threads(isa: str) -> None:
+    _kernels.set_isa(isa)
+    a, b, weights = normal(5, 100_001, dtype=np.float32), normal(100_001, dtype=np.float32), normal(6)
+    results = []
+    for threads in THREADS:
+        products, y = np.empty((5, 2)), np.empty_like(b)
+        _kernels.dot_products(a, b, a[1], products, threads)
+        _kernels.linear_combination(a, b, weights, y, threads)
+        results.append((products, y))
+    for products, y in results[1:]:
+        np.testing.assert_array_equal(products, results[0][0])
+        np.testing.assert_array_equal(y, results[0][1])
+
+
+def test_vectors_are_multiplied_and_added_in_float64() -> None:
+    """What cancels would be lost in float32."""
+    a = np.array([[1, 1e-4, -1], [1, 2**-24, -1]], np.float32)
+    products, y = np.empty((2, 2)), np.empty(3, np.float32)
+    _kernels.dot_products(a, np.ones(3, np.float32), a[0], products)
+    np.testing.assert_allclose(products[:, 0], [1e-4, 2**-24], rtol=1e-7)
+    _kernels.linear_combination(a, a[1], np.array([0.0, -1.0, 1 + 2**-30]), y)
+    np.testing.assert_array_equal(y, (a[1] * 2.0**-30).astype(np.float32))
 
 
 def test_gram_accumulates_blocks_in_float64() -> None:

@@ -12,12 +12,14 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import Settings, UserError
+from npstyle._typing import Optimizer
 from npstyle.lbfgs import MAX_INTEGER, workspace_size
-from npstyle.optimize import Minimizer, OptimizeResult, max_pixels, optimizer_bytes
+from npstyle.optimize import Minimizer, OptimizeResult, max_pixels, optimizer_bytes, with_possible_optimizer
 
 Array = NDArray[Any]
 GOAL = np.linspace(0, 255, 4 * 5 * 3, dtype=np.float32).reshape(4, 5, 3)
 LBFGS = Settings(iterations=20)
+LBFGS32 = Settings(optimizer="lbfgs32", iterations=20)
 ADAM = Settings(optimizer="adam", iterations=200, learning_rate=5)
 
 
@@ -42,7 +44,7 @@ def minimize(settings: Settings, valley: Valley | None = None, callback: Any = N
     return Minimizer(valley or Valley(), np.full(GOAL.shape, 128.0), settings, callback).run()
 
 
-@pytest.mark.parametrize("settings", [LBFGS, ADAM], ids=["lbfgs", "adam"])
+@pytest.mark.parametrize("settings", [LBFGS, LBFGS32, ADAM], ids=["lbfgs", "lbfgs32", "adam"])
 def test_minimum_is_found(settings: Settings) -> None:
     valley = Valley()
     result = minimize(settings, valley)
@@ -79,7 +81,7 @@ def test_adam_returns_best_picture() -> None:
     assert Valley()(result.pixels)[0] == pytest.approx(result.loss)
 
 
-@pytest.mark.parametrize("settings", [LBFGS, ADAM], ids=["lbfgs", "adam"])
+@pytest.mark.parametrize("settings", [LBFGS, LBFGS32, ADAM], ids=["lbfgs", "lbfgs32", "adam"])
 def test_a_loss_that_is_no_number_keeps_the_last_good_picture(settings: Settings) -> None:
     result = minimize(settings, Valley(lambda call, loss: loss if call < 5 else float("nan")))
     assert result.diverged
@@ -91,13 +93,13 @@ def test_a_loss_that_is_no_number_keeps_the_last_good_picture(settings: Settings
     assert result.loss == min(result.losses)
 
 
-@pytest.mark.parametrize("settings", [LBFGS, ADAM], ids=["lbfgs", "adam"])
+@pytest.mark.parametrize("settings", [LBFGS, LBFGS32, ADAM], ids=["lbfgs", "lbfgs32", "adam"])
 def test_start_without_finite_loss_is_refused(settings: Settings) -> None:
     with pytest.raises(UserError, match="loss: found no finite number at the start"):
         minimize(settings, Valley(lambda call, loss: float("inf")))
 
 
-@pytest.mark.parametrize("settings", [LBFGS, ADAM], ids=["lbfgs", "adam"])
+@pytest.mark.parametrize("settings", [LBFGS, LBFGS32, ADAM], ids=["lbfgs", "lbfgs32", "adam"])
 def test_ctrl_c_and_stop_iteration_return_picture_so_far(settings: Settings) -> None:
     for exception, flag in ((KeyboardInterrupt, "interrupted"), (StopIteration, "stopped")):
         seen: list[Array] = []
@@ -141,10 +143,22 @@ def test_adam_needs_less_memory_and_takes_larger_pictures() -> None:
     assert max_pixels(ADAM) > max_pixels(LBFGS) > 28e6
 
 
+def test_lbfgs32_replaces_lbfgs_only_where_it_can_not_index_so_many_pixels() -> None:
+    limit = max_pixels(LBFGS)
+    assert with_possible_optimizer(LBFGS, limit) is LBFGS
+    assert with_possible_optimizer(LBFGS, limit + 1) == replace(LBFGS, optimizer="lbfgs32")
+    for settings in (ADAM, LBFGS32):
+        assert with_possible_optimizer(settings, limit + 1) is settings
+    many_pairs = replace(LBFGS, maxcor=100_000)
+    assert with_possible_optimizer(many_pairs, 1000) is many_pairs
+    assert optimizer_bytes(LBFGS32, limit) < 0.45 * optimizer_bytes(LBFGS, limit)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs32"])
 @pytest.mark.parametrize("maxcor", [1, 10, 400])
-def test_memory_of_lbfgs_is_what_it_allocates(maxcor: int) -> None:
+def test_memory_of_lbfgs_is_what_it_allocates(maxcor: int, optimizer: Optimizer) -> None:
     """Where there are many pairs of steps it is their products that count, not the pixels."""
-    settings = replace(LBFGS, maxcor=maxcor)
+    settings = replace(LBFGS, maxcor=maxcor, optimizer=optimizer)
     start = np.zeros((5, 7, 3))
     state = Minimizer(Valley(), start, settings).optimizer.state
     allocated = sum(array.nbytes for array in state.values())
@@ -171,7 +185,9 @@ def test_lbfgs_stops_where_no_step_lowers_the_loss() -> None:
     np.testing.assert_allclose(result.pixels, GOAL, atol=0.01)
 
 
-@pytest.mark.parametrize("settings", [LBFGS, replace(ADAM, iterations=20)], ids=["lbfgs", "adam"])
+@pytest.mark.parametrize(
+    "settings", [LBFGS, LBFGS32, replace(ADAM, iterations=20)], ids=["lbfgs", "lbfgs32", "adam"]
+)
 @pytest.mark.parametrize("after", [1, 7, 19])
 def test_restored_state_continues_to_same_result(settings: Settings, after: int) -> None:
     expected = minimize(settings)
@@ -190,7 +206,9 @@ def test_restored_state_continues_to_same_result(settings: Settings, after: int)
     assert resumed._replace(pixels=expected.pixels) == expected
 
 
-@pytest.mark.parametrize("settings", [LBFGS, replace(ADAM, iterations=20)], ids=["lbfgs", "adam"])
+@pytest.mark.parametrize(
+    "settings", [LBFGS, LBFGS32, replace(ADAM, iterations=20)], ids=["lbfgs", "lbfgs32", "adam"]
+)
 @pytest.mark.parametrize("calls", [2, 3, 9, 10, 15])
 def test_interrupted_evaluation_is_repeated_after_resume(settings: Settings, calls: int) -> None:
     expected = minimize(settings)
@@ -208,7 +226,9 @@ def test_interrupted_evaluation_is_repeated_after_resume(settings: Settings, cal
     assert (resumed.losses, resumed.nfev) == (expected.losses, expected.nfev)
 
 
-@pytest.mark.parametrize("settings", [LBFGS, replace(ADAM, iterations=20)], ids=["lbfgs", "adam"])
+@pytest.mark.parametrize(
+    "settings", [LBFGS, LBFGS32, replace(ADAM, iterations=20)], ids=["lbfgs", "lbfgs32", "adam"]
+)
 def test_iteration_interrupted_before_its_record_is_resumed(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

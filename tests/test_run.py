@@ -24,6 +24,7 @@ from helpers import error_line
 from helpers import structured_picture as picture
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
 from npstyle._typing import Color, Optimizer
+from npstyle.optimize import OptimizerWarning
 from npstyle.run import LevelResult, Request, StyleResult, checkpoint, paint
 from npstyle.run.finish import resized_mask
 from npstyle.run.level import starting_picture
@@ -141,6 +142,15 @@ def test_progress_can_be_pickled() -> None:
         again = pickle.loads(pickle.dumps(progress))
         assert (again.loss, again.terms) == (progress.loss, progress.terms)
         np.testing.assert_array_equal(again.image, progress.image)
+
+
+def test_picture_too_large_for_scipys_indices_is_painted_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With SciPy's indices made smaller; the run is that of lbfgs32, and says so."""
+    expected = run(settings=replace(SHALLOW, optimizer="lbfgs32"))
+    monkeypatch.setattr("npstyle.optimize.MAX_INTEGER", 100_000)
+    with pytest.warns(OptimizerWarning, match='more pixels than SciPy.* can index with maxcor=10.*"lbfgs32"'):
+        result = run(settings=SHALLOW)
+    np.testing.assert_array_equal(result.pixels, expected.pixels)
 
 
 def test_picture_too_large_for_optimizer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -421,7 +431,7 @@ def test_result_sums_up_its_levels() -> None:
     assert result.success
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs32", "adam"])
 def test_nfev_counts_evaluations(optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
     from npstyle.objective import Objective
 
@@ -490,7 +500,7 @@ def same_numbers(result: StyleResult, expected: StyleResult) -> None:
         assert getattr(result, name) == getattr(expected, name), name
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs32", "adam"])
 @pytest.mark.parametrize("iterations", [(1,), (3,), (5, 11), (12,), (2, 7, 8, 15, 16)])
 def test_resumed_run_has_same_result_as_undisturbed_one(
     optimizer: Optimizer, iterations: tuple[int, ...], tmp_path: Path
@@ -514,7 +524,7 @@ def test_resumed_run_has_same_result_as_undisturbed_one(
     same_numbers(result, expected)
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs32", "adam"])
 def test_run_resumed_between_levels_has_same_result(
     optimizer: Optimizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -654,7 +664,7 @@ def test_paths_images_and_arrays_give_same_result(tmp_path: Path) -> None:
     np.testing.assert_array_equal(by_array.image, by_image.image)
 
 
-@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs32", "adam"])
 @pytest.mark.parametrize("color", ["style", "luminance"])
 def test_keep_mask_leaves_content_unchanged(optimizer: Optimizer, color: Color) -> None:
     keep = np.zeros((32, 48))

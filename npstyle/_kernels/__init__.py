@@ -412,6 +412,38 @@ def gram_backward(
         _kernels.gram_backward(f, dg, df, workspace, threads, row)
 
 
+def dot_products(a: Array, b: Array, c: Array, products: Double, threads: int | None = None) -> None:
+    """products[i] = a[i] . b, a[i] . c, accumulated in float64.
+
+    Parameters
+    ----------
+    a : (rows, N) array
+    b, c : (N,) arrays
+    products : (rows, 2) array of float64
+        Output.
+    """
+    rows, N = a.shape
+    check_arrays("dot_products", a, a=(a, a.shape), b=(b, (N,)), c=(c, (N,)), products=(products, (rows, 2)))
+    _kernels.dot_products(a, b, c, products, _team_size(threads))
+
+
+def linear_combination(a: Array, b: Array, weights: Double, y: Array, threads: int | None = None) -> None:
+    """y = sum of weights[i] a[i] + weights[rows] b, accumulated in float64 and rounded once.
+
+    Parameters
+    ----------
+    a : (rows, N) array
+    b : (N,) array
+    weights : (rows + 1,) array of float64
+    y : (N,) array
+        Output; it may be b, but nothing of a.
+    """
+    rows, N = a.shape
+    arrays = {"a": (a, a.shape), "b": (b, (N,)), "weights": (weights, (rows + 1,)), "y": (y, (N,))}
+    check_arrays("linear_combination", a, **arrays)
+    _kernels.linear_combination(a, b, weights, y, _team_size(threads))
+
+
 def _padded(a: AnyArray, rows: int) -> AnyArray:
     """A copy with so many further rows, and columns up to a multiple of CHANNELS, of zeros."""
     return np.pad(a, ((0, rows), (0, -a.shape[1] % CHANNELS)))

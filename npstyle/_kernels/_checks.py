@@ -10,7 +10,7 @@ from npstyle.errors import UserError
 CHANNELS = 32  # several kernels take multiples of as many channels, for the widest vectors there are
 
 # Arguments whose dtype is not that of the input.
-BYTES, DOUBLES = ("mask", "argmax"), ("g", "dg", "total", "row")
+BYTES, DOUBLES = ("mask", "argmax"), ("g", "dg", "total", "row", "products", "weights")
 DTYPES = {**dict.fromkeys(BYTES, np.uint8), **dict.fromkeys(DOUBLES, np.float64)}
 
 

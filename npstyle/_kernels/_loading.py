@@ -10,7 +10,17 @@ from npstyle._kernels import reference
 from npstyle._runtime.threads import passive_openmp_waiting
 from npstyle.errors import UserError
 
-MODULES = ("_convolution", "_winograd", "_first_layer", "_relu", "_pooling", "_gram", "_openmp", "_cpu")
+MODULES = (
+    "_convolution",
+    "_winograd",
+    "_first_layer",
+    "_relu",
+    "_pooling",
+    "_gram",
+    "_lbfgs",
+    "_openmp",
+    "_cpu",
+)
 NAMES = (
     "conv3x3_workspace",
     "conv3x3",
@@ -29,6 +39,8 @@ NAMES = (
     "gram_workspace",
     "gram",
     "gram_backward",
+    "dot_products",
+    "linear_combination",
 )
 
 

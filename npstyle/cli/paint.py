@@ -49,6 +49,7 @@ from npstyle.cli.session import (
     check_memory,
     count_of,
     filter_options,
+    format_bytes,
     load_weights,
     read_init,
     report,
@@ -126,12 +127,14 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     alpha = images.read_alpha(options.content) if options.alpha else None  # now, while the file is there
     if alpha is not None:
         alpha = images.resize(images.crop(alpha, W, H) if request.crops else alpha, W, H)
-    memory = _check_memory(options, request)
+    request, memory, note = _check_memory(options, request)
     weights = load_weights(options, deepest(settings.layers))
     if weights.random:
         request = replace(request, settings=settings_from(options, default_preset="random"))
-        memory = _check_memory(options, request)
+        request, memory, note = _check_memory(options, request)
         check_save_every(options, output, request)
+    if note:  # also with --quiet
+        print_err(f"npstyle: {note}")
     announce(options, f"{W} x {H} pixels{change}, {_describe_iterations(request)}", memory, weights)
     with RunLog(options.log, options.overwrite, bool(options.resume)) as log:
         log.start(request, level_sizes(request), **_facts(options, output, weights, checkpoint))
@@ -202,9 +205,22 @@ def _read(options: argparse.Namespace, settings: Settings) -> tuple[Request, str
     return request, f" ({' and '.join(change)} from {W} x {H})" if change else ""
 
 
-def _check_memory(options: argparse.Namespace, request: Request) -> str:
-    """The memory that the run takes, in words; a UserError if there is too little."""
-    from npstyle.run.memory import run_memory
+def _check_memory(options: argparse.Namespace, request: Request) -> tuple[Request, str, str]:
+    """The request, and the memory that it takes in words; a UserError if there is too little.
+
+    Where there is too little for SciPy's L-BFGS, the request returned is one with L-BFGS in float32, unless
+    an optimizer is asked for. What is returned last says so.
+    """
+    from npstyle.run.memory import available_memory, run_memory
+
+    needed, free = (
+        run_memory(request, options.convolution, options.threads),
+        available_memory(options.threads),
+    )
+    chosen = options.optimizer is not None or request.settings.optimizer != "lbfgs" or options.force
+    too_little = not chosen and free is not None and needed > free
+    if too_little:
+        request = replace(request, settings=replace(request.settings, optimizer="lbfgs32"))
 
     def bytes_at(size: int) -> float:
         return run_memory(request.at_size(size), options.convolution, options.threads)
@@ -214,7 +230,11 @@ def _check_memory(options: argparse.Namespace, request: Request) -> str:
         exact = (f"--width {width}" * bool(options.width), f"--height {height}" * bool(options.height))
         return " ".join(filter(None, exact)) or f"--size {size}"
 
-    return check_memory(options, bytes_at, request.size, max(request.result_size), option)
+    memory = check_memory(options, bytes_at, request.size, max(request.result_size), option)
+    if not too_little or free is None:
+        return request, memory, ""
+    found, expected = f"{format_bytes(free)} free", f"about {format_bytes(needed)} for lbfgs"
+    return request, memory, f"optimizer: found {found}; expected {expected}; lbfgs32 runs in its place"
 
 
 def _describe_iterations(request: Request) -> str:

@@ -66,7 +66,9 @@ RECIPE: dict[str, Option] = {
     "noise-std": Option(
         nonnegative, "X", "standard deviation of normal noise around the mean color; 0: uniform noise"
     ),
-    "optimizer": Option(str, None, "method that minimizes the loss"),
+    "optimizer": Option(
+        str, None, "method that minimizes the loss; lbfgs32 takes less than half of lbfgs's memory"
+    ),
     "learning-rate": Option(nonnegative, "X", "learning rate of Adam"),
     "maxcor": Option(integer(1), "N", "pairs of steps and gradients that L-BFGS keeps"),
     "color": Option(
@@ -88,7 +90,7 @@ OPTIONS = {
 # What an option is effective with: another option and its values.
 EFFECTIVE_WITH = {
     "learning-rate": ("optimizer", ("adam",)),
-    "maxcor": ("optimizer", ("lbfgs",)),
+    "maxcor": ("optimizer", ("lbfgs", "lbfgs32")),
     "moments-weight": ("statistics", ("gram+moments",)),
     "init-noise": ("init", ("noisy-content",)),
     "noise-std": ("init", ("noise", "noisy-content")),

@@ -17,6 +17,7 @@ from npstyle._typing import Convolution, Preprocessing
 from npstyle.architecture import deepest
 from npstyle.errors import UserError
 from npstyle.initialize import data_dependent_init
+from npstyle.optimize import warn_of_optimizer, with_possible_optimizer
 from npstyle.presets import as_settings
 from npstyle.run.checkpoint import fingerprint
 from npstyle.run.checkpoint_writer import CheckpointWarning, CheckpointWriter, Resume, check_place
@@ -216,7 +217,13 @@ def paint(
         raise UserError("callback", repr(callback), "a function", "it is called with a Progress")
     request.check()
     _check_checkpoint(checkpoint, resume)
-    settings, label = request.settings, getattr(weights, "label", "filters given as a mapping")
+    W, H = request.result_size
+    settings = with_possible_optimizer(request.settings, W * H)
+    warn_of_optimizer(request.settings, settings)
+    request, label = (
+        replace(request, settings=settings),
+        getattr(weights, "label", "filters given as a mapping"),
+    )
     if _random(weights):
         styles = [images.fit(style, request.size, request.enlarges_styles) for style in request.styles]
         pictures = [images.resize(request.content, *request.result_size), *styles]

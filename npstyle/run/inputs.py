@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from npstyle import images
 from npstyle.architecture import MIN_SIZE, check_size, log2_stride
 from npstyle.errors import UserError, check_integer, check_nonnegative
-from npstyle.optimize import max_pixels
+from npstyle.optimize import max_pixels, with_possible_optimizer
 from npstyle.presets import as_settings
 from npstyle.regions import as_mask, style_targets
 from npstyle.settings import Settings
@@ -361,10 +361,11 @@ def check_fit(size: tuple[int, int], settings: Settings, name: str, cure: str) -
     """
     w, h = size
     check_size((h, w), settings.layers, name, cure)
+    settings = with_possible_optimizer(settings, h * w)
     limit = max_pixels(settings)
     if h * w > limit:
         most = f"{limit // 10**6} million" if limit >= 10**6 else f"{limit}"
-        many_pairs = settings.optimizer == "lbfgs" and settings.maxcor > Settings.maxcor
+        many_pairs = settings.optimizer != "adam" and settings.maxcor > Settings.maxcor
         expected = f"at most {most} pixels with " + (
             f"maxcor={settings.maxcor}" if many_pairs else settings.optimizer
         )

@@ -27,7 +27,7 @@ from npstyle.architecture import (
     log2_stride,
 )
 from npstyle.fused import method_of
-from npstyle.optimize import optimizer_bytes
+from npstyle.optimize import optimizer_bytes, with_possible_optimizer
 from npstyle.padding import is_padded
 from npstyle.run.inputs import Request
 from npstyle.settings import Settings
@@ -83,6 +83,7 @@ def run_memory_of_sizes(
     """
     W, H = content_size
     threads, layers, padding = resolve(threads), settings.layers, settings.padding
+    settings = with_possible_optimizer(settings, H * W)
     optimizer = optimizer_bytes(settings, H * W) + H * W * 8 * 3 * PIXEL_ARRAYS
     run = optimizer + evaluation_memory(H, W, layers, convolution, threads, padding=padding)
     targets = [

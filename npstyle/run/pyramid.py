@@ -171,7 +171,7 @@ class Pyramid:
 
         try:
             start = level.start(previous, self.network.preprocessing)
-            minimizer = Minimizer(objective, start, settings, after_iteration, state)
+            minimizer = Minimizer(objective, start, settings, after_iteration, state, self.network.threads)
         except UserError:
             raise
         except ValueError as error:  # a state that is none of this minimization's

@@ -15,7 +15,7 @@ import numpy as np
 from npstyle._typing import Optimizer
 
 Seeds = dict[str, list[bytes]]
-OPTIMIZERS: tuple[Optimizer, ...] = ("lbfgs", "adam")
+OPTIMIZERS: tuple[Optimizer, ...] = ("lbfgs", "lbfgs32", "adam")
 
 
 def seeds(folder: Path) -> Seeds:

@@ -16,6 +16,7 @@ from npstyle._kernels.reference.convolution import (
     im2col,
 )
 from npstyle._kernels.reference.gram import gram, gram_backward, gram_workspace
+from npstyle._kernels.reference.lbfgs import dot_products, linear_combination
 from npstyle._kernels.reference.pooling import (
     average_pool,
     average_pool_backward,
@@ -43,6 +44,7 @@ __all__ = [
     "conv3x3",
     "conv3x3_backward",
     "conv3x3_workspace",
+    "dot_products",
     "first_layer",
     "first_layer_backward",
     "first_layer_workspace",
@@ -50,6 +52,7 @@ __all__ = [
     "gram_backward",
     "gram_workspace",
     "im2col",
+    "linear_combination",
     "max_pool",
     "max_pool_backward",
     "quarters",

@@ -50,6 +50,7 @@ typedef ptrdiff_t idx;
 #define POSITIVE(v) _mm512_cmp_ps_mask((__m512)(v), _mm512_setzero_ps(), _CMP_GT_OQ)
 #define MASKED(v, bits) ((VEC)_mm512_maskz_mov_ps((__mmask16)(bits), (__m512)(v)))
 #define STREAM(p, v) _mm512_stream_ps(p, (__m512)(v))
+#define WIDEN(p) _mm512_cvtps_pd(_mm256_loadu_ps(p))
 #include "vectors.h"
 #include STEPS
 #include "undef.h"
@@ -74,6 +75,7 @@ typedef ptrdiff_t idx;
 #define LANES 8
 #define POSITIVE(v) (unsigned)_mm256_movemask_ps((__m256)((v) > 0))
 #define STREAM(p, v) _mm256_stream_ps(p, (__m256)(v))
+#define WIDEN(p) _mm256_cvtps_pd(_mm_loadu_ps(p))
 #include "vectors.h"
 #include STEPS
 #include "undef.h"

@@ -15,3 +15,4 @@
 #undef MASKED
 #undef STREAM
 #undef FENCE
+#undef WIDEN
