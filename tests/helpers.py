@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from npstyle import _kernels
 from npstyle._runtime import threads
+from npstyle.cli.main import main
 from npstyle.errors import UserError
 from npstyle.weights import read_weights
 
@@ -79,6 +80,17 @@ def error_line(call: Callable[[], object], name: str) -> str:
     assert line == " ".join(f"{name}: found {error.found}; expected {error.expected}; {error.cure}".split())
     assert line.splitlines() == [line]
     return line.removeprefix(f"{name}: ")
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The line that a command of the main job ends with, before it has taken a step."""
+    capsys.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("npstyle.optimize.Minimizer.run", None)
+        assert main(list(words)) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:

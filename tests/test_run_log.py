@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import helpers
 from helpers import error_line
 from npstyle import __version__
 from npstyle.cli import main as cli
@@ -174,14 +175,7 @@ def test_resumed_run_appends_to_its_log(folder: Path, monkeypatch: Patch) -> Non
 
 
 def refusal(capsys: Captured, *arguments: str) -> str:
-    """The line that the command ends with, before it has taken a step."""
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("npstyle.optimize.Minimizer.run", None)
-        assert cli.main([*COMMAND, *arguments]) == 1
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1
-    return line
+    return helpers.refusal(capsys, *COMMAND, *arguments)
 
 
 def test_log_is_replaced_only_with_overwrite(folder: Path, capsys: Captured) -> None:

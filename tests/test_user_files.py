@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import helpers
 import npstyle
 from helpers import error_line
 from npstyle.cli import main as cli
@@ -59,14 +60,7 @@ def interrupt_at(iteration: int | None, monkeypatch: Patch) -> None:
 
 
 def refusal(capsys: Captured, *arguments: str) -> str:
-    """The line that a command of the main job ends with, before it has taken a step."""
-    capsys.readouterr()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("npstyle.optimize.Minimizer.run", None)
-        assert cli.main([*COMMAND, *arguments]) == 1
-    line = capsys.readouterr().err
-    assert line.count("\n") == 1
-    return line
+    return helpers.refusal(capsys, *COMMAND, *arguments)
 
 
 @pytest.mark.parametrize("more", [(), ("--overwrite",), ("--resume",), ("--resume=must", "--overwrite")])
