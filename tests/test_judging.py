@@ -249,3 +249,14 @@ def test_command_refuses_in_one_line(folder: Path, capsys: Capture, words: list[
     assert not captured.out
     assert message in captured.err
     assert len(captured.err.splitlines()) == 1
+
+
+def test_command_expands_home_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    assert main(["judge", "~/photo.png", "~/painting.png", "~/b.png", "--weights", "~/vgg.npz"]) == 0
+
+
+def test_command_says_how_to_get_a_picture_from_an_address(folder: Path, capsys: Capture) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["judge", "photo.png", "painting.png", "https://example.org/out.png"])
+    assert "curl -LO https://example.org/out.png" in capsys.readouterr().err

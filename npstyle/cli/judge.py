@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npstyle.architecture import deepest
-from npstyle.cli.arguments import add_run, command_parser
+from npstyle.cli.arguments import add_run, command_parser, input_file
 from npstyle.cli.session import announce, check_memory, count_of, load_weights, session
 from npstyle.cli.terminal import DONE, print_out
 
@@ -40,9 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     text = "Measure how much of the style results still lack (E), and how much of the drawing they lost (C)."
     parser = command_parser("judge", text)
     add = parser.add_argument
-    add("content", metavar="CONTENT", type=Path, help="the photograph")
-    add("style", metavar="STYLE", type=Path, help="the painting")
-    add("results", metavar="RESULT", type=Path, nargs="+", help="pictures painted from these two")
+    add("content", metavar="CONTENT", type=input_file, help="the photograph")
+    add("style", metavar="STYLE", type=input_file, help="the painting")
+    add("results", metavar="RESULT", type=input_file, nargs="+", help="pictures painted from these two")
     add("--json", action="store_true", help="print one JSON object for each result")
     add_run(parser, size=MAX_SIZE)
     return parser
@@ -59,8 +59,8 @@ def _judge(options: argparse.Namespace) -> int:
         check_judged(content.shape, images.fit(result, options.size).shape, str(path))
     if options.weights == "auto":
         options.weights = "imagenet"  # random filters can't judge
-    loaded = load_weights(options, deepest(LAYERS))
-    weights = trained_weights(loaded)
+    weights = load_weights(options, deepest(LAYERS))
+    trained_weights(weights)
 
     def bytes_at(size: int) -> float:
         shapes = [images.fitted_size(p.shape[1], p.shape[0], size) for p in (*results, style)]
@@ -69,7 +69,7 @@ def _judge(options: argparse.Namespace) -> int:
         )
 
     memory = check_memory(options, bytes_at, options.size, max(max(result.shape) for result in results))
-    announce(options, count_of(len(results), "result"), memory, loaded)
+    announce(options, count_of(len(results), "result"), memory, weights)
     judge = Judge(content, style, weights, options.threads)
     if not (options.json or options.quiet):
         print_out("\n".join([*LEGEND, "", _heading(options.results)]))
