@@ -244,7 +244,7 @@ class Minimizer:
 
     def _minimize(self) -> str:
         """Run the optimizer to the end, and say why it stopped."""
-        iterations = self.settings.iterations
+        iterations = self.settings.level_iterations(1)[0]
         if not self.losses:
             try:
                 self.optimizer.begin(*self._evaluate(self.pixels))

@@ -45,7 +45,7 @@ NONNEGATIVE = (
     "noise_std",
     "learning_rate",
 )
-INTEGERS = {"maxcor": 1, "iterations": 0, "min_size": 0}  # and their minimum
+INTEGERS = {"maxcor": 1, "min_size": 0}  # and their minimum
 
 EDGE_CELLS = (4, 16)  # pixels: the sides of the cells in which edges are compared
 
@@ -161,8 +161,9 @@ class Settings:
     maxcor : int
         L-BFGS only: number of pairs it approximates the Hessian with; 48 bytes per pixel each, or 24 in
         float32.
-    iterations : int
-        At each pyramid level.
+    iterations : int or sequence of int
+        At each pyramid level. A sequence has those of the last levels, from coarse to fine; the levels before
+        them take its first number.
     min_size : int
         Longer side, approximately, of the first level, in pixels; each level is sqrt(2) times as
         large as the one before and starts from its result. 0 for one level only.
@@ -212,7 +213,7 @@ class Settings:
     optimizer: Optimizer = "lbfgs"
     learning_rate: float = 10.0
     maxcor: int = 10
-    iterations: int = 50
+    iterations: int | Sequence[int] = 50
 
     min_size: int = 64
 
@@ -228,6 +229,7 @@ class Settings:
             object.__setattr__(self, field, check_nonnegative(field, getattr(self, field)))
         for field, minimum in INTEGERS.items():
             object.__setattr__(self, field, check_integer(field, getattr(self, field), minimum))
+        object.__setattr__(self, "iterations", check_iterations("iterations", self.iterations))
         for field, choices in CHOICES.items():
             check_choice(field, getattr(self, field), choices)
         if self.init_noise > 1:
@@ -271,6 +273,17 @@ class Settings:
         coarsest: int = max(strides)
         return max(coarsest, *EDGE_CELLS) if self.keep_edges else coarsest
 
+    def level_iterations(self, levels: int) -> tuple[int, ...]:
+        """Iterations at each of so many levels.
+
+        Examples
+        --------
+        >>> Settings(iterations=(100, 60, 25)).level_iterations(5)
+        (100, 100, 100, 60, 25)
+        """
+        numbers = (self.iterations,) if isinstance(self.iterations, int) else tuple(self.iterations)
+        return (numbers[0],) * (levels - len(numbers)) + numbers[-levels:]
+
     def _effective(self, names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
         total = sum(weights) if self.normalize_layer_weights else 1.0
         return {name: weight / total for name, weight in zip(names, weights, strict=True) if weight}
@@ -312,6 +325,16 @@ def _canonical(name: str, field: str) -> str:
         return canonical(name)
     except UserError as error:
         raise UserError(field, error.found, error.expected, error.cure) from None
+
+
+def check_iterations(name: str, value: Any) -> int | tuple[int, ...]:
+    """A number of iterations, or those of the last levels; a sequence of one number is that number."""
+    if not isinstance(value, (list, tuple)):
+        return check_integer(name, value, 0)
+    if not value:
+        raise UserError(name, "no number", "one, or one for each of the last levels", "give at least one")
+    numbers = tuple(check_integer(name, number, 0) for number in value)
+    return numbers if len(numbers) > 1 else numbers[0]
 
 
 def check_settings(settings: Any) -> Settings:

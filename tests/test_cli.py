@@ -156,6 +156,11 @@ def test_pyramid_levels_are_announced(folder: Path, run_here: Run) -> None:
     done = run_here("photo.png", "painting.png", *FAST, "--min-size", "32")
     assert done.returncode == 0, done.stderr
     assert "48 x 32 pixels, 2 iterations at each of 2 levels from 34 pixels up: about" in done.stderr
+    different = ["--min-size", "32", "--iterations", "2,1", "-o", "different.png"]
+    done = run_here("photo.png", "painting.png", *FAST, *different)
+    assert "48 x 32 pixels, 2, 1 iterations at 2 levels from 34 pixels up: about" in done.stderr
+    done = run_here("show", "different.png")
+    assert "--iterations 2,1" in done.stdout
 
 
 def test_presets_are_listed(run_here: Run) -> None:

@@ -409,6 +409,16 @@ def test_each_level_starts_with_result_of_previous_one() -> None:
     assert result.message == "did the 4 iterations asked for at the last of 3 levels"
 
 
+def test_each_level_does_its_own_number_of_iterations() -> None:
+    seen: list[Progress] = []
+    settings = replace(SHALLOW, min_size=48, iterations=(4, 2))
+    result = run(content=picture(64, 96), settings=settings, iterations=None, callback=seen.append)
+    assert [level.nit for level in result.levels] == [4, 4, 2]
+    assert {(progress.iterations, progress.iterations_by_level) for progress in seen} == {(10, (4, 4, 2))}
+    by_argument = run(content=picture(64, 96), settings=replace(settings, iterations=1), iterations=(4, 2))
+    np.testing.assert_array_equal(by_argument.pixels, result.pixels)
+
+
 def test_level_too_small_for_layers_is_left_out() -> None:
     seen: list[Progress] = []
     wide = picture(32, 256)

@@ -320,7 +320,8 @@ def test_study_commands_print_lines_too(folder: Path, capsys: Captured) -> None:
 
 
 def state(iteration: int, level: int, level_iteration: int) -> Progress:
-    return Progress(iteration, 40, level, 4, 0.5, {}, np.zeros((2, 3, 3), np.float32), level_iteration)
+    pixels = np.zeros((2, 3, 3), np.float32)
+    return Progress(iteration, 40, level, 4, 0.5, {}, pixels, level_iteration, (10, 10, 10, 10))
 
 
 def test_line_has_level_iteration_loss_and_time_left(monkeypatch: Patch, capsys: Captured) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Sequence
 from dataclasses import FrozenInstanceError, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -103,6 +104,9 @@ def test_settings_can_be_compared_and_hashed() -> None:
         ({"color": "red"}, "color: found 'red'"),
         ({"maxcor": 0}, "maxcor: found 0"),
         ({"iterations": -1}, "iterations: found -1"),
+        ({"iterations": (5, -1)}, "iterations: found -1"),
+        ({"iterations": ()}, "iterations: found no number"),
+        ({"iterations": "50"}, "iterations: found '50'"),
         ({"min_size": 1.5}, "min_size: found 1.5"),
         ({"learning_rate": 0}, "learning_rate: found 0"),
         ({"init_noise": 1.5}, "init_noise: found 1.5"),
@@ -118,6 +122,24 @@ def test_invalid_values_are_rejected(change: dict[str, Any], words: str) -> None
     with pytest.raises(UserError) as caught:
         replace(preset("paper"), **change)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("iterations", "expected"),
+    [
+        (7, (7, 7, 7)),
+        ([7], (7, 7, 7)),
+        ((9, 4), (9, 9, 4)),
+        ((9, 6, 4), (9, 6, 4)),
+        ((9, 8, 6, 4), (8, 6, 4)),
+    ],
+)
+def test_iterations_by_level_are_those_of_the_last_levels(
+    iterations: int | Sequence[int], expected: tuple[int, ...]
+) -> None:
+    settings = Settings(iterations=iterations)
+    assert settings.level_iterations(3) == expected
+    assert settings.level_iterations(1) == expected[-1:]
 
 
 def test_unknown_preset_is_named() -> None:

@@ -11,6 +11,7 @@ from npstyle._runtime.paths import as_input, as_path
 from npstyle.architecture import PREPROCESSINGS, canonical
 from npstyle.cli.terminal import Parser
 from npstyle.errors import UserError, check_integer, check_nonnegative
+from npstyle.settings import check_iterations
 
 T = TypeVar("T")
 
@@ -43,6 +44,13 @@ def integer(minimum: int) -> Callable[[str], int]:
         return check_integer("argument", value, minimum)
 
     return checked(convert)
+
+
+@checked
+def iterations(text: str) -> int | tuple[int, ...]:
+    """The type of a number of iterations, or of one for each of the last levels."""
+    numbers = [integer(0)(number) for number in text.split(",")]
+    return check_iterations("argument", numbers)
 
 
 @checked

@@ -241,10 +241,13 @@ def _describe_iterations(request: Request) -> str:
     from npstyle.run.pyramid import level_sizes
 
     sizes = level_sizes(request)
-    text = count_of(request.settings.iterations, "iteration")
-    return (
-        text if len(sizes) == 1 else f"{text} at each of {len(sizes)} levels from {max(sizes[0])} pixels up"
-    )
+    numbers = request.settings.level_iterations(len(sizes))
+    if len(sizes) == 1:
+        return count_of(numbers[0], "iteration")
+    levels = f"{len(sizes)} levels from {max(sizes[0])} pixels up"
+    if len(set(numbers)) == 1:
+        return f"{count_of(numbers[0], 'iteration')} at each of {levels}"
+    return f"{', '.join(map(str, numbers))} iterations at {levels}"
 
 
 def _facts(

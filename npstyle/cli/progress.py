@@ -89,7 +89,8 @@ class ProgressBar:
         place = f"level {progress.level} of {progress.levels} ({w} x {h} pixels)"
         if self._panels > 1:
             place = f"{self._panel} of {self._panels}, {self._caption}"
-        iterations = f"iteration {progress.level_iteration} of {progress.iterations // progress.levels}"
+        asked_for = progress.iterations_by_level[progress.level - 1]
+        iterations = f"iteration {progress.level_iteration} of {asked_for}"
         began, first = self._level_began
         done = progress.level_iteration - first
         left = ""
@@ -117,9 +118,8 @@ class ProgressBar:
 
 def _iterations_left(progress: Progress) -> float:
     """In iterations of this level; each level has twice as many pixels as the one before."""
-    per_level = progress.iterations // progress.levels
-    here = per_level - progress.level_iteration
-    return here + sum(per_level * 2.0**n for n in range(1, progress.levels - progress.level + 1))
+    numbers = progress.iterations_by_level[progress.level - 1 :]
+    return sum(number * 2.0**n for n, number in enumerate(numbers)) - progress.level_iteration
 
 
 def _format_duration(seconds: float) -> str:

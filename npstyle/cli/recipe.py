@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from npstyle.cli.arguments import fraction, integer, nonnegative
+from npstyle.cli.arguments import fraction, integer, iterations, nonnegative
 from npstyle.errors import UserError
 from npstyle.presets import preset
 from npstyle.settings import CHOICES, STARTS, Settings
@@ -22,7 +22,11 @@ class Option(NamedTuple):
 
 # By their names on the command line. All but content-layer-balance change the field of Settings of that name.
 RECIPE: dict[str, Option] = {
-    "iterations": Option(integer(0), "N", "iterations at each pyramid level"),
+    "iterations": Option(
+        iterations,
+        "N,N",
+        "iterations at each pyramid level, or at the last levels: 100,50,25 does 25 at the full size",
+    ),
     "min-size": Option(
         integer(0),
         "N",

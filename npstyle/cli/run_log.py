@@ -89,7 +89,7 @@ class RunLog:
             width=width,
             height=height,
             levels=levels,
-            iterations=len(levels) * request.settings.iterations,
+            iterations=sum(request.settings.level_iterations(len(levels))),
             **{name: getattr(request, name) for name in names},
             settings=asdict(request.settings),
         )

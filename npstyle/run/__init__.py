@@ -38,7 +38,7 @@ def stylize(
     settings: Settings | str | None = None,
     weights: Mapping[str, Filters] | str | os.PathLike[str] = "auto",
     size: int | None = None,
-    iterations: int | None = None,
+    iterations: int | Sequence[int] | None = None,
     seed: int = 0,
     init: Source | None = None,
     blend: Sequence[float] | None = None,
@@ -74,9 +74,9 @@ def stylize(
     size : int, optional
         Longer side of the result and of the style pictures, in pixels: 512, if left out. Smaller pictures
         keep their size.
-    iterations : int, optional
-        At each level, in place of `settings.iterations`. One of L-BFGS takes one evaluation of loss and
-        gradient, now and then two or three.
+    iterations : int or sequence of int, optional
+        At each level, or at each of the last levels, in place of `settings.iterations`. One of L-BFGS takes
+        one evaluation of loss and gradient, now and then two or three.
     seed : int
         Of the noise in the start, and of random weights.
     init : path, image or array, optional
@@ -257,7 +257,7 @@ def _random(weights: Mapping[str, Filters]) -> bool:
     return isinstance(weights, Weights) and weights.random
 
 
-def _with_iterations(settings: Settings | str, iterations: int | None) -> Settings:
+def _with_iterations(settings: Settings | str, iterations: int | Sequence[int] | None) -> Settings:
     """The settings, or the preset of this name, with another number of iterations if one is given."""
     settings = as_settings(settings)
     return settings if iterations is None else replace(settings, iterations=iterations)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -156,7 +157,9 @@ class Pyramid:
         self, level: Level, previous: Array | None, state: dict[str, Array] | None
     ) -> OptimizeResult:
         """Run the optimizer at one level, from the previous level's picture or from a state."""
-        settings, writer = self.request.settings, self.writer
+        writer = self.writer
+        iterations = self.request.settings.level_iterations(len(self.sizes))
+        settings = replace(self.request.settings, iterations=iterations[len(self.results)])
         objective = level.objective(self.network)
         done = sum(result.nit for result in self.results)
         number, count = len(self.results) + 1, len(self.sizes)
@@ -165,9 +168,19 @@ class Pyramid:
             if writer and writer.due and minimizer.resumable:
                 writer.write(self.results, minimizer.state)
             if self.callback is not None:
-                nit, total = minimizer.nit, count * settings.iterations
-                progress = done + nit, total, number, count, loss, terms, pixels, nit, level.finish
-                self.callback(Progress(*progress))
+                progress = Progress(
+                    iteration=done + minimizer.nit,
+                    iterations=sum(iterations),
+                    level=number,
+                    levels=count,
+                    loss=loss,
+                    terms=terms,
+                    iterate=pixels,
+                    level_iteration=minimizer.nit,
+                    iterations_by_level=iterations,
+                    _finish=level.finish,
+                )
+                self.callback(progress)
 
         try:
             start = level.start(previous, self.network.preprocessing)

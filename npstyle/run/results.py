@@ -40,6 +40,8 @@ class Progress:
         The best picture of this level so far, as the network sees it.
     level_iteration : int
         How many iterations are done at this level.
+    iterations_by_level : tuple of int
+        How many each level is to do, at most.
     """
 
     iteration: int
@@ -50,6 +52,7 @@ class Progress:
     terms: Mapping[str, float]
     iterate: NDArray[np.float32]
     level_iteration: int = 0
+    iterations_by_level: tuple[int, ...] = ()
     _finish: Callable[[Array], Array] = field(repr=False, default=_as_it_is)
 
     @property
