@@ -54,6 +54,8 @@ class Lbfgs32:
         Pairs of steps and changes of the gradient that are stored.
     threads : int, optional
         Of the kernels; results do not depend on it.
+    first_step : float
+        Length of the first step, along the gradient.
 
     Attributes
     ----------
@@ -64,9 +66,11 @@ class Lbfgs32:
 
     resumable = True
 
-    def __init__(self, start: NDArray[Any], maxcor: int, threads: int | None = None) -> None:
+    def __init__(
+        self, start: NDArray[Any], maxcor: int, threads: int | None = None, first_step: float = 1.0
+    ) -> None:
         n, m = start.size, maxcor
-        self.maxcor, self.threads = m, threads
+        self.maxcor, self.threads, self.first_step = m, threads, first_step
         vectors = {name: np.zeros(n, np.float32) for name in ("start", "g", "start_g", "direction")}
         self.state: dict[str, NDArray[Any]] = {
             "x": start.astype(np.float32).reshape(-1),
@@ -194,9 +198,9 @@ class Lbfgs32:
         return products
 
     def _steepest_descent(self) -> float:
-        """Make -g the direction, of length 1, and return its slope: 0 where the value falls nowhere.
+        """Make -g the direction and return its slope, 0 where the value falls nowhere.
 
-        The length is that of SciPy's first step. Whatever unit the loss has, the step is the same.
+        It is as long as the first step. Whatever unit the loss has, the step is the same.
         """
         g, direction, products = self.state["g"], self.state["direction"], np.empty((1, 2))
         _kernels.dot_products(g[None], g, g, products, self.threads)
@@ -204,7 +208,7 @@ class Lbfgs32:
         if not length:
             direction[...] = 0
             return 0.0
-        np.divide(g, -length, out=direction, dtype=np.float64, casting="same_kind")
+        np.divide(g, -length / self.first_step, out=direction, dtype=np.float64, casting="same_kind")
         return self._slope(g)
 
     def _slope(self, gradient: Single) -> float:

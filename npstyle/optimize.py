@@ -31,6 +31,16 @@ Double = NDArray[np.float64]
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 
 
+def first_step(start: NDArray[Any]) -> float:
+    """The length of L-BFGS's first step, along the gradient: about one gray level for each variable.
+
+    A step of length 1, as SciPy takes it, moves no pixel of a picture, and the line search then spends three
+    evaluations on making it longer, at every level. From 0.3 to 3 gray levels it makes no difference
+    (docs/recipe.md). A power of two, so that scaling by it changes no digit.
+    """
+    return float(2.0 ** round(math.log2(math.sqrt(start.size))))
+
+
 def max_pixels(settings: Settings) -> int:
     """The largest picture: SciPy's L-BFGS indexes its `workspace` by integers. 0 if `maxcor` is too large."""
     if settings.optimizer != "lbfgs":
@@ -132,10 +142,10 @@ class _StoppedError(Exception):
 class Minimizer:
     """One continuous run of an optimizer.
 
-    SciPy's L-BFGS sees the loss divided by its value at the start: numbers of order 1, whatever the network,
-    the size and the weights. L-BFGS in float32 takes the same steps in any unit. There are no tests for
-    convergence: both stop after the iterations asked for, or when no step along their direction lowers the
-    loss any more.
+    SciPy's L-BFGS sees the loss divided by its value at the start, numbers of order 1, whatever the network,
+    the size and the weights, and the pixels divided by the length of the first step. L-BFGS in float32 takes
+    the same steps in any unit. There are no tests for convergence: both stop after the iterations asked for,
+    or when no step along their direction lowers the loss any more.
 
     Adam takes its steps whether or not they lower the loss; the result is the picture with the lowest.
 
@@ -295,7 +305,7 @@ def _optimizer(start: NDArray[Any], settings: Settings, threads: int | None) -> 
     if settings.optimizer == "lbfgs":
         return _Lbfgs(start, settings)
     if settings.optimizer == "lbfgs32":
-        return Lbfgs32(start, settings.maxcor, threads)
+        return Lbfgs32(start, settings.maxcor, threads, first_step(start))
     return _Adam(start, settings)
 
 
@@ -304,10 +314,14 @@ AfterIteration = Callable[[NDArray[Any], float], None]
 
 
 class _Lbfgs:
-    """SciPy's L-BFGS-B of the loss divided by its value at the start."""
+    """SciPy's L-BFGS-B of the loss divided by its value at the start, over pixels divided by `length`.
+
+    Its first step has the length 1; all that follows does not depend on the unit of the variables.
+    """
 
     def __init__(self, start: NDArray[Any], settings: Settings) -> None:
-        self.scipy = lbfgsb(start, settings.maxcor)
+        self.length = first_step(start)
+        self.scipy = lbfgsb(start / self.length, settings.maxcor)
         self.resumable = self.scipy.resumable
         self.loss = math.nan  # at the start: the unit
         self.first: tuple[float, NDArray[Any]] | None = None
@@ -338,17 +352,23 @@ class _Lbfgs:
     def finished(self) -> tuple[NDArray[Any], float] | None:
         """Point and loss after an iteration, as long as the next one has not begun."""
         finished = self.scipy.finished
-        return None if finished is None else (finished[0], finished[1] * self.loss)
+        return None if finished is None else (finished[0] * self.length, finished[1] * self.loss)
 
     def run(self, function: Function, after_iteration: AfterIteration, iterations: int) -> None:
         def scaled(x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
             # The routine begins at the start, where the loss is known already.
-            loss, gradient = self.first or function(x)
+            loss, gradient = self.first or function(
+                np.multiply(x, self.length, dtype=np.float32, casting="same_kind")
+            )
             self.first = None
             with np.errstate(over="ignore"):  # a unit from a file may be anything above 0
-                return loss / self.loss, np.divide(gradient.reshape(-1), self.loss, dtype=np.float64)
+                unit = self.loss / self.length
+                return loss / self.loss, np.divide(gradient.reshape(-1), unit, dtype=np.float64)
 
-        self.scipy.run(scaled, lambda x, value: after_iteration(x, value * self.loss), iterations)
+        def after(x: NDArray[Any], value: float) -> None:
+            after_iteration(x * self.length, value * self.loss)
+
+        self.scipy.run(scaled, after, iterations)
 
 
 class _Adam:

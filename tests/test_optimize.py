@@ -40,6 +40,21 @@ class Valley:
         return self.spoil(self.calls, float(0.5 * np.sum(self.curvature * d * d))), self.curvature * d
 
 
+@pytest.mark.parametrize("settings", [LBFGS, LBFGS32], ids=["lbfgs", "lbfgs32"])
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_first_step_of_lbfgs_is_about_a_gray_level(settings: Settings, unit: float) -> None:
+    tried: list[Array] = []
+
+    class Noted(Valley):
+        def __call__(self, pixels: ArrayLike) -> tuple[float, Array]:
+            tried.append(np.array(pixels))
+            loss, gradient = super().__call__(pixels)
+            return loss * unit, gradient * np.float32(unit)
+
+    minimize(replace(settings, iterations=1), Noted())
+    assert 0.7 < np.sqrt(np.mean(np.square(tried[1] - tried[0]))) < 1.5
+
+
 def minimize(settings: Settings, valley: Valley | None = None, callback: Any = None) -> OptimizeResult:
     return Minimizer(valley or Valley(), np.full(GOAL.shape, 128.0), settings, callback).run()
 
