@@ -6,18 +6,41 @@ import difflib
 from typing import Any
 
 from npstyle.errors import UserError
-from npstyle.settings import Settings, check_settings
+from npstyle.settings import PAPER_STYLE_LAYERS, LayerWeights, Settings, check_settings
+
+# Of the preset "gram"; dropped where other layers are chosen.
+GRAM_STYLE_WEIGHTS = LayerWeights((8.0, 8.0, 4.0, 1.0, 0.25), PAPER_STYLE_LAYERS)
 
 
 def _published(**fields: Any) -> Settings:
     """Settings of another system (docs/presets.md): one size, and nothing that npstyle adds by default."""
-    own = {"style_layer_weights": None, "min_size": 0, "iterations": 300, "padding": "zero", "tv_weight": 0.0}
+    own = {
+        "content_layers": ("conv4_2",),
+        "style_layers": PAPER_STYLE_LAYERS,
+        "style_layer_weights": None,
+        "statistics": "gram",
+        "tv_weight": 0.0,
+        "keep_edges": 0.0,
+        "padding": "zero",
+        "iterations": 300,
+        "min_size": 0,
+    }
     return Settings(**{**own, **fields})
 
 
 PRESETS = {
     # Used if no preset is named. How it was chosen: docs/recipe.md.
     "default": Settings(),
+    # The same with the paper's Gram matrices at its five layers: docs/recipe.md, too.
+    "gram": Settings(
+        content_layers=("conv4_2",),
+        style_layers=PAPER_STYLE_LAYERS,
+        style_layer_weights=GRAM_STYLE_WEIGHTS,
+        style_weight=45.0,
+        statistics="gram",
+        keep_edges=0.0,
+        iterations=50,
+    ),
     # Gatys, Ecker, Bethge 2016; for their normalized network.
     "paper": _published(content_weight=1e-3, style_weight=1.0, scaling="paper", init="noise"),
     # The style transfer example of Keras.
@@ -110,7 +133,9 @@ PRESETS = {
         content_layers=("conv3_1",),
         style_layers=("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2"),
         style_weight=60.0,
+        statistics="gram",
         tv_weight=1e-4,
+        keep_edges=0.0,
     ),
 }
 

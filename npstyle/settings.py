@@ -67,7 +67,8 @@ class LayerWeights(tuple[float, ...]):
 
 
 # How they were chosen: docs/recipe.md.
-DEFAULT_STYLE_WEIGHTS = LayerWeights((8.0, 8.0, 4.0, 1.0, 0.25), PAPER_STYLE_LAYERS)
+DEFAULT_STYLE_LAYERS = PAPER_STYLE_LAYERS[:4]
+DEFAULT_STYLE_WEIGHTS = LayerWeights((4.0, 4.0, 4.0, 1.0), DEFAULT_STYLE_LAYERS)
 
 
 @dataclass(frozen=True)
@@ -186,18 +187,18 @@ class Settings:
     {'conv1_1': 0.75, 'conv2_1': 0.25}
     """
 
-    content_layers: Sequence[str] | str = ("conv4_2",)
-    style_layers: Sequence[str] | str = PAPER_STYLE_LAYERS
+    content_layers: Sequence[str] | str = ("conv3_4", "conv4_2")
+    style_layers: Sequence[str] | str = DEFAULT_STYLE_LAYERS
     content_layer_weights: Sequence[float] | None = None
     style_layer_weights: Sequence[float] | None = DEFAULT_STYLE_WEIGHTS
     style_layer_exponent: float = 1.0
     normalize_layer_weights: bool = True
     content_weight: float = 1.0
-    style_weight: float = 45.0
+    style_weight: float = 24.0
     tv_weight: float = 0.0
     keep_edges: float = 0.0
     scaling: Scaling = "relative"
-    statistics: Statistics = "gram"
+    statistics: Statistics = "wasserstein"
     moments_weight: float = 1.0
     tv_form: TotalVariationForm = "mean-squares"
     mixture: Mixture = "targets"
@@ -213,7 +214,7 @@ class Settings:
     optimizer: Optimizer = "lbfgs"
     learning_rate: float = 10.0
     maxcor: int = 10
-    iterations: int | Sequence[int] = 50
+    iterations: int | Sequence[int] = 16
 
     min_size: int = 64
 

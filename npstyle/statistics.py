@@ -325,7 +325,8 @@ class Transport:
     def _distance(self, mean: Double, trace: float, eigenvalues: Double) -> float:
         """From the trace of Sigma and the eigenvalues of K."""
         roots = np.sqrt(np.maximum(eigenvalues, self.regularization**2))
-        return sum_of_squares(mean - self.mean) + trace + float(self.variances.sum() - 2 * roots.sum())
+        distance = sum_of_squares(mean - self.mean) + trace + float(self.variances.sum() - 2 * roots.sum())
+        return 0.0 if distance < 0 else distance  # below 0 is rounding; NaN stays
 
 
 def wasserstein_loss(

@@ -254,7 +254,7 @@ def test_words_for_weights_are_named_where_they_are_possible(here: Path, capsys:
         ),
         (
             "--moments-weight 3",
-            ["--moments-weight: no effect with --statistics gram, only with gram+moments"],
+            ["--moments-weight: no effect with --statistics wasserstein, only with gram+moments"],
         ),
         ("--learning-rate 3", ["--learning-rate: no effect with --optimizer lbfgs, only with adam"]),
         ("--init-noise 0.3", ["--init-noise: no effect with --init content, only with noisy-content"]),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from helpers import picture
-from npstyle import VGG19, Objective, Settings, UserError, load_weights, study
+from npstyle import VGG19, Objective, Settings, UserError, load_weights, preset, study
 from npstyle._typing import Padding
 from npstyle.architecture import CONVOLUTIONS, LAYERS, log2_stride
 from npstyle.study.receptive import OUTLINE_COLOR
@@ -219,13 +219,13 @@ def test_inspect_shows_layers_from_pixels_up() -> None:
     assert float(conv1_1[-1]) == pytest.approx(distance, rel=0.01)
 
 
-def test_inspect_evaluates_default_recipe_with_total_variation() -> None:
+def test_inspect_evaluates_gram_recipe_with_total_variation() -> None:
     inspection = study.inspect(PHOTO, PAINTING, ["conv2_1", "conv1_1"], WEIGHTS, channels=5)
     table = loss_table(inspection)
     assert list(table) == ["content/conv2_1", "style/conv1_1", "style/conv2_1", "total_variation"]
     assert table["content/conv2_1"] == ["0", "0", "0"]
     distance = study.style_distance(*(mean_gram(x, "conv1_1") for x in (PHOTO, PAINTING)))
-    half_of_style_weight = Settings().style_weight / 2
+    half_of_style_weight = preset("gram").style_weight / 2
     assert float(table["style/conv1_1"][0]) == pytest.approx(half_of_style_weight * distance, rel=0.01)
     assert "weights: content 1, style 45, total variation 0.001" in inspection.table
 

@@ -30,7 +30,7 @@ CASES: dict[str, dict[str, Any]] = json.loads(str(GOLDEN["cases"]))
 WITH_CONTENT = [name for name in CASES if f"{name}: content" in GOLDEN]
 every_case = pytest.mark.parametrize("name", CASES)
 
-OURS = {"default", "random"}
+OURS = {"default", "gram", "random"}
 # What a case changes in its preset: content layers mixed 1 to 3, style layers each half of the previous one.
 CHANGES: dict[str, dict[str, Any]] = {
     "anishathalye, other weights": {"content_layer_weights": (0.25, 0.75), "style_layer_exponent": 0.5}

@@ -26,7 +26,7 @@ def test_every_preset_can_be_named() -> None:
         "crowsonkb",
         "spst",
     }
-    assert {"default", "random"} | published == set(PRESETS)
+    assert {"default", "gram", "random"} | published == set(PRESETS)
     assert all(isinstance(preset(name), Settings) for name in PRESETS)
     assert preset("default") == Settings()
 
@@ -44,7 +44,7 @@ def test_layer_names_become_canonical() -> None:
 
 
 def test_weights_are_dropped_with_their_layers() -> None:
-    default = Settings()
+    default = preset("gram")
     assert default.effective_style_weights["conv5_1"] < default.effective_style_weights["conv1_1"]
     assert replace(default, style_weight=1).style_layer_weights == default.style_layer_weights
     names = ("conv1_1", "conv1_2", "conv2_1", "conv3_1", "conv4_1")  # as many as there were
@@ -66,7 +66,7 @@ def test_layers_have_weights() -> None:
     }
     assert replace(named, style_layer_exponent=2).effective_style_weights == {"conv1_1": 0.6, "conv2_1": 0.4}
     assert replace(named, style_weight=0).effective_style_weights == {}
-    assert Settings(style_layer_weights=[1, 2, 3, 4, 0]).effective_style_weights["conv4_1"] == 0.4
+    assert Settings(style_layer_weights=[1, 2, 2, 5]).effective_style_weights["conv4_1"] == 0.5
 
 
 def test_layer_of_weight_zero_is_not_used() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image
 
 import npstyle
 from helpers import error_line, picture, structured_picture
-from npstyle import Settings, images
+from npstyle import images
 from npstyle.cli import main as cli
 from npstyle.images import PictureWarning
 from npstyle.presets import preset
@@ -283,7 +284,7 @@ def test_too_little_memory_names_the_options_that_were_given(
 
 
 def test_levels_of_tiles_are_multiples_of_the_stride() -> None:
-    settings = Settings(padding="wrap", min_size=64)
+    settings = replace(preset("gram"), padding="wrap", min_size=64)
     sizes = level_sizes(request(settings=settings, width=256, height=96, enlarge=True))
     assert sizes == [(64, 32), (96, 32), (128, 48), (176, 64), (256, 96)]
     small = level_sizes(request(settings=settings, width=128, height=16, enlarge=True))
@@ -291,7 +292,7 @@ def test_levels_of_tiles_are_multiples_of_the_stride() -> None:
 
 
 def test_size_that_leaves_seams_is_named() -> None:
-    settings = Settings(padding="wrap")
+    settings = replace(preset("gram"), padding="wrap")
     expected = r"padding: found 90 x 60 pixels; expected multiples of 16, .*; --width 80 --height 48 has none"
     with pytest.warns(PictureWarning, match=expected):
         request(settings=settings, width=90, height=60, enlarge=True)

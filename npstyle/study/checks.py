@@ -165,6 +165,7 @@ PAPER_OBJECTIVE = Settings(
     style_weight=1e4,
     tv_weight=1e4,
     scaling="paper",
+    statistics="gram",
     tv_form="mean-squares",
     pooling="average",
     padding="zero",

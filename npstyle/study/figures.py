@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 from npstyle.architecture import CONVOLUTIONS, convolutions_up_to
 from npstyle.errors import UserError, check_choice
+from npstyle.presets import preset
 from npstyle.settings import PAPER_STYLE_LAYERS, Settings
 from npstyle.study.reconstruction import reconstruction_settings, texture_settings
 from npstyle.vgg import Filters
@@ -155,12 +156,14 @@ def _starts_figure(available: AvailableLayers) -> Rows:
 def _transfer_settings(
     content_layer: str, style_layers: Sequence[str], ratio: float | None = None
 ) -> Settings:
-    """The default recipe at one size, with `ratio` as alpha / beta.
+    """The preset "gram" at one size, with `ratio` as alpha / beta.
 
     With a ratio the run starts from noise, as in the paper: what is left of the photograph then shows
     alpha, not the start.
     """
-    settings = Settings(content_layers=(content_layer,), style_layers=tuple(style_layers), min_size=0)
+    settings = replace(
+        preset("gram"), content_layers=(content_layer,), style_layers=tuple(style_layers), min_size=0
+    )
     if ratio is None:
         return settings
     return replace(settings, content_weight=ratio, style_weight=1.0, init="noise")

@@ -11,6 +11,7 @@ import numpy as np
 from npstyle._typing import AnyArray, Double
 from npstyle.architecture import LAYERS, canonical, deepest
 from npstyle.images import Picture
+from npstyle.presets import preset
 from npstyle.settings import Settings
 from npstyle.study.feature_maps import feature_map_tiles, white_level
 from npstyle.study.heatmap import DECADES, gram_map, mean_gram, style_distance
@@ -89,6 +90,8 @@ def inspect(
     settings = Settings(
         content_layers=(content_layer or deepest(layers),),
         style_layers=tuple(layers),
+        style_weight=preset("gram").style_weight,
+        statistics="gram",
         tv_weight=TV_WEIGHT,
         keep_edges=keep_edges,
     )

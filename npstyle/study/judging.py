@@ -233,7 +233,7 @@ def check_judged(content: tuple[int, ...], result: tuple[int, ...], name: str = 
 
 def wasserstein_distance(a: Gaussian, b: Gaussian) -> float:
     """Squared Wasserstein-2 distance of two Gaussians (`Transport`), divided by their dimension C."""
-    return max(0.0, Transport(b).distance(a)) / len(a.mean)
+    return Transport(b).distance(a) / len(a.mean)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ def texture_settings(
         content_layers=(),
         style_layers=tuple(layers.split(",") if isinstance(layers, str) else layers),
         style_weight=1.0,
+        statistics="gram",
         tv_weight=tv_weight,
         padding="wrap" if tile else Settings.padding,
         init="noise",
