@@ -25,7 +25,7 @@ from helpers import structured_picture as picture
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
 from npstyle._typing import Color, Optimizer
 from npstyle.optimize import OptimizerWarning
-from npstyle.run import LevelResult, Request, StyleResult, checkpoint, paint
+from npstyle.run import LevelResult, PlannedLevel, Request, StyleResult, checkpoint, paint
 from npstyle.run.finish import resized_mask
 from npstyle.run.level import starting_picture
 from npstyle.run.pyramid import Pyramid, levels
@@ -137,7 +137,7 @@ def test_presets_are_asked_for_by_name(name: Any) -> None:
 def test_progress_can_be_pickled() -> None:
     seen: list[Progress] = []
     run(iterations=1, callback=seen.append, settings=replace(SHALLOW, color="luma"), keep=np.eye(32, 48))
-    bare = Progress(1, 1, 1, 1, 0.0, {}, picture(2, 3).astype(np.float32))
+    bare = Progress(1, 1, (PlannedLevel(3, 2, 1),), 0.0, {}, picture(2, 3).astype(np.float32))
     for progress in (*seen, bare):
         again = pickle.loads(pickle.dumps(progress))
         assert (again.loss, again.terms) == (progress.loss, progress.terms)

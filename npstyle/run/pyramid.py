@@ -17,7 +17,7 @@ from npstyle.run.checkpoint_writer import CheckpointWriter
 from npstyle.run.finish import Finish
 from npstyle.run.inputs import Request, large_enough, nearest_multiple
 from npstyle.run.level import Level, resampled
-from npstyle.run.results import LevelResult, Progress, StyleResult
+from npstyle.run.results import LevelResult, PlannedLevel, Progress, StyleResult
 from npstyle.vgg import VGG19
 
 Array = NDArray[Any]
@@ -87,6 +87,8 @@ class Pyramid:
     ----------
     sizes : list of (int, int)
         Widths and heights of the levels.
+    plan : tuple of PlannedLevel
+        The same with the number of iterations of each.
     results : list of LevelResult
         Of the levels that have ended.
     """
@@ -103,6 +105,7 @@ class Pyramid:
         self.callback = callback
         self.writer = writer
         self.sizes = level_sizes(request)
+        self.plan = tuple(PlannedLevel(w, h, request.settings.iterations) for w, h in self.sizes)
         self.results: list[LevelResult] = []
 
     def run(self, checkpoint: Checkpoint | None = None) -> StyleResult:
@@ -159,15 +162,15 @@ class Pyramid:
         settings, writer = self.request.settings, self.writer
         objective = level.objective(self.network)
         done = sum(result.nit for result in self.results)
-        number, count = len(self.results) + 1, len(self.sizes)
+        number = len(self.results) + 1
 
         def after_iteration(pixels: NDArray[np.float32], loss: float, terms: Mapping[str, float]) -> None:
             if writer and writer.due and minimizer.resumable:
                 writer.write(self.results, minimizer.state)
             if self.callback is not None:
-                nit, total = minimizer.nit, count * settings.iterations
-                progress = done + nit, total, number, count, loss, terms, pixels, nit, level.finish
-                self.callback(Progress(*progress))
+                nit = minimizer.nit
+                progress = Progress(done + nit, number, self.plan, loss, terms, pixels, nit, level.finish)
+                self.callback(progress)
 
         try:
             start = level.start(previous, self.network.preprocessing)

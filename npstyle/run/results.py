@@ -19,6 +19,14 @@ def _as_it_is(pixels: Array) -> Array:
     return pixels
 
 
+class PlannedLevel(NamedTuple):
+    """A level of the pyramid as it is meant to be: its size, and how many iterations it gets."""
+
+    width: int
+    height: int
+    iterations: int
+
+
 @dataclass(frozen=True, eq=False)
 class Progress:
     """What a callback receives after each iteration.
@@ -32,6 +40,8 @@ class Progress:
         How many are done, of how many, over all levels.
     level, levels : int
         The current level, from 1, and the number of levels.
+    plan : tuple of PlannedLevel
+        Width, height and number of iterations of every level, in order.
     loss : float
         After this iteration.
     terms : mapping of str to float
@@ -43,14 +53,21 @@ class Progress:
     """
 
     iteration: int
-    iterations: int
     level: int
-    levels: int
+    plan: tuple[PlannedLevel, ...]
     loss: float
     terms: Mapping[str, float]
     iterate: NDArray[np.float32]
     level_iteration: int = 0
     _finish: Callable[[Array], Array] = field(repr=False, default=_as_it_is)
+
+    @property
+    def iterations(self) -> int:
+        return sum(level.iterations for level in self.plan)
+
+    @property
+    def levels(self) -> int:
+        return len(self.plan)
 
     @property
     def image(self) -> images.Picture:
