@@ -25,7 +25,7 @@ from helpers import structured_picture as picture
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
 from npstyle._typing import Color, Optimizer
 from npstyle.optimize import OptimizerWarning
-from npstyle.run import LevelResult, Request, StyleResult, checkpoint, paint
+from npstyle.run import LevelResult, PlannedLevel, Request, StyleResult, checkpoint, paint
 from npstyle.run.finish import resized_mask
 from npstyle.run.level import starting_picture
 from npstyle.run.pyramid import Pyramid, levels
@@ -137,7 +137,7 @@ def test_presets_are_asked_for_by_name(name: Any) -> None:
 def test_progress_can_be_pickled() -> None:
     seen: list[Progress] = []
     run(iterations=1, callback=seen.append, settings=replace(SHALLOW, color="luma"), keep=np.eye(32, 48))
-    bare = Progress(1, 1, 1, 1, 0.0, {}, picture(2, 3).astype(np.float32))
+    bare = Progress(1, 1, (PlannedLevel(3, 2, 1),), 0.0, {}, picture(2, 3).astype(np.float32))
     for progress in (*seen, bare):
         again = pickle.loads(pickle.dumps(progress))
         assert (again.loss, again.terms) == (progress.loss, progress.terms)
@@ -414,7 +414,7 @@ def test_each_level_does_its_own_number_of_iterations() -> None:
     settings = replace(SHALLOW, min_size=48, iterations=(4, 2))
     result = run(content=picture(64, 96), settings=settings, iterations=None, callback=seen.append)
     assert [level.nit for level in result.levels] == [4, 4, 2]
-    assert {(progress.iterations, progress.iterations_by_level) for progress in seen} == {(10, (4, 4, 2))}
+    assert {(p.iterations, *(level.iterations for level in p.plan)) for p in seen} == {(10, 4, 4, 2)}
     by_argument = run(content=picture(64, 96), settings=replace(settings, iterations=1), iterations=(4, 2))
     np.testing.assert_array_equal(by_argument.pixels, result.pixels)
 

@@ -20,9 +20,9 @@ import helpers
 from helpers import error_line
 from npstyle import __version__
 from npstyle.cli import main as cli
-from npstyle.cli import progress, run_log
+from npstyle.cli import progress, run_log, time_left
 from npstyle.cli.progress import ProgressBar
-from npstyle.run import Progress, checkpoint
+from npstyle.run import PlannedLevel, Progress, checkpoint
 from npstyle.weights import random_weights, write_weights
 
 Captured = pytest.CaptureFixture[str]
@@ -319,24 +319,29 @@ def test_study_commands_print_lines_too(folder: Path, capsys: Captured) -> None:
     assert lines[0].startswith(f"1 of {len(lines)}, ") or len(lines) == 1
 
 
+PLAN = tuple(PlannedLevel(side, side, 10) for side in (64, 91, 128, 181))
+
+
 def state(iteration: int, level: int, level_iteration: int) -> Progress:
-    pixels = np.zeros((2, 3, 3), np.float32)
-    return Progress(iteration, 40, level, 4, 0.5, {}, pixels, level_iteration, (10, 10, 10, 10))
+    w, h, _ = PLAN[level - 1]
+    return Progress(iteration, level, PLAN, 0.5, {}, np.zeros((h, w, 3), np.float32), level_iteration)
 
 
 def test_line_has_level_iteration_loss_and_time_left(monkeypatch: Patch, capsys: Captured) -> None:
     now = [100.0]
     monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(time_left, "OVERHEAD", 0.0)
+    monkeypatch.setattr(time_left, "SAMPLES", 2)
     with ProgressBar(False, log_every=10) as bar:
-        for seconds, *counts in ((1, 1, 1, 1), (9, 2, 1, 2), (12, 3, 1, 3), (13, 4, 2, 1), (30, 6, 2, 3)):
+        for seconds, *counts in ((1, 1, 1, 1), (9, 2, 1, 2), (12, 3, 1, 3), (30, 4, 4, 1)):
             now[0] = 100.0 + seconds
             bar.update(state(*counts))
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("level ")]
     assert lines == [
         # 5.5 s an iteration; 7 are left here, and 10 at each level with 2, 4 and 8 times as many pixels.
-        "level 1 of 4 (3 x 2 pixels), iteration 3 of 10, loss 0.5, about 13 min left",
-        # The first level ended early. 8.5 s an iteration; 7 are left here, then 10 twice as long, ...
-        "level 2 of 4 (3 x 2 pixels), iteration 3 of 10, loss 0.5, about 9 min left",
+        "level 1 of 4 (64 x 64 pixels), iteration 3 of 10, loss 0.5, about 13 min left",
+        # Those before ended early. An iteration of the first one took 5.5 s, one here takes 8 times as long.
+        "level 4 of 4 (181 x 181 pixels), iteration 1 of 10, loss 0.5, about 7 min left",
     ]
 
 
@@ -347,6 +352,6 @@ def test_on_a_terminal_lines_are_printed_only_if_asked_for(monkeypatch: Patch, c
         with ProgressBar(False, log_every=every) as bar:
             bar.update(state(1, 1, 1))
         assert (
-            capsys.readouterr().err.count("level 1 of 4 (3 x 2 pixels), iteration 1 of 10, loss 0.5\n")
+            capsys.readouterr().err.count("level 1 of 4 (64 x 64 pixels), iteration 1 of 10, loss 0.5\n")
             == expected
         )

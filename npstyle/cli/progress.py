@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from npstyle.cli.terminal import print_err
+from npstyle.cli.time_left import TimeLeft
 
 if TYPE_CHECKING:
     from npstyle.run import Progress
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 LOG_EVERY = 60.0  # seconds between two lines about the progress, where there is no bar
 MIN_TIME_LEFT = 10.0  # seconds; less is not worth a line of its own
+# Without tqdm's own time left, which is wrong here: it takes all iterations to be equally long.
+BAR_FORMAT = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
 
 def shows_bars(quiet: bool) -> bool:
@@ -36,8 +39,6 @@ class ProgressBar:
         and none on a terminal.
     """
 
-    SAMPLES = 3  # iterations from which the time left is estimated
-
     def __init__(self, quiet: bool, panels: int = 1, log_every: float | None = None) -> None:
         from tqdm import tqdm
 
@@ -47,11 +48,9 @@ class ProgressBar:
         self._start = self._last_line = time.monotonic()
         every = log_every if log_every is not None else 0 if on_terminal else LOG_EVERY
         self._log_every = math.inf if quiet or not every else every
-        self._level = (0, 0)  # panel and level
-        self._level_began = (0.0, 0)  # when its first iteration was done, and which one of the level that was
-        self._first_update = math.nan
-        self._updates = 0
-        self._bar = tqdm(disable=not on_terminal, unit="it", dynamic_ncols=True)
+        self._time_left = TimeLeft()  # of the panel's run
+        self._printed_time_left = False
+        self._bar = tqdm(disable=not on_terminal, bar_format=BAR_FORMAT, dynamic_ncols=True)
 
     @property
     def seconds(self) -> float:
@@ -60,66 +59,47 @@ class ProgressBar:
 
     def update(self, progress: Progress) -> None:
         """Show an iteration; the callback of `npstyle.run.paint`."""
-        h, w, _ = progress.iterate.shape
         panel = max(1, self._panel)
+        self._time_left.update(progress, time.monotonic())
+        seconds = self._time_left.estimate(progress, self._panels - panel)
+        h, w, _ = progress.iterate.shape
+        left = "" if seconds is None else f", about {_format_duration(seconds)} left"
         self._bar.total = self._panels * progress.iterations
-        self._bar.set_postfix_str(f"{self._caption or f'{w} x {h}'}, loss {progress.loss:.4g}", refresh=False)
+        state = f"{self._caption or f'{w} x {h}'}, loss {progress.loss:.4g}{left}"
+        self._bar.set_postfix_str(state, refresh=False)
         self._bar.update((panel - 1) * progress.iterations + progress.iteration - self._bar.n)
-        if self._lines:
-            self._print_time_left(progress, self._panels - panel)
-        if self._level != (panel, progress.level):
-            self._level = panel, progress.level
-            self._level_began = time.monotonic(), progress.level_iteration
+        if self._lines and seconds is not None and not self._printed_time_left:
+            self._printed_time_left = True
+            if seconds > MIN_TIME_LEFT:
+                print_err(left.removeprefix(", "))
         if time.monotonic() - self._last_line >= self._log_every:
             self._last_line = time.monotonic()
             with self._bar.external_write_mode(file=sys.stderr):  # above the bar, if there is one
-                print_err(self._describe(progress, self._panels - panel))
+                print_err(self._describe(progress) + left)
 
     def update_panel(self, number: int, panel: Panel, progress: Progress) -> None:
         """Show an iteration of one panel, from 1; the callback of `npstyle.study.draw`."""
         if number != self._panel:
             self._panel, self._caption = number, panel.caption
+            self._time_left = TimeLeft()
             if self._lines:
                 print_err(f"{number} of {self._panels}: {panel.caption}")
         self.update(progress)
 
-    def _describe(self, progress: Progress, panels_left: int) -> str:
-        """Level, iteration, loss and time left, as a line."""
+    def _describe(self, progress: Progress) -> str:
+        """Level, iteration and loss, as a line."""
         h, w, _ = progress.iterate.shape
         place = f"level {progress.level} of {progress.levels} ({w} x {h} pixels)"
         if self._panels > 1:
             place = f"{self._panel} of {self._panels}, {self._caption}"
-        asked_for = progress.iterations_by_level[progress.level - 1]
-        iterations = f"iteration {progress.level_iteration} of {asked_for}"
-        began, first = self._level_began
-        done = progress.level_iteration - first
-        left = ""
-        if done:
-            waiting = _iterations_left(progress) + panels_left * progress.iterations
-            left = f", about {_format_duration((time.monotonic() - began) / done * waiting)} left"
-        return f"{place}, {iterations}, loss {progress.loss:.4g}{left}"
-
-    def _print_time_left(self, progress: Progress, panels_left: int) -> None:
-        self._updates += 1
-        if self._updates == 1:  # it included all preparations
-            self._first_update = time.monotonic()
-        elif self._updates == 1 + self.SAMPLES:
-            iterations = _iterations_left(progress) + panels_left * progress.iterations
-            seconds = (time.monotonic() - self._first_update) / self.SAMPLES * iterations
-            if seconds > MIN_TIME_LEFT:
-                print_err(f"about {_format_duration(seconds)} left")
+        of_level = progress.plan[progress.level - 1].iterations
+        return f"{place}, iteration {progress.level_iteration} of {of_level}, loss {progress.loss:.4g}"
 
     def __enter__(self) -> ProgressBar:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
-
-
-def _iterations_left(progress: Progress) -> float:
-    """In iterations of this level; each level has twice as many pixels as the one before."""
-    numbers = progress.iterations_by_level[progress.level - 1 :]
-    return sum(number * 2.0**n for n, number in enumerate(numbers)) - progress.level_iteration
 
 
 def _format_duration(seconds: float) -> str:

@@ -23,12 +23,21 @@ from npstyle.run.checkpoint import fingerprint
 from npstyle.run.checkpoint_writer import CheckpointWarning, CheckpointWriter, Resume, check_place
 from npstyle.run.inputs import Request, Source
 from npstyle.run.pyramid import Pyramid
-from npstyle.run.results import LevelResult, Progress, StyleResult
+from npstyle.run.results import LevelResult, PlannedLevel, Progress, StyleResult
 from npstyle.settings import Settings
 from npstyle.vgg import VGG19, Filters
 from npstyle.weights import Weights, load_weights
 
-__all__ = ["CheckpointWarning", "LevelResult", "Progress", "Request", "StyleResult", "paint", "stylize"]
+__all__ = [
+    "CheckpointWarning",
+    "LevelResult",
+    "PlannedLevel",
+    "Progress",
+    "Request",
+    "StyleResult",
+    "paint",
+    "stylize",
+]
 
 
 def stylize(

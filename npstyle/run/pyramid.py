@@ -18,7 +18,7 @@ from npstyle.run.checkpoint_writer import CheckpointWriter
 from npstyle.run.finish import Finish
 from npstyle.run.inputs import Request, large_enough, nearest_multiple
 from npstyle.run.level import Level, resampled
-from npstyle.run.results import LevelResult, Progress, StyleResult
+from npstyle.run.results import LevelResult, PlannedLevel, Progress, StyleResult
 from npstyle.vgg import VGG19
 
 Array = NDArray[Any]
@@ -88,6 +88,8 @@ class Pyramid:
     ----------
     sizes : list of (int, int)
         Widths and heights of the levels.
+    plan : tuple of PlannedLevel
+        The same with the number of iterations of each.
     results : list of LevelResult
         Of the levels that have ended.
     """
@@ -104,6 +106,8 @@ class Pyramid:
         self.callback = callback
         self.writer = writer
         self.sizes = level_sizes(request)
+        iterations = request.settings.level_iterations(len(self.sizes))
+        self.plan = tuple(PlannedLevel(*size, n) for size, n in zip(self.sizes, iterations, strict=True))
         self.results: list[LevelResult] = []
 
     def run(self, checkpoint: Checkpoint | None = None) -> StyleResult:
@@ -158,28 +162,17 @@ class Pyramid:
     ) -> OptimizeResult:
         """Run the optimizer at one level, from the previous level's picture or from a state."""
         writer = self.writer
-        iterations = self.request.settings.level_iterations(len(self.sizes))
-        settings = replace(self.request.settings, iterations=iterations[len(self.results)])
         objective = level.objective(self.network)
         done = sum(result.nit for result in self.results)
-        number, count = len(self.results) + 1, len(self.sizes)
+        number = len(self.results) + 1
+        settings = replace(self.request.settings, iterations=self.plan[number - 1].iterations)
 
         def after_iteration(pixels: NDArray[np.float32], loss: float, terms: Mapping[str, float]) -> None:
             if writer and writer.due and minimizer.resumable:
                 writer.write(self.results, minimizer.state)
             if self.callback is not None:
-                progress = Progress(
-                    iteration=done + minimizer.nit,
-                    iterations=sum(iterations),
-                    level=number,
-                    levels=count,
-                    loss=loss,
-                    terms=terms,
-                    iterate=pixels,
-                    level_iteration=minimizer.nit,
-                    iterations_by_level=iterations,
-                    _finish=level.finish,
-                )
+                nit = minimizer.nit
+                progress = Progress(done + nit, number, self.plan, loss, terms, pixels, nit, level.finish)
                 self.callback(progress)
 
         try:

@@ -19,6 +19,14 @@ def _as_it_is(pixels: Array) -> Array:
     return pixels
 
 
+class PlannedLevel(NamedTuple):
+    """A level of the pyramid as it is meant to be: its size, and how many iterations it gets."""
+
+    width: int
+    height: int
+    iterations: int
+
+
 @dataclass(frozen=True, eq=False)
 class Progress:
     """What a callback receives after each iteration.
@@ -32,6 +40,8 @@ class Progress:
         How many are done, of how many, over all levels.
     level, levels : int
         The current level, from 1, and the number of levels.
+    plan : tuple of PlannedLevel
+        Width, height and number of iterations of every level, in order.
     loss : float
         After this iteration.
     terms : mapping of str to float
@@ -40,20 +50,24 @@ class Progress:
         The best picture of this level so far, as the network sees it.
     level_iteration : int
         How many iterations are done at this level.
-    iterations_by_level : tuple of int
-        How many each level is to do, at most.
     """
 
     iteration: int
-    iterations: int
     level: int
-    levels: int
+    plan: tuple[PlannedLevel, ...]
     loss: float
     terms: Mapping[str, float]
     iterate: NDArray[np.float32]
     level_iteration: int = 0
-    iterations_by_level: tuple[int, ...] = ()
     _finish: Callable[[Array], Array] = field(repr=False, default=_as_it_is)
+
+    @property
+    def iterations(self) -> int:
+        return sum(level.iterations for level in self.plan)
+
+    @property
+    def levels(self) -> int:
+        return len(self.plan)
 
     @property
     def image(self) -> images.Picture:

@@ -50,6 +50,8 @@ COMMANDS = {
     "figure-style": "figure style examples/style.jpg --size 128",
     "figure-content-layer": f"figure content-layer {PAIR} --size 160",
     "figure-ratio": f"figure ratio {PAIR} --size 128",
+    "figure-layers": f"figure layers {PAIR} --size 128",
+    "figure-starts": f"figure starts {PAIR} --size 128",
     "inspect-gradients": f"inspect {PAIR} --layers conv1_1,conv2_1,conv3_1,conv4_1,conv5_1 --size 192",
 }
 
