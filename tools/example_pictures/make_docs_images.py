@@ -38,8 +38,8 @@ COMMANDS = {
     # README.md
     "real": f"{PAIR} --size 320",
     "random": f"{PAIR} --size 320 --weights random",
-    "hint": f"{PAIR} --size 320 --style-weight 5",
-    "painting": f"{PAIR} --size 320 --style-weight 500",
+    "hint": f"{PAIR} --size 320 --style-weight 2",
+    "painting": f"{PAIR} --size 320 --style-weight 100",
     "luma": f"{PAIR} --size 256 --color luma",
     "match": f"{PAIR} --size 256 --color match",
     "luminance": f"{PAIR} --size 256 --color luminance",
