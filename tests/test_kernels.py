@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import platform
 import subprocess
 import sys
 import tracemalloc
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -606,6 +608,21 @@ def test_unavailable_instruction_set_changes_nothing(isa: str) -> None:
         _kernels.set_isa("mmx")
     assert _kernels.instruction_sets() == INSTRUCTION_SETS
     assert _kernels.current_isa() == isa
+
+
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="not /proc/cpuinfo's words"
+)
+def test_instruction_sets_are_those_of_the_processor() -> None:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    has = set(next(line for line in lines if line.startswith("flags")).split())
+    needs = {
+        "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+        "avx2": {"avx2", "fma"},
+        "plain": set(),
+    }
+    expected = [isa for isa in _kernels._cpu.COMPILED if needs[isa] <= has]
+    assert expected == INSTRUCTION_SETS
 
 
 def test_best_instruction_set_is_the_default() -> None:
