@@ -616,7 +616,7 @@ def test_unavailable_instruction_set_changes_nothing(isa: str) -> None:
 def test_instruction_sets_are_those_of_the_processor() -> None:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     has = set(next(line for line in lines if line.startswith("flags")).split())
-    needs = {
+    needs: dict[str, set[str]] = {
         "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
         "avx2": {"avx2", "fma"},
         "plain": set(),
