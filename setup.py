@@ -14,6 +14,7 @@ On Windows, ``CC=clang-cl`` compiles with vectors, which Microsoft's compiler do
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -49,10 +50,11 @@ MACROS = [("NPSTYLE_SCALAR", "1")] if os.environ.get("NPSTYLE_SCALAR", "0") == "
 # (compile flags, link flags) by compiler: tried in turn until one of them builds and links.
 OPENMP_FLAGS: dict[str, list[tuple[list[str], list[str]]]] = {
     "msvc": [(["/openmp"], [])],
+    "clang-cl": [(["/openmp"], ["/nodefaultlib:vcomp.lib", "libomp.lib"])],
     "unix": [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])],
 }
-OPTIMIZE = {"msvc": ["/O2"], "unix": ["-O3"]}
-DEBUG_FLAGS = {"msvc": ["/Od", "/Zi"], "unix": ["-O1", "-g"]}
+OPTIMIZE = {"msvc": ["/O2"], "clang-cl": ["/O2"], "unix": ["-O3"]}
+DEBUG_FLAGS = {"msvc": ["/Od", "/Zi"], "clang-cl": ["/Od", "/Zi"], "unix": ["-O1", "-g"]}
 
 # Metadata and source distributions need no compiler, and no translation to C, which takes some seconds.
 BUILDING = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "install"} & set(sys.argv)
@@ -80,7 +82,7 @@ class BuildKernels(build_ext):
         self.parallel = self.parallel or min(4, os.cpu_count() or 1)
 
     def build_extensions(self) -> None:
-        family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
+        family = use_clang_cl(self.compiler)
         compile_flags = list((DEBUG_FLAGS if DEBUG else OPTIMIZE)[family])
         link_flags: list[str] = []
         openmp = os.environ.get("NPSTYLE_OPENMP", "auto")
@@ -99,6 +101,20 @@ class BuildKernels(build_ext):
             extension.extra_compile_args += compile_flags
             extension.extra_link_args += link_flags
         super().build_extensions()
+
+
+def use_clang_cl(compiler: Any) -> str:
+    """Have Microsoft's tools call clang-cl, if CC names it; the family of flags of what is used."""
+    if compiler.compiler_type != "msvc":
+        return "unix"
+    clang = shutil.which(os.environ.get("CC", "cl"))
+    if not clang or Path(clang).stem != "clang-cl":
+        return "msvc"
+    if not compiler.initialized:
+        compiler.initialize()
+    compiler.cc = clang
+    compiler.library_dirs.append(str(Path(clang).parents[1] / "lib"))  # of libomp
+    return "clang-cl"
 
 
 def builds(compiler: Any, program: str, compile_flags: list[str], link_flags: list[str]) -> bool:

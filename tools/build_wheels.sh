@@ -39,7 +39,7 @@ esac
 
 say "no compiler from here on"
 mkdir "$work/bin"
-find -L /usr/bin -maxdepth 1 -type f -executable -exec ln -sf -t "$work/bin" {} +
+find /usr/bin -maxdepth 1 '(' -type f -o -type l ')' -exec ln -sf -t "$work/bin" {} +
 (cd "$work/bin" && find . -regextype posix-extended -regex \
     '\./(.*-)?(cc|c\+\+|gcc|g\+\+|clang|clang\+\+|clang-cl|cpp|c89|c99|tcc|zig|ld|as)(-[0-9.]+)?' -delete)
 export PATH="$work/bin"
