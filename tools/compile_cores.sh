@@ -34,3 +34,4 @@ for table in first_layer gram lbfgs winograd; do
         grep -q steps_avx512_float "$work/$table-msvc.o" # it is not taken for Microsoft's compiler
     fi
 done
+echo "all of it compiles"
