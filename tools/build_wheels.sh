@@ -44,6 +44,7 @@ find /usr/bin -maxdepth 1 '(' -type f -o -type l ')' -exec ln -sf -t "$work/bin"
     '\./(.*-)?(cc|c\+\+|gcc|g\+\+|clang|clang\+\+|clang-cl|cpp|c89|c99|tcc|zig|ld|as)(-[0-9.]+)?' -delete)
 export PATH="$work/bin"
 unset CC CXX LDSHARED
+export NPSTYLE_CACHE="$work/cache"
 for compiler in cc c++ gcc g++ clang clang++ x86_64-linux-gnu-gcc aarch64-linux-gnu-gcc zig; do
     if command -v "$compiler"; then
         echo "$compiler can be found" >&2
