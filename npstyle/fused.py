@@ -138,5 +138,7 @@ def method_of(convolution: Convolution, name: str, H: int, W: int) -> str:
     if CONVOLUTIONS[name][0] == 3:
         return "first_layer"
     if convolution == "auto":
-        return "winograd" if H * W >= MIN_PIXELS_FOR_WINOGRAD else "im2col"
+        # In plain NumPy the transforms take longer than the multiplications that they save.
+        faster = H * W >= MIN_PIXELS_FOR_WINOGRAD and _kernels.IMPLEMENTATION == "compiled"
+        return "winograd" if faster else "im2col"
     return convolution

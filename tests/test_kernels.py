@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import platform
 import subprocess
 import sys
 import tracemalloc
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -541,7 +543,7 @@ def test_winograd_transforms_are_exact_in_one_dimension(out: int) -> None:
 @pytest.mark.parametrize("out", reference.POINTS)
 def test_winograd_reference_is_a_convolution(out: int) -> None:
     x, w = normal(7, 10, 3), normal(27, 4, seed=1)
-    expected = (reference.im2col(x) @ w).reshape(7, 10, 4)
+    expected = reference.convolution(x, w, np.zeros(4))
     assert_close(reference.winograd_convolution(x, w.reshape(3, 3, 3, 4), out), expected)
 
 
@@ -608,6 +610,21 @@ def test_unavailable_instruction_set_changes_nothing(isa: str) -> None:
     assert _kernels.current_isa() == isa
 
 
+@pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux", reason="not /proc/cpuinfo's words"
+)
+def test_instruction_sets_are_those_of_the_processor() -> None:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    has = set(next(line for line in lines if line.startswith("flags")).split())
+    needs: dict[str, set[str]] = {
+        "avx512": {"avx512f", "avx512bw", "avx512dq", "avx512vl"},
+        "avx2": {"avx2", "fma"},
+        "plain": set(),
+    }
+    expected = [isa for isa in _kernels._cpu.COMPILED if needs[isa] <= has]
+    assert expected == INSTRUCTION_SETS
+
+
 def test_best_instruction_set_is_the_default() -> None:
     assert python("from npstyle import _kernels; print(_kernels.current_isa())").stdout.split() == [
         INSTRUCTION_SETS[0]
@@ -667,6 +684,41 @@ def test_workspace_of_empty_feature_map() -> None:
     assert _kernels.winograd_workspace(0, 5, 64, 64, 4) >= 0
     assert _kernels.first_layer_workspace(0, 5, 3, 64, 4) >= 0
     assert _kernels.gram_workspace(0, 64, 4) >= 0
+
+
+@pytest.mark.parametrize("strip", [1, 23, 50, 10_000])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_reference_in_strips_equals_the_definition(
+    strip: int, dtype: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("npstyle._kernels.reference.convolution"), "MAX_STRIP", strip)
+    monkeypatch.setattr(import_module("npstyle._kernels.reference.gram"), "STRIP", strip)
+    x, w, b, y, _ = convolution_arrays(17, 23, 3, 5, dtype)
+    y[...] = 77
+    reference.conv3x3(x, w, b, y, 1)
+    assert_close(y, reference.convolution(x, w, b))
+    dx = np.full_like(x, 77)
+    reference.conv3x3_backward(y, w, dx)
+    assert_close(dx, reference.convolution_backward(y, w))
+    f, g, total = y.reshape(-1, 5), np.full((5, 5), 77.0), np.full(5, 77.0)
+    reference.gram(f, g, f, 1, total)
+    assert_close(g, f.T.astype(np.float64) @ f)
+    assert_close(total, f.astype(np.float64).sum(axis=0))
+
+
+def test_reference_convolution_makes_a_strip_of_patches_at_a_time() -> None:
+    """It runs where there is no compiler: all patches of a layer would be nine times its input."""
+    x, w, b, y, _ = convolution_arrays(128, 128, 32, 8, np.float32)
+    tracemalloc.start()
+    try:
+        reference.conv3x3(x, w, b, y, 1)
+        reference.conv3x3_backward(y, w, x)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    workspace = 4 * reference.conv3x3_workspace(128, 128, 32, 8, 4, 1)
+    assert workspace < 0.2 * 9 * x.nbytes
+    assert workspace <= peak <= 1.1 * workspace
 
 
 @pytest.mark.parametrize("threads", [None, 2])

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from helpers import normal, picture
-from npstyle import VGG19, Objective, Settings, UserError, load_weights, preset
+from npstyle import VGG19, Objective, Settings, UserError, _kernels, load_weights, preset
 from npstyle._typing import Convolution, Padding, Pooling
 from npstyle.architecture import (
     CONVOLUTIONS,
@@ -25,6 +25,7 @@ from npstyle.architecture import (
     convolutions_up_to,
     deepest,
 )
+from npstyle.fused import method_of
 from npstyle.gradcheck import directional
 from npstyle.vgg import INPUTS, POOLINGS, Tape
 from npstyle.weights import ConvWeights, Weights
@@ -309,6 +310,13 @@ def test_unknown_preprocessing_of_weights_is_rejected(weights: Any) -> None:
 
     with pytest.raises(UserError, match="preprocessing: found 'other'"):
         VGG19(Other(weights))
+
+
+def test_winograd_is_chosen_for_compiled_kernels_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert method_of("auto", "conv2_1", 64, 64) == "winograd"
+    monkeypatch.setattr(_kernels, "IMPLEMENTATION", "reference")
+    assert method_of("auto", "conv2_1", 64, 64) == "im2col"
+    assert method_of("winograd", "conv2_1", 64, 64) == "winograd"
 
 
 @pytest.mark.parametrize("convolution", ["im2col", "auto"])

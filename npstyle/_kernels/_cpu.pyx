@@ -9,6 +9,7 @@ cdef extern from "cpu.h" nogil:
     const char* isa_name(int isa)
     bint isa_available(int isa)
 
+COMPILED = [isa_name(i).decode() for i in range(ISA_COUNT)]
 AVAILABLE = {isa_name(i).decode(): i for i in range(ISA_COUNT) if isa_available(i)}  # the best first
 
 isa = min(AVAILABLE.values())

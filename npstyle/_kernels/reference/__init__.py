@@ -1,8 +1,9 @@
 """The reference implementations of the kernels: what each computes, in plain NumPy.
 
 Names and arguments are those of the compiled kernels, which are tested against these; `threads` and
-`workspace` are ignored. Nothing here is fast, and `conv3x3` makes the whole patch matrix, nine times its
-input: about 600 MB for the second layer at 512 x 512 pixels.
+`workspace` are ignored. They are also what runs where nothing could be compiled
+(``NPSTYLE_KERNELS=reference``), so what would take much memory, the patches of a convolution, is computed a
+strip at a time. `convolution` and `convolution_backward` are the same as one formula each.
 """
 
 from npstyle._kernels.reference.convolution import (
@@ -10,6 +11,8 @@ from npstyle._kernels.reference.convolution import (
     conv3x3,
     conv3x3_backward,
     conv3x3_workspace,
+    convolution,
+    convolution_backward,
     first_layer,
     first_layer_backward,
     first_layer_workspace,
@@ -44,6 +47,8 @@ __all__ = [
     "conv3x3",
     "conv3x3_backward",
     "conv3x3_workspace",
+    "convolution",
+    "convolution_backward",
     "dot_products",
     "first_layer",
     "first_layer_backward",

@@ -6,6 +6,8 @@ import numpy as np
 
 from npstyle._typing import Array, Double
 
+STRIP = 4096  # rows that are converted to float64 at a time
+
 
 def gram_workspace(M: int, C: int, itemsize: int, threads: int) -> int:
     """0: NumPy allocates what it needs."""
@@ -14,10 +16,12 @@ def gram_workspace(M: int, C: int, itemsize: int, threads: int) -> int:
 
 def gram(f: Array, g: Double, workspace: Array, threads: int, total: Double | None = None) -> None:
     """g = f'f, and total = the sum of f's rows, accumulated in float64. f (M, C), g (C, C), total (C,)."""
-    f = f.astype(np.float64)
-    g[...] = f.T @ f
+    g[...] = 0
+    for first in range(0, len(f), STRIP):
+        rows = f[first : first + STRIP].astype(np.float64)
+        g += rows.T @ rows
     if total is not None:
-        total[...] = f.sum(axis=0)
+        total[...] = f.sum(axis=0, dtype=np.float64)
 
 
 def gram_backward(
@@ -27,6 +31,6 @@ def gram_backward(
 
     `row` (C,), the gradient with respect to the sum of f's rows, is added to each row of df.
     """
-    df[...] = f @ (dg + dg.T).astype(f.dtype)
+    np.matmul(f, (dg + dg.T).astype(f.dtype), out=df)
     if row is not None:
         df += row.astype(f.dtype)

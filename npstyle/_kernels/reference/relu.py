@@ -16,4 +16,5 @@ def relu(x: Array, y: Array, mask: Bytes, threads: int) -> None:
 def relu_backward(dy: Array, mask: Bytes, dx: Array, threads: int) -> None:
     """dx = dy where x > 0, else 0. dy, dx (N,), mask (ceil(N / 8),)."""
     positive = np.unpackbits(mask, count=dy.size, bitorder="little").astype(bool)
-    dx[...] = np.where(positive, dy, 0)
+    np.copyto(dx, dy)
+    np.copyto(dx, 0, where=~positive)

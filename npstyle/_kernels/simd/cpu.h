@@ -2,12 +2,13 @@
 
    GCC and Clang on x86-64 compile for AVX-512, for AVX2 with FMA, and for what every such processor has
    ("plain"). For other processors they compile only "plain". Other compilers do, too, and without vector
-   extensions; defining NPSTYLE_SCALAR makes GCC and Clang compile that branch, so that it can be tested. */
+   extensions; defining NPSTYLE_SCALAR makes GCC and Clang compile that branch, so that it can be tested.
+   clang-cl, which passes for Microsoft's compiler, is Clang. */
 
 #ifndef NPSTYLE_CPU_H
 #define NPSTYLE_CPU_H
 
-#if defined(__GNUC__) && !defined(NPSTYLE_SCALAR)
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(NPSTYLE_SCALAR)
 #define GNU_VECTORS 1
 #else
 #define GNU_VECTORS 0
@@ -32,17 +33,33 @@ static inline const char *isa_name(int isa)
     return names[isa];
 }
 
+#if X86_VECTORS
+
+#include <cpuid.h>
+
+/* What the processor has, if the system saves its registers: by CPUID and XGETBV, as __builtin_cpu_supports
+   needs a runtime library that clang-cl does not link, and that in zig's build of Clang finds nothing. */
+static inline int x86_available(int isa)
+{
+    const unsigned fma = 1u << 12, osxsave = 1u << 27, avx2 = 1u << 5;
+    const unsigned avx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31; /* F, DQ, BW, VL */
+    const unsigned saved = isa == ISA_avx512 ? 0xe6 : 0x06; /* vectors of 16, 32 bytes; masks, 64 bytes */
+    unsigned a, b, c, d, enabled;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & osxsave) || !(c & fma))
+        return 0;
+    __asm__ volatile("xgetbv" : "=a"(enabled), "=d"(d) : "c"(0));
+    if ((enabled & saved) != saved || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(b & avx2))
+        return 0;
+    return isa != ISA_avx512 || (b & avx512) == avx512;
+}
+
+#else
+#define x86_available(isa) 0
+#endif
+
 static inline int isa_available(int isa)
 {
-#if X86_VECTORS
-    __builtin_cpu_init();
-    if (isa == ISA_avx512)
-        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    if (isa == ISA_avx2)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#endif
-    return isa == ISA_plain;
+    return isa == ISA_plain || x86_available(isa);
 }
 
 #endif

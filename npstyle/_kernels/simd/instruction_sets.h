@@ -40,6 +40,11 @@ typedef ptrdiff_t idx;
 #if X86_VECTORS
 
 #include <immintrin.h>
+#ifdef _MSC_VER /* for clang-cl, older versions of it include only what the whole file is compiled for */
+#include <smmintrin.h>
+#include <avxintrin.h>
+#include <avx512fintrin.h>
+#endif
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
 #define ROWS 8
