@@ -34,6 +34,7 @@ import math
 import os
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -215,6 +216,18 @@ class Pastiche:
         self.process.communicate()
 
 
+@contextmanager
+def beside(options: argparse.Namespace, pair: str) -> Iterator[Pastiche | None]:
+    """A pastiche that takes turns with npstyle, if that is asked for; its pictures are not kept."""
+    if not options.alternate:
+        yield None
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        partner = Pastiche(options, pair, Path(folder))
+        yield partner
+        partner.close()
+
+
 def pastiche_folder(options: argparse.Namespace, pair: str) -> Path:
     folder: Path = options.output / "pastiche" / f"{title(pair)} {options.size}".replace(" ", "-")
     return folder
@@ -334,7 +347,8 @@ def painted(
         enlarged = images.to_uint8(images.resize(image, full.shape[1], full.shape[0]))
         images.write(options.output / picture, enlarged, overwrite=True)
         points.append({**point, **figures(judge, enlarged), "picture": picture})
-    return {"points": points, "losses": recorder.losses}
+    row: Row = {"points": points, "losses": recorder.losses}
+    return row | ({"partner": partner.record} if partner else {})
 
 
 def figures(judge: Judge, image: Array) -> Row:
@@ -381,14 +395,9 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
             row = results.find(key)
             if row is None:
                 loaded = npstyle.load_weights(filters, deepest=deepest(settings.layers))
-                partner = None
-                if options.alternate:
-                    partner = Pastiche(options, pair, options.output / "pastiche" / "alternate")
                 pictures = f"{title(pair)} {options.size} {name}{' in turns' * options.alternate}"
-                made = painted(options, judge, loaded, settings, kind, partner, pictures)
-                if partner:
-                    made["partner"] = partner.record
-                    partner.close()
+                with beside(options, pair) as partner:
+                    made = painted(options, judge, loaded, settings, kind, partner, pictures)
                 row = results.add(key | made)
             yield row
 
