@@ -18,7 +18,7 @@ import argparse
 import json
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,35 +33,69 @@ from npstyle.run.inputs import as_array
 from npstyle.settings import Settings
 from npstyle.study import Judge, Tile, compose, in_rows
 from npstyle.study.judging import trained_weights
+from npstyle.vgg import Filters
 
 TILE = 256  # longer side of a picture on the sheet, in pixels
 
 Row = dict[str, Any]
 
 
+class Results:
+    """Rows of figures in a file of JSON lines, found again by their key: what is there is not made again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[Row] = (
+            [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        )
+
+    def find(self, key: Row) -> Row | None:
+        return next((row for row in self.rows if key.items() <= row.items()), None)
+
+    def add(self, row: Row) -> Row:
+        self.rows.append(row)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        return row
+
+
+def parsed_recipe(recipe: str, weights: str, *added: str) -> tuple[str, Settings, str]:
+    """Name, settings and filters of NAME=OPTIONS, with further options."""
+    name, _, words = recipe.partition("=")
+    parsed = painting_parser().parse_args(["photo", "painting", *shlex.split(words), *added])
+    return name, settings_from(parsed), weights if parsed.weights == "auto" else parsed.weights
+
+
+def title(pair: str) -> str:
+    """What CONTENT,STYLE is called."""
+    return " x ".join(Path(path).stem for path in pair.split(","))
+
+
+def judge_of(pair: str, weights: Mapping[str, Filters], threads: int | None) -> Judge:
+    """The judge of CONTENT,STYLE, which also has the pictures."""
+    content, style = pair.split(",")
+    return Judge(as_array(content, "content"), as_array(style, "style"), weights, threads)
+
+
 def recipes(options: argparse.Namespace) -> Iterator[tuple[str, Settings, str]]:
     """Name, settings and filters of each recipe, with each style weight."""
     for recipe in options.recipe or ["default="]:
-        name, _, words = recipe.partition("=")
         for weight in options.style_weights.split(",") if options.style_weights else [None]:
             added = [] if weight is None else ["--style-weight", weight]
-            parsed = painting_parser().parse_args(["photo", "painting", *shlex.split(words), *added])
-            settings = settings_from(parsed)
-            filters = options.weights if parsed.weights == "auto" else parsed.weights
+            name, settings, filters = parsed_recipe(recipe, options.weights, *added)
             yield f"{name} {settings.style_weight:g}" if added else name, settings, filters
 
 
 def measured(options: argparse.Namespace) -> Iterator[Row]:
     """A row of figures for each pair, recipe and seed, from an earlier run or painted now."""
-    log = options.output / "results.jsonl"
-    done = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    results = Results(options.output / "results.jsonl")
     weights = trained_weights(options.weights)
-    for content, style in (pair.split(",") for pair in options.pair):
-        judge = Judge(as_array(content, "content"), as_array(style, "style"), weights, options.threads)
+    for pair in options.pair:
+        judge = judge_of(pair, weights, options.threads)
         for name, settings, filters in recipes(options):
             for seed in range(options.seeds):
                 key = {
-                    "pair": f"{Path(content).stem} x {Path(style).stem}",
+                    "pair": title(pair),
                     "recipe": name,
                     "settings": repr(settings),
                     "size": options.size,
@@ -69,12 +103,10 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
                 }
                 if filters != options.weights:
                     key["filters"] = filters
-                row = next((row for row in done if key.items() <= row.items()), None)
+                row = results.find(key)
                 if row is None:
-                    row = key | painted(options, judge, settings, filters, seed, f"{len(done):04}.png")
-                    done.append(row)
-                    with log.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
+                    picture = f"{len(results.rows):04}.png"
+                    row = results.add(key | painted(options, judge, settings, filters, seed, picture))
                 yield row
 
 
@@ -128,11 +160,10 @@ def sheet(options: argparse.Namespace, rows: Sequence[Row]) -> None:
     lines: list[list[Tile]] = []
     for pair in options.pair:
         inputs = [as_array(path, "picture") for path in pair.split(",")]
-        title = " x ".join(Path(path).stem for path in pair.split(","))
-        tiles = [Tile(title, images.fit(picture, TILE)) for picture in inputs]
+        tiles = [Tile(title(pair), images.fit(picture, TILE)) for picture in inputs]
         tiles = [] if options.results_only else tiles
         for row in rows:
-            if row["pair"] == title and row["seed"] == 0:
+            if row["pair"] == title(pair) and row["seed"] == 0:
                 picture = images.read(options.output / row["picture"])
                 caption = f"{row['recipe']}: E {row['E']:.3f}, C {row['C']:.3f}"
                 tiles.append(Tile(caption, images.fit(picture, TILE)))

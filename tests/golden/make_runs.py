@@ -1,4 +1,4 @@
-"""Whole runs whose pictures must not change: every preset, masks, colors, both optimizers, resuming, study.
+"""Whole runs whose pictures must not change: every preset, masks, colors, all optimizers, resuming, study.
 
 A refactoring changes no picture. These runs are small, and cover what a run can be asked for. runs.npz has
 their pictures and, for each environment, the SHA-256 of the unrounded ones. Write it again only where a
@@ -6,6 +6,8 @@ picture is meant to change, and say in the commit which and why:
 
     python tests/golden/make_runs.py                                              # this environment
     OPENBLAS_CORETYPE=Zen python tests/golden/make_runs.py --instructions avx2    # and another processor's
+
+With --new, only runs that are not on file are made, and added to it; the others stay as they are.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import hashlib
 import json
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -117,6 +119,9 @@ class Runs:
             "winograd": {"convolution": "winograd"},
             "torchvision": {"weights": self.torchvision},
             "adam": changed(optimizer="adam"),
+            "lbfgs32": changed(optimizer="lbfgs32"),
+            "wasserstein": changed(statistics="wasserstein"),
+            "wrap": {"size": None, "width": 48, "height": 32, **changed(padding="wrap")},
             "luma": changed(color="luma"),
             "match": changed(color="match"),
             "luminance": changed(color="luminance"),
@@ -173,9 +178,10 @@ class Runs:
         return {"": study.draw(rows, self.pictures.content, self.pictures.style, self.weights).image}
 
 
-def all_pictures() -> dict[str, Array]:
-    """Every picture of every run, by name."""
-    return {f"{name} {part}".strip(): picture for name, run in Runs() for part, picture in run().items()}
+def all_pictures(without: Container[str] = ()) -> dict[str, Array]:
+    """Every picture of every run, by name; without those of some runs."""
+    runs = ((name, run) for name, run in Runs() if name not in without)
+    return {f"{name} {part}".strip(): picture for name, run in runs for part, picture in run().items()}
 
 
 def main() -> None:
@@ -186,18 +192,25 @@ def main() -> None:
     parser.add_argument(
         "--instructions", metavar="NAME", help="add an environment with these: avx512, avx2, plain"
     )
+    parser.add_argument("--new", action="store_true", help="add only runs that are not on file")
     options = parser.parse_args()
     warnings.simplefilter("ignore", npstyle.RandomFiltersWarning)
     _kernels.set_isa(options.instructions)
-    runs = all_pictures()
-    entry = {"environment": environment(), "checksums": {name: checksum(x) for name, x in runs.items()}}
-    images_of = {name: images.to_uint8(picture) for name, picture in runs.items()}
-    entries = [entry]
-    if options.instructions:
+    here = environment()
+    images_of: dict[str, Array] = {}
+    entries: list[dict[str, Any]] = []
+    if options.instructions or options.new:
         with np.load(GOLDEN) as golden:
             images_of = {name: golden[name] for name in golden.files if name != "entries"}
-            old = json.loads(str(golden["entries"]))
-        entries = [*(each for each in old if each["environment"] != entry["environment"]), entry]
+            entries = json.loads(str(golden["entries"]))
+    checksums: dict[str, str] = {}
+    if options.new:
+        checksums = next((entry["checksums"] for entry in entries if entry["environment"] == here), {})
+    runs = all_pictures(without={name.split()[0] for name in checksums})
+    checksums |= {name: checksum(picture) for name, picture in runs.items()}
+    images_of = {name: images.to_uint8(picture) for name, picture in runs.items()} | images_of
+    others = [entry for entry in entries if entry["environment"] != here]
+    entries = [*others, {"environment": here, "checksums": checksums}]
     arrays: dict[str, Any] = {"entries": np.array(json.dumps(entries)), **images_of}
     np.savez_compressed(GOLDEN, **arrays)
     kilobytes = GOLDEN.stat().st_size / 1000
