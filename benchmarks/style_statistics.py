@@ -5,7 +5,7 @@
 VGG19 to conv5_1 with the default recipe's layers, float32, on square pictures of noise. The statistics take
 turns of one evaluation. Printed are the medians of the ratios of seconds, and the ratios of the least
 processor times, which other programs on the machine disturb less. With several threads the first is larger
-than the second: an eigendecomposition runs on one, beside those of other layers.
+than the second: an eigendecomposition runs on one.
 """
 
 from __future__ import annotations

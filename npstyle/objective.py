@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -16,7 +16,6 @@ from npstyle.regions import downsample_mask, style_targets
 from npstyle.settings import EDGE_CELLS, Settings, check_settings
 from npstyle.statistics import (
     REGULARIZATION,
-    Compared,
     Gaussian,
     GramTerm,
     Moments,
@@ -26,7 +25,6 @@ from npstyle.statistics import (
     Transport,
     WassersteinTerm,
     blended,
-    compare_all,
     feature_sums,
 )
 from npstyle.vgg import VGG19, Tape
@@ -165,20 +163,18 @@ class Objective:
         gradients: dict[str, Array] = {}
         tape: Tape = []
         network = self.network
-        by_kind: dict[str, Mapping[str, Any]] = {"style": style, "content": content}
-        kept: dict[str, Array] = {}  # feature maps of layers whose style losses are computed together
         for name, F in network.walk(x, {**content, **style}, tape):
-            gradients[name] = network.arena.borrow(F.shape, F.dtype)
-            terms |= {f"{kind}/{name}": 0.0 for kind, layers in by_kind.items() if name in layers}  # in order
-            if any(isinstance(term, WassersteinTerm) and term.slow for term in style.get(name, ())):
-                kept[name] = network.arena.borrow(F.shape, F.dtype)
-                np.copyto(kept[name], F)
-            else:
-                terms |= self._layer_losses(name, F, gradients[name], style.get(name, ()), content.get(name))
-        for name, compared in self._compared(kept, style).items():
-            F = kept.pop(name)
-            terms |= self._layer_losses(name, F, gradients[name], compared, content.get(name))
-            network.arena.release(F)
+            dF = gradients[name] = network.arena.borrow(F.shape, F.dtype)
+            losses: list[float] = []
+            for term in style.get(name, ()):
+                losses.append(self._style_loss(term, F, dF, add=bool(losses)))
+            if losses:
+                terms[f"style/{name}"] = sum(losses)
+            if name in content:
+                P, scale = content[name]
+                terms[f"content/{name}"], content_dF = content_loss(F, P, scale, None if losses else dF)
+                if losses:
+                    dF += content_dF
         gradient = network.backward(tape, gradients, overwrite=True)
         terms["total_variation"] = 0.0
         if self.settings.tv_weight:
@@ -227,39 +223,6 @@ class Objective:
             raise UserError("x", f"shape {flat.shape}", expected, "give picture.ravel()")
         loss, gradient = self(flat.reshape(self.content.shape).astype(dtype, copy=False))
         return loss, gradient.ravel().astype(np.float64)
-
-    def _layer_losses(
-        self, name: str, F: Array, dF: Array, style: Sequence[StyleTerm], content: ContentTerm | None
-    ) -> dict[str, float]:
-        """The losses of one layer by name; their gradient is written to dF."""
-        found: dict[str, float] = {}
-        losses: list[float] = []
-        for term in style:
-            losses.append(self._style_loss(term, F, dF, add=bool(losses)))
-        if losses:
-            found[f"style/{name}"] = sum(losses)
-        if content is not None:
-            loss, content_dF = content_loss(F, content.P, content.scale, None if losses else dF)
-            found[f"content/{name}"] = loss
-            if losses:
-                dF += content_dF
-        return found
-
-    def _compared(
-        self, maps: Mapping[str, Array], style: Mapping[str, Sequence[StyleTerm]]
-    ) -> dict[str, list[Compared]]:
-        """The style terms of layers with these maps, whose eigendecompositions are done beside each other."""
-        network = self.network
-        begun = {
-            name: [
-                term.begin(F, network.threads, network.arena)
-                for term in style[name]
-                if isinstance(term, WassersteinTerm)
-            ]
-            for name, F in maps.items()
-        }
-        compared = iter(compare_all([one for layer in begun.values() for one in layer], network.threads))
-        return {name: [next(compared) for _ in layer] for name, layer in begun.items()}
 
     def _style_loss(self, term: StyleTerm, F: Array, dF: Array, add: bool) -> float:
         """A term's loss; its gradient is written to dF, or added to it."""

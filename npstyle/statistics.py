@@ -11,7 +11,6 @@ dmu to every row. Derivations: docs/losses.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -28,8 +27,6 @@ from npstyle.losses import guided_style_loss, style_loss, sum_of_squares
 REGULARIZATION = 1e-4
 # Up to this fraction of the dimensions, it is faster to look for those in which there is any variance.
 MAX_SUBSPACE = 0.75
-# From so many channels on, an eigendecomposition takes longer than what it costs to compute it in a thread.
-MANY_CHANNELS = 256
 
 
 class Sums(NamedTuple):
@@ -154,21 +151,6 @@ class Vectors(NamedTuple):
         return np.asarray((self.r - np.outer(T, mu)) / np.sqrt(sum_of_squares(T)))
 
 
-class Begun(NamedTuple):
-    """A loss of the moments of F that is begun: they are known, and F is needed once more at the end.
-
-    Attributes
-    ----------
-    compare : callable
-        The loss and its derivatives with respect to the moments. It may run in any thread.
-    gradient : callable
-        From these and `out`, the loss and its gradient with respect to F.
-    """
-
-    compare: Callable[[], Derivatives]
-    gradient: Callable[[Derivatives, Array | None], tuple[float, Array]]
-
-
 def loss_of_moments(
     compare: Callable[[Moments, Vectors], Derivatives],
     F: Array,
@@ -182,42 +164,23 @@ def loss_of_moments(
     With R = T F the gradient is T (R (dS + dS') + T dmu') / M, M = sum T^2: each position's vector is
     multiplied by T on its way into the moments, and its gradient on the way back.
     """
-    begun = begin_loss_of_moments(compare, F, T, threads, arena)
-    return begun.gradient(begun.compare(), out)
-
-
-def begin_loss_of_moments(
-    compare: Callable[[Moments, Vectors], Derivatives],
-    F: Array,
-    T: Array | None = None,
-    threads: int | None = None,
-    arena: Arena | None = None,
-) -> Begun:
-    """The first part of `loss_of_moments`. F must stay as it is until the gradient is there."""
     arena = arena or Arena()
     R = _region(F, T)
     r = R.reshape(-1, F.shape[2])
     workspace = _workspace(R, threads, arena)
     sums = _sums(R, T, threads, arena, workspace)
-    arena.release(workspace)
     M = sums.positions
     found = Moments(sums.total / M, np.divide(sums.gram, M, out=sums.gram))
-
-    def gradient(derivatives: Derivatives, out: Array | None) -> tuple[float, Array]:
-        value, dS, dmu = derivatives
-        dF = np.empty(F.shape, F.dtype) if out is None else out
-        row = None if T is not None else dmu / M
-        workspace = _workspace(R, threads, arena)
-        _kernels.gram_backward(r, dS / M, dF.reshape(r.shape), workspace, threads, row)
-        if T is not None:
-            dF += T[:, :, None] * (dmu / M).astype(F.dtype)
-            dF *= T[:, :, None]
-        arena.release(workspace)
-        arena.release(sums.gram)
-        return value, dF
-
-    vectors = Vectors(r, None if T is None else T.reshape(-1))
-    return Begun(lambda: compare(found, vectors), gradient)
+    value, dS, dmu = compare(found, Vectors(r, None if T is None else T.reshape(-1)))
+    dF = np.empty(F.shape, F.dtype) if out is None else out
+    row = None if T is not None else dmu / M
+    _kernels.gram_backward(r, dS / M, dF.reshape(r.shape), workspace, threads, row)
+    if T is not None:
+        dF += T[:, :, None] * (dmu / M).astype(F.dtype)
+        dF *= T[:, :, None]
+    arena.release(workspace)
+    arena.release(sums.gram)
+    return value, dF
 
 
 def mean_in_covariance(dSigma: Double, mu: Double) -> Double:
@@ -383,19 +346,6 @@ def wasserstein_loss(
     with K and the optimal transport map of `Transport`: each feature vector f is pulled to where transport
     would take it, mu_s + Map (f - mu). `T` is a guidance mask.
     """
-    begun = begin_wasserstein_loss(F, target, scale, T, threads, arena)
-    return begun.gradient(begun.compare(), out)
-
-
-def begin_wasserstein_loss(
-    F: Array,
-    target: Transport,
-    scale: float = 1.0,
-    T: Array | None = None,
-    threads: int | None = None,
-    arena: Arena | None = None,
-) -> Begun:
-    """The first part of `wasserstein_loss`."""
 
     def compare(found: Moments, vectors: Vectors) -> Derivatives:
         if target.rank + len(vectors.r) <= MAX_SUBSPACE * len(found.mean):
@@ -406,7 +356,7 @@ def begin_wasserstein_loss(
         dmu = 2 * scale * (found.mean - target.mean) + mean_in_covariance(dSigma, found.mean)
         return Derivatives(scale * distance, dSigma, dmu)
 
-    return begin_loss_of_moments(compare, F, T, threads, arena)
+    return loss_of_moments(compare, F, T, threads, out, arena)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -457,11 +407,7 @@ class MomentsTerm:
 
 @dataclass(frozen=True)
 class WassersteinTerm:
-    """Distance of Gaussians.
-
-    Its eigendecomposition runs on one thread. Where there are many channels, those of several layers are
-    better computed beside each other: `begin` each, `compare_all`, and take what is then `Compared` as terms.
-    """
+    """Distance of Gaussians."""
 
     target: Transport
     scale: float
@@ -471,39 +417,3 @@ class WassersteinTerm:
         self, F: Array, threads: int | None, out: Array | None, arena: Arena | None
     ) -> tuple[float, Array]:
         return wasserstein_loss(F, self.target, self.scale, self.mask, threads, out, arena)
-
-    @property
-    def slow(self) -> bool:
-        """Whether there are so many channels."""
-        return len(self.target.mean) >= MANY_CHANNELS
-
-    def begin(self, F: Array, threads: int | None, arena: Arena | None) -> Begun:
-        """The first part of the loss. F must stay as it is until the gradient is there."""
-        return begin_wasserstein_loss(F, self.target, self.scale, self.mask, threads, arena)
-
-
-@dataclass(frozen=True)
-class Compared:
-    """A term whose derivatives with respect to the moments of F are there already."""
-
-    begun: Begun
-    derivatives: Derivatives
-
-    def __call__(
-        self, F: Array, threads: int | None, out: Array | None, arena: Arena | None
-    ) -> tuple[float, Array]:
-        return self.begun.gradient(self.derivatives, out)
-
-
-def compare_all(begun: Sequence[Begun], threads: int) -> list[Compared]:
-    """The terms of losses that are begun, compared in several Python threads beside each other."""
-    settings = np.geterr()  # of this thread
-
-    def compare(one: Begun) -> Compared:
-        with np.errstate(**settings):
-            return Compared(one, one.compare())
-
-    if min(threads, len(begun)) < 2:
-        return [compare(one) for one in begun]
-    with one_blas_thread(), ThreadPoolExecutor(min(threads, len(begun))) as pool:
-        return list(pool.map(compare, begun))

@@ -22,7 +22,6 @@ from npstyle.statistics import (
     StyleTerm,
     Transport,
     WassersteinTerm,
-    compare_all,
     moments,
 )
 
@@ -114,23 +113,6 @@ def test_matrices_of_the_statistics_count_in_memory() -> None:
         workspace = 4 * (_kernels.gram_workspace(900, 512, 4, 1) + F.size)
         assert peak - workspace < memory.statistics_bytes(settings, 1)
     assert needed["gram"] < needed["gram+moments"] < needed["wasserstein"]
-
-
-def test_matrices_of_losses_beside_each_other_count_in_memory() -> None:
-    settings = Settings(content_layers=(), style_layers="conv1_1,conv4_1,conv5_1", statistics="wasserstein")
-    one, two, many = (memory.statistics_bytes(settings, 1, threads) for threads in (1, 2, 64))
-    assert one < two == many  # conv1_1 has few channels
-    F = np.maximum(np.random.default_rng(0).standard_normal((30, 30, 512)), 0).astype(np.float32)
-    term = style_term("wasserstein", F)
-    assert isinstance(term, WassersteinTerm)
-    begun = [term.begin(F, 1, Arena()) for _ in range(2)]
-    tracemalloc.start()
-    try:
-        compare_all(begun, 2)
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert peak < two
 
 
 def style_term(statistics: Statistics, F: NDArray[np.float32]) -> StyleTerm:

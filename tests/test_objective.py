@@ -21,7 +21,6 @@ from npstyle.architecture import CONVOLUTION_METHODS
 from npstyle.gradcheck import directional
 from npstyle.losses import edges_loss, gram_matrix
 from npstyle.objective import edge_scales
-from npstyle.statistics import Begun, Compared, compare_all
 from npstyle.weights import ConvWeights, Weights
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 
@@ -376,21 +375,6 @@ def test_threads_do_not_change_a_bit(statistics: Statistics) -> None:
     for loss, gradient in runs[1:]:
         assert loss == runs[0][0]
         np.testing.assert_array_equal(gradient, runs[0][1])
-
-
-def test_gaussians_of_many_channels_are_compared_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    def counted(begun: Sequence[Begun], threads: int) -> list[Compared]:
-        calls.append((len(begun), threads))
-        return compare_all(begun, threads)
-
-    monkeypatch.setattr("npstyle.objective.compare_all", counted)
-    settings = Settings(style_layers="conv1_1,conv3_1,conv4_1,conv4_2", statistics="wasserstein")
-    objective = Objective(network_for(settings, threads=2), picture(16, 24), [picture(16, 16, 1)], settings)
-    objective(picture(16, 24, 2, np.float32))
-    assert calls == [(3, 2)]
-    assert list(objective.terms)[2:5] == ["style/conv4_1", "style/conv4_2", "content/conv4_2"]
 
 
 @pytest.mark.parametrize(

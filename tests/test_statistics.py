@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,13 +16,10 @@ from npstyle.gradcheck import directional
 from npstyle.losses import guided_style_loss, style_loss
 from npstyle.statistics import (
     REGULARIZATION,
-    Begun,
-    Derivatives,
     Gaussian,
     Moments,
     Transport,
     blended,
-    compare_all,
     feature_sums,
     gaussian,
     moments,
@@ -194,28 +190,6 @@ def test_no_loss_at_the_style_itself(name: str) -> None:
     )
     assert value == pytest.approx(0, abs=1e-10)
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_losses_are_compared_beside_each_other(threads: int) -> None:
-    """In Python threads, if there may be any, in order, and with the caller's treatment of overflow."""
-    both = threading.Barrier(threads, timeout=20)  # breaks where one waits for the other to end
-    seen = []
-
-    def begun(value: float) -> Begun:
-        def compare() -> Derivatives:
-            both.wait()
-            seen.append((threading.get_ident(), np.geterr()["over"]))
-            return Derivatives(value, np.zeros((C, C)), np.zeros(C))
-
-        return Begun(compare, lambda found, out: (found.value, found.mean))
-
-    with np.errstate(over="raise"):
-        terms = compare_all([begun(1.0), begun(2.0)], threads)
-    assert [term(STYLE, threads, None, None)[0] for term in terms] == [1, 2]
-    assert {over for _, over in seen} == {"raise"}
-    assert len({thread for thread, _ in seen}) == threads
-    assert (threading.get_ident() in {thread for thread, _ in seen}) == (threads == 1)
 
 
 def test_without_moments_it_is_the_style_loss() -> None:

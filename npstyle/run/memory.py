@@ -31,7 +31,6 @@ from npstyle.optimize import optimizer_bytes, with_possible_optimizer
 from npstyle.padding import is_padded
 from npstyle.run.inputs import Request
 from npstyle.settings import Settings
-from npstyle.statistics import MANY_CHANNELS
 
 Size = tuple[int, int]  # width, height
 
@@ -94,18 +93,14 @@ def run_memory_of_sizes(
     weights = 4 * sum(9 * prod(CONVOLUTIONS[name]) for name in convolutions_up_to(deepest(layers)))
     copies = 2 if convolution == "im2col" else 1  # im2col also stores the kernels of the backward pass
     masked = 3 * _largest_feature_map(H, W, settings.effective_style_weights) if masks else 0.0
-    run += masked + statistics_bytes(settings, len(targets), threads)
+    run += masked + statistics_bytes(settings, len(targets))
     return SAFETY_FACTOR * (LIBRARY_BYTES + copies * weights + max([run, *targets]))
 
 
-def statistics_bytes(settings: Settings, targets: int, threads: int = 1) -> float:
+def statistics_bytes(settings: Settings, targets: int) -> float:
     """Bytes of the (C, C) matrices of the style loss, in float64: those kept, and those of one evaluation."""
-    numbers = [channels(name) for name in settings.effective_style_weights]
-    squares = [8.0 * C**2 for C in numbers]
+    squares = [8.0 * channels(name) ** 2 for name in settings.effective_style_weights]
     kept, working = MATRICES[settings.statistics]
-    if settings.statistics == "wasserstein":  # several losses beside each other
-        losses = targets * sum(C >= MANY_CHANNELS for C in numbers)
-        working *= max(1, min(threads, losses))
     return kept * targets * sum(squares) + working * max(squares, default=0.0)
 
 
