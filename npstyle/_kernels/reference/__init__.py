@@ -9,13 +9,14 @@ from npstyle._kernels.reference.convolution import (
     col2im,
     conv3x3,
     conv3x3_backward,
+    conv3x3_rows,
     conv3x3_workspace,
     first_layer,
     first_layer_backward,
     first_layer_workspace,
     im2col,
 )
-from npstyle._kernels.reference.gram import gram, gram_backward, gram_workspace
+from npstyle._kernels.reference.gram import gram, gram_backward, gram_rows_per_sum, gram_workspace
 from npstyle._kernels.reference.lbfgs import dot_products, linear_combination
 from npstyle._kernels.reference.pooling import (
     average_pool,
@@ -31,6 +32,7 @@ from npstyle._kernels.reference.winograd import (
     winograd,
     winograd_backward,
     winograd_convolution,
+    winograd_rows,
     winograd_tiles,
     winograd_transforms,
     winograd_workspace,
@@ -43,6 +45,7 @@ __all__ = [
     "col2im",
     "conv3x3",
     "conv3x3_backward",
+    "conv3x3_rows",
     "conv3x3_workspace",
     "dot_products",
     "first_layer",
@@ -50,6 +53,7 @@ __all__ = [
     "first_layer_workspace",
     "gram",
     "gram_backward",
+    "gram_rows_per_sum",
     "gram_workspace",
     "im2col",
     "linear_combination",
@@ -62,6 +66,7 @@ __all__ = [
     "winograd",
     "winograd_backward",
     "winograd_convolution",
+    "winograd_rows",
     "winograd_tiles",
     "winograd_transforms",
     "winograd_workspace",

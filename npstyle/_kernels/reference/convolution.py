@@ -6,7 +6,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from npstyle._kernels.reference.relu import relu, relu_backward
-from npstyle._typing import Array, Bytes
+from npstyle._typing import AnyArray, Array, Bytes
+
+Strip = tuple[int, int] | None  # first row of an output, and the height of the picture that it is a strip of
 
 
 def im2col(x: Array) -> Array:
@@ -33,9 +35,25 @@ def conv3x3_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: in
     return H * W * 9 * C
 
 
-def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int) -> None:
-    """y = P Q + b with P = im2col(x), Q = w. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
-    y[...] = (im2col(x) @ w + b).reshape(y.shape)
+def conv3x3_rows(W: int) -> int:
+    """1: any row may be the first one of a strip, though only up to rounding."""
+    return 1
+
+
+def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int, strip: Strip = None) -> None:
+    """y = P Q + b with P = im2col(x), Q = w. x (H, W, C), w (9C, K), b (K,), y (H, W, K).
+
+    With a `strip` (first row, height of the picture), y are those rows of the picture that begin there, and x
+    has one more above and below, where the picture has.
+    """
+    computed = (im2col(x) @ w + b).reshape(*x.shape[:2], -1)
+    y[...] = rows_of_strip(computed, len(y), strip)
+
+
+def rows_of_strip(computed: AnyArray, rows: int, strip: Strip) -> AnyArray:
+    """Of what was computed from the rows of a strip and their neighbors, the strip's rows."""
+    above = int(strip is not None and strip[0] > 0)
+    return computed[above : above + rows]
 
 
 def conv3x3_backward(dy: Array, w: Array, dx: Array) -> None:
@@ -53,14 +71,27 @@ def first_layer_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads
     return 0
 
 
-def first_layer(x: Array, w: Array, b: Array, y: Array, mask: Bytes, workspace: Array, threads: int) -> None:
+def first_layer(
+    x: Array,
+    w: Array,
+    b: Array,
+    y: Array,
+    mask: Bytes,
+    workspace: Array,
+    threads: int,
+    strip: Strip = None,
+) -> None:
     """y = max(P Q + b, 0), mask as in `relu`. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
-    conv3x3(x, w, b, y, threads)
+    conv3x3(x, w, b, y, threads, strip)
     relu(y.reshape(-1), y.reshape(-1), mask, threads)
 
 
-def first_layer_backward(dy: Array, mask: Bytes, w: Array, dx: Array, workspace: Array, threads: int) -> None:
+def first_layer_backward(
+    dy: Array, mask: Bytes, w: Array, dx: Array, workspace: Array, threads: int, strip: Strip = None
+) -> None:
     """dx = col2im(dP) with dP = dz Q', where dz is dy where the mask has a bit, else 0."""
     dz = np.empty(dy.shape, dy.dtype)
     relu_backward(dy.reshape(-1), mask, dz.reshape(-1), threads)
-    conv3x3_backward(dz, w, dx)
+    computed = np.empty((*dy.shape[:2], dx.shape[2]), dx.dtype)
+    conv3x3_backward(dz, w, computed)
+    dx[...] = rows_of_strip(computed, len(dx), strip)
