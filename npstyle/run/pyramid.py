@@ -82,6 +82,8 @@ class Pyramid:
     callback : callable, optional
         Called with a `Progress` after each iteration; StopIteration ends the run.
     writer : CheckpointWriter, optional
+    plan_of : callable, optional
+        The evaluation plan of a level of a width and height: none, if left out.
 
     Attributes
     ----------
@@ -97,11 +99,13 @@ class Pyramid:
         network: VGG19,
         callback: Callable[[Progress], None] | None = None,
         writer: CheckpointWriter | None = None,
+        plan_of: Callable[[tuple[int, int]], int] = lambda size: 0,
     ) -> None:
         self.request = request
         self.network = network
         self.callback = callback
         self.writer = writer
+        self.plan_of = plan_of
         self.sizes = level_sizes(request)
         self.results: list[LevelResult] = []
 
@@ -157,7 +161,7 @@ class Pyramid:
     ) -> OptimizeResult:
         """Run the optimizer at one level, from the previous level's picture or from a state."""
         settings, writer = self.request.settings, self.writer
-        objective = level.objective(self.network)
+        objective = level.objective(self.network, self.plan_of(level.size))
         done = sum(result.nit for result in self.results)
         number, count = len(self.results) + 1, len(self.sizes)
 
