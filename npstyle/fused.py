@@ -49,31 +49,42 @@ class WinogradConvReLU:
         self.threads = threads
         self.arena = arena or Arena()
 
-    def forward(self, x: Array) -> tuple[Array, Bytes]:
-        """Rectified y (H, W, K) for x (H, W, C); cache: the mask y > 0, one bit per element."""
+    def forward(
+        self, x: Array, out: Array | None = None, strip: _kernels.Strip | None = None
+    ) -> tuple[Array, Bytes]:
+        """Rectified y (H, W, K) for x (H, W, C); cache: the mask y > 0, one bit per element.
+
+        y is written to `out`, if that is given; it may be a strip of the feature map.
+        """
         H, W, _ = x.shape
-        K = self.bias.size
-        y: Array = self.arena.borrow((H, W, K), x.dtype)
+        y: Array = self.arena.borrow((H, W, self.bias.size), x.dtype) if out is None else out
         mask = np.empty(y.size // 8, np.uint8)
-        workspace = self._workspace(x, K)
-        _kernels.winograd(x, self.matrix, self.bias, y, mask, workspace, self.threads)
+        workspace = self._workspace(x, y, strip)
+        _kernels.winograd(x, self.matrix, self.bias, y, mask, workspace, self.threads, strip)
         self.arena.release(workspace)
         return y, mask
 
-    def backward(self, dy: Array, cache: Bytes, accumulate_into: Array | None = None) -> Array:
+    def backward(
+        self,
+        dy: Array,
+        cache: Bytes,
+        accumulate_into: Array | None = None,
+        out: Array | None = None,
+        strip: _kernels.Strip | None = None,
+    ) -> Array:
         """Gradient dx (H, W, C): dy where y > 0, convolved with the kernel rotated by 180 degrees."""
         H, W, _ = dy.shape
-        C = self.matrix.shape[0] // 9
-        dx: Array = self.arena.borrow((H, W, C), dy.dtype) if accumulate_into is None else accumulate_into
-        workspace = self._workspace(dy, C)
-        add = accumulate_into is not None
-        _kernels.winograd_backward(dy, cache, self.matrix, dx, add, workspace, self.threads)
+        add, out = accumulate_into is not None, out if accumulate_into is None else accumulate_into
+        dx: Array = self.arena.borrow((H, W, self.matrix.shape[0] // 9), dy.dtype) if out is None else out
+        workspace = self._workspace(dy, dx, strip)
+        _kernels.winograd_backward(dy, cache, self.matrix, dx, add, workspace, self.threads, strip)
         self.arena.release(workspace)
         return dx
 
-    def _workspace(self, x: Array, K: int) -> Array:
-        H, W, C = x.shape
-        elements = _kernels.winograd_workspace(H, W, C, K, x.itemsize, self.threads)
+    def _workspace(self, x: Array, y: Array, strip: _kernels.Strip | None) -> Array:
+        H, W, K = y.shape
+        height = H if strip is None else strip.height
+        elements = _kernels.winograd_workspace(H, W, x.shape[2], K, x.itemsize, self.threads, height)
         return self.arena.borrow((elements,), x.dtype)
 
 
@@ -103,27 +114,39 @@ class FirstLayerConvReLU:
         self.threads = threads
         self.arena = arena or Arena()
 
-    def forward(self, x: Array) -> tuple[Array, Bytes]:
-        """Rectified y (H, W, K) for x (H, W, C); cache: the mask y > 0, one bit per element."""
+    def forward(
+        self, x: Array, out: Array | None = None, strip: _kernels.Strip | None = None
+    ) -> tuple[Array, Bytes]:
+        """Rectified y (H, W, K) for x (H, W, C); cache: the mask y > 0, one bit per element.
+
+        y is written to `out`, if that is given; it may be a strip of the feature map.
+        """
         H, W, _ = x.shape
-        y: Array = self.arena.borrow((H, W, self.bias.size), x.dtype)
+        y: Array = self.arena.borrow((H, W, self.bias.size), x.dtype) if out is None else out
         mask = np.empty(y.size // 8, np.uint8)
-        workspace = self._workspace(x)
-        _kernels.first_layer(x, self.matrix, self.bias, y, mask, workspace, self.threads)
+        workspace = self._workspace(len(y), x)
+        _kernels.first_layer(x, self.matrix, self.bias, y, mask, workspace, self.threads, strip)
         self.arena.release(workspace)
         return y, mask
 
-    def backward(self, dy: Array, cache: Bytes, accumulate_into: Array | None = None) -> Array:
+    def backward(
+        self,
+        dy: Array,
+        cache: Bytes,
+        accumulate_into: Array | None = None,
+        out: Array | None = None,
+        strip: _kernels.Strip | None = None,
+    ) -> Array:
         """Gradient dx (H, W, C) by (2) of docs/convolution.md: dP = dy Q' where y > 0, dx = col2im(dP)."""
         H, W, _ = dy.shape
-        dx: Array = self.arena.borrow((H, W, self.matrix.shape[0] // 9), dy.dtype)
-        workspace = self._workspace(dx)
-        _kernels.first_layer_backward(dy, cache, self.matrix, dx, workspace, self.threads)
+        dx: Array = self.arena.borrow((H, W, self.matrix.shape[0] // 9), dy.dtype) if out is None else out
+        workspace = self._workspace(len(dx), dx)
+        _kernels.first_layer_backward(dy, cache, self.matrix, dx, workspace, self.threads, strip)
         self.arena.release(workspace)
         return _accumulate(dx, accumulate_into)
 
-    def _workspace(self, x: Array) -> Array:
-        H, W, C = x.shape
+    def _workspace(self, H: int, x: Array) -> Array:
+        _, W, C = x.shape
         elements = _kernels.first_layer_workspace(H, W, C, self.bias.size, x.itemsize, self.threads)
         return self.arena.borrow((elements,), x.dtype)
 

@@ -65,12 +65,24 @@ class Conv2D:
         self.threads = threads
         self.arena = arena or Arena()
 
-    def forward(self, x: Array) -> tuple[Array, None]:
-        """Feature map y (H, W, K) of x (H, W, C). The layer is linear, so backward needs no cache."""
-        return self._convolve(x, self.kernel, self.bias), None
+    def forward(
+        self, x: Array, out: Array | None = None, strip: _kernels.Strip | None = None
+    ) -> tuple[Array, None]:
+        """Feature map y (H, W, K) of x (H, W, C). The layer is linear, so backward needs no cache.
 
-    def backward(self, dy: Array, cache: None = None, accumulate_into: Array | None = None) -> Array:
-        """Gradient dx (H, W, C) for dy (H, W, K).
+        y is written to `out`, if that is given; it may be a strip of the feature map.
+        """
+        return self._convolve(x, self.kernel, self.bias, out, strip), None
+
+    def backward(
+        self,
+        dy: Array,
+        cache: None = None,
+        accumulate_into: Array | None = None,
+        out: Array | None = None,
+        strip: _kernels.Strip | None = None,
+    ) -> Array:
+        """Gradient dx (H, W, C) for dy (H, W, K); `out` and `strip` as in `forward`.
 
         x[h, w, c] contributes to y[h - i + 1, w - j + 1, k] with the factor kernel[i, j, c, k], so
 
@@ -80,18 +92,22 @@ class Conv2D:
         rotated by 180 degrees and its channels exchanged. The bias drops out.
         """
         no_bias = np.zeros(self.kernel.shape[2], self.kernel.dtype)
-        return _accumulate(self._convolve(dy, self.flipped, no_bias), accumulate_into)
+        if out is None and accumulate_into is not None:
+            out = self.arena.borrow(accumulate_into.shape, dy.dtype)
+        return _accumulate(self._convolve(dy, self.flipped, no_bias, out, strip), accumulate_into)
 
     @cached_property
     def flipped(self) -> Array:
         """The kernel of the backward pass, (3, 3, K, C): flipped[i, j, k, c] = kernel[2 - i, 2 - j, c, k]."""
         return np.ascontiguousarray(self.kernel[::-1, ::-1].swapaxes(2, 3))
 
-    def _convolve(self, x: Array, kernel: Array, bias: Array) -> Array:
+    def _convolve(
+        self, x: Array, kernel: Array, bias: Array, out: Array | None, strip: _kernels.Strip | None
+    ) -> Array:
         H, W, _ = x.shape
         _, _, C, K = kernel.shape
-        y: Array = self.arena.borrow((H, W, K), x.dtype)
-        _kernels.conv3x3(x, kernel.reshape(9 * C, K), bias, y, self.threads)
+        y: Array = self.arena.borrow((H, W, K), x.dtype) if out is None else out
+        _kernels.conv3x3(x, kernel.reshape(9 * C, K), bias, y, self.threads, strip)
         return y
 
 
@@ -134,16 +150,18 @@ class AveragePool:
         self.threads = threads
         self.arena = arena or Arena()
 
-    def forward(self, x: Array) -> tuple[Array, Shape]:
-        """Means y (H // 2, W // 2, C); cache: the shape of x."""
+    def forward(self, x: Array, out: Array | None = None) -> tuple[Array, Shape]:
+        """Means y (H // 2, W // 2, C), in `out` if that is given; cache: the shape of x."""
         H, W, C = x.shape
-        y: Array = self.arena.borrow((H // 2, W // 2, C), x.dtype)
+        y: Array = self.arena.borrow((H // 2, W // 2, C), x.dtype) if out is None else out
         _kernels.average_pool(x, y, self.threads)
         return y, x.shape
 
-    def backward(self, dy: Array, cache: Shape, accumulate_into: Array | None = None) -> Array:
+    def backward(
+        self, dy: Array, cache: Shape, accumulate_into: Array | None = None, out: Array | None = None
+    ) -> Array:
         """dx = dy / 4 in all four pixels of the cell, 0 in dropped rows and columns."""
-        dx: Array = self.arena.borrow(cache, dy.dtype)
+        dx: Array = self.arena.borrow(cache, dy.dtype) if out is None else out
         _kernels.average_pool_backward(dy, dx, self.threads)
         return _accumulate(dx, accumulate_into)
 
@@ -158,20 +176,38 @@ class MaxPool:
         self.threads = threads
         self.arena = arena or Arena()
 
-    def forward(self, x: Array) -> tuple[Array, tuple[Bytes, Shape]]:
+    def forward(self, x: Array, out: Array | None = None) -> tuple[Array, tuple[Bytes, Shape]]:
         """Maxima y (H // 2, W // 2, C); cache: the argmax in each cell (the first of equals), shape of x."""
         H, W, C = x.shape
-        y: Array = self.arena.borrow((H // 2, W // 2, C), x.dtype)
+        y: Array = self.arena.borrow((H // 2, W // 2, C), x.dtype) if out is None else out
         argmax = np.empty(y.shape, np.uint8)
         _kernels.max_pool(x, y, argmax, self.threads)
         return y, (argmax, x.shape)
 
-    def backward(self, dy: Array, cache: tuple[Bytes, Shape], accumulate_into: Array | None = None) -> Array:
+    def backward(
+        self,
+        dy: Array,
+        cache: tuple[Bytes, Shape],
+        accumulate_into: Array | None = None,
+        out: Array | None = None,
+    ) -> Array:
         """dx = dy at the argmax of the cell, 0 elsewhere."""
         argmax, shape = cache
-        dx: Array = self.arena.borrow(shape, dy.dtype)
+        dx: Array = self.arena.borrow(shape, dy.dtype) if out is None else out
         _kernels.max_pool_backward(dy, argmax, dx, self.threads)
         return _accumulate(dx, accumulate_into)
+
+
+class Given:
+    """The identity, where a network begins with a feature map that is given: docs/large-pictures.md."""
+
+    def forward(self, x: Array) -> tuple[Array, None]:
+        """y = x."""
+        return x, None
+
+    def backward(self, dy: Array, cache: None = None, accumulate_into: Array | None = None) -> Array:
+        """dx = dy."""
+        return _accumulate(dy, accumulate_into)
 
 
 class CaffeInput:

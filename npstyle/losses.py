@@ -22,11 +22,13 @@ from npstyle import _kernels
 from npstyle._runtime.arena import Arena
 from npstyle._typing import AnyArray, Array, Double, TotalVariationForm
 
+ELEMENTS_PER_SUM = 65536
+
 
 def sum_of_squares(x: Array) -> float:
     """Sum of x**2 over all elements, accumulated in float64; in pieces, which stay in cache."""
     flat = x.reshape(-1)
-    piece = 65536
+    piece = ELEMENTS_PER_SUM
     return sum(
         float(np.sum(np.square(flat[i : i + piece]), dtype=np.float64)) for i in range(0, flat.size, piece)
     )
@@ -81,14 +83,21 @@ def style_loss(
     f = F.reshape(-1, C)
     workspace = _workspace(f, threads, arena)
     G = gram_matrix(F, threads, arena, workspace)
-    D = np.subtract(np.divide(G, M, out=G), A_mean, out=G)
-    value = scale * sum_of_squares(D)
-    dG = np.multiply(D, 2 * scale / M, out=D)
+    value, dG = gram_distance(G, M, A_mean, scale)
     dF = np.empty(F.shape, F.dtype) if out is None else out
     _kernels.gram_backward(f, dG, dF.reshape(-1, C), workspace, threads)
     arena.release(workspace)
     arena.release(G)
     return value, dF
+
+
+def gram_distance(G: Double, M: float, A_mean: Double, scale: float) -> tuple[float, Double]:
+    """The loss of `style_loss` for a Gram matrix that is known, and dL/dG, which takes the place of G.
+
+    See docs/losses.md.
+    """
+    D = np.subtract(np.divide(G, M, out=G), A_mean, out=G)
+    return scale * sum_of_squares(D), np.multiply(D, 2 * scale / M, out=D)
 
 
 def guided_style_loss(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from npstyle._typing import AnyArray, Array, Double, Scaling
-from npstyle.architecture import log2_stride
+from npstyle.architecture import channels, deepest, log2_stride
 from npstyle.errors import UserError
 from npstyle.losses import content_loss, edge_map, edges_loss, sum_of_squares, total_variation
+from npstyle.partial import ContentTerm, Copy, PartialLosses, RunningSums, Together
+from npstyle.plans import Strips, check_plan, divided
 from npstyle.regions import downsample_mask, style_targets
 from npstyle.settings import EDGE_CELLS, Settings, check_settings
 from npstyle.statistics import (
@@ -28,13 +30,6 @@ from npstyle.statistics import (
     feature_sums,
 )
 from npstyle.vgg import VGG19, Tape
-
-
-class ContentTerm(NamedTuple):
-    """The content loss of one layer: its target P (h, w, C), and its factor in the loss."""
-
-    P: AnyArray
-    scale: float
 
 
 class Terms(NamedTuple):
@@ -86,6 +81,9 @@ class Objective:
         Pairs of guidance masks, from 0 (outside) to 1: what is in the n-th content mask should look like what
         is in the n-th style mask. All style masks are regions of the one style picture, or each belongs to
         one of several. A region's weight is proportional to its area.
+    plan : {0, 1, 2, 3, 5}
+        The blocks of the network that are computed in strips, from the first on, which takes less memory and
+        more time. Loss and gradient have the same bits; see docs/large-pictures.md.
 
     Attributes
     ----------
@@ -125,10 +123,12 @@ class Objective:
         blend: Sequence[float] | None = None,
         content_masks: Sequence[ArrayLike] = (),
         style_masks: Sequence[ArrayLike] = (),
+        plan: int = 0,
     ) -> None:
         _check_network(network, check_settings(settings))
         self.network = network
         self.settings = settings
+        self.plan = check_plan(plan, settings.padding)
         # Copies: float64 targets are computed when first needed, when the caller may have changed theirs.
         self.content = np.array(content)
         self.styles = [np.array(style) for style in styles]
@@ -160,10 +160,35 @@ class Objective:
             x = x.astype(np.float32, copy=False)
         content, style = self._terms_in(x.dtype)
         terms: dict[str, float] = {}
+        if self.plan:
+            gradient = self._in_strips(x, content, style, terms)
+        else:
+            tape: Tape = []
+            walk = self.network.walk(x, {**content, **style}, tape)
+            gradient = self._whole(walk, tape, content, style, terms)
+        terms["total_variation"] = 0.0
+        if self.settings.tv_weight:
+            terms["total_variation"], dx = total_variation_term(x, self.settings)
+            gradient += dx
+        if self.edge_scales:
+            wrap = self.settings.padding == "wrap"
+            terms["edges"], dx = edges_loss(x, self.content, self.edge_scales, wrap)
+            gradient += dx
+        self.terms = terms
+        return sum(terms.values()), gradient
+
+    def _whole(
+        self,
+        walk: Iterator[tuple[str, Array]],
+        tape: Tape,
+        content: dict[str, ContentTerm],
+        style: dict[str, list[StyleTerm]],
+        terms: dict[str, float],
+    ) -> Array:
+        """The gradient with respect to what the walk starts from; the terms of its layers are added."""
         gradients: dict[str, Array] = {}
-        tape: Tape = []
         network = self.network
-        for name, F in network.walk(x, {**content, **style}, tape):
+        for name, F in walk:
             dF = gradients[name] = network.arena.borrow(F.shape, F.dtype)
             losses: list[float] = []
             for term in style.get(name, ()):
@@ -175,17 +200,46 @@ class Objective:
                 terms[f"content/{name}"], content_dF = content_loss(F, P, scale, None if losses else dF)
                 if losses:
                     dF += content_dF
-        gradient = network.backward(tape, gradients, overwrite=True)
-        terms["total_variation"] = 0.0
-        if self.settings.tv_weight:
-            terms["total_variation"], dx = total_variation_term(x, self.settings)
-            gradient += dx
-        if self.edge_scales:
-            wrap = self.settings.padding == "wrap"
-            terms["edges"], dx = edges_loss(x, self.content, self.edge_scales, wrap)
-            gradient += dx
-        self.terms = terms
-        return sum(terms.values()), gradient
+        return network.backward(tape, gradients, overwrite=True)
+
+    def _in_strips(
+        self,
+        x: Array,
+        content: dict[str, ContentTerm],
+        style: dict[str, list[StyleTerm]],
+        terms: dict[str, float],
+    ) -> Array:
+        """The gradient with respect to the pixels; the terms of all layers are added."""
+        network, (lower, upper) = self.network, divided(self.plan, {**content, **style})
+        losses = [
+            PartialLosses(
+                name,
+                style.get(name, ()),
+                content.get(name),
+                feature_shape(name, x.shape),
+                x.dtype,
+                network.threads,
+                network.arena,
+            )
+            for name in lower
+        ]
+        top = f"pool{self.plan}" if upper else lower[-1]
+        strips = Strips(network, x, top)
+        F = strips.forward({one.name: one for one in losses}, bool(upper))
+        network.arena.trim()  # slabs of other sizes are needed now
+        for one in losses:
+            terms.update(one.finish())
+        above: Array | None = None
+        if F is not None:
+            tape: Tape = []
+            walk = network.walk_above(top, F, x.shape, upper, tape)
+            above = self._whole(walk, tape, content, style, terms)
+            network.arena.trim()
+        gradient = strips.gradient(losses, above)
+        if above is not None:
+            network.arena.release(above)
+        network.arena.trim()  # the memory is wanted for other things until the next evaluation
+        return gradient
 
     def flat(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> tuple[float, Double]:
         """Loss and gradient as optimizers of vectors expect them, such as `scipy.optimize.minimize`.
@@ -240,11 +294,21 @@ class Objective:
 
     def _content_terms(self, dtype: np.dtype[Any]) -> dict[str, ContentTerm]:
         s, weights = self.settings, self.settings.effective_content_weights
-        features = self.network.forward(self.content.astype(dtype), weights)
+        pixels = self.content.astype(dtype)
+        features = self._features(pixels, weights) if self.plan else self.network.forward(pixels, weights)
         return {
             name: ContentTerm(P, s.content_weight * weights[name] * CONTENT_SCALES[s.scaling](P))
             for name, P in features.items()
         }
+
+    def _features(self, pixels: Array, layers: Iterable[str]) -> dict[str, Array]:
+        """`VGG19.forward` in strips."""
+        features = {name: np.empty(feature_shape(name, pixels.shape), pixels.dtype) for name in layers}
+        if features:
+            strips = Strips(self.network, pixels, deepest(features))
+            strips.forward({name: Copy(F) for name, F in features.items()})
+            self.network.arena.trim()
+        return features
 
     def _style_terms(self, dtype: np.dtype[Any]) -> dict[str, list[StyleTerm]]:
         sums = self._style_sums(dtype)
@@ -298,6 +362,8 @@ class Objective:
         """What the statistics are made of, by layer, style target and style picture in it."""
         sums: dict[tuple[str, int, int], Sums] = {}
         threads = self.network.threads
+        if self.plan:
+            return self._style_sums_in_strips(dtype)
         for style, picture in enumerate(self.styles):
             for name, F in self.network.walk(picture.astype(dtype), self.settings.effective_style_weights):
                 whole: Sums | None = None  # computed once, though several targets may use it
@@ -310,6 +376,34 @@ class Objective:
                         whole = whole or feature_sums(F, None, threads)
                         sums[name, n, style] = whole
         return sums
+
+    def _style_sums_in_strips(self, dtype: np.dtype[Any]) -> dict[tuple[str, int, int], Sums]:
+        sums: dict[tuple[str, int, int], Sums] = {}
+        network, names = self.network, self.settings.effective_style_weights
+        for style, picture in enumerate(self.styles):
+            visitors: dict[str, Together] = {name: Together() for name in names}
+            for name in names:
+                shape, whole = feature_shape(name, picture.shape), None
+                for n, target in enumerate(self.style_targets):
+                    for _, mask, _ in (region for region in target.regions if region.style == style):
+                        T = None if mask is None else downsample_mask(mask, log2_stride(name), dtype)
+                        running = whole if T is None else None
+                        if running is None:
+                            running = RunningSums(shape, T, dtype, network.threads, network.arena)
+                            visitors[name].append(running)
+                        whole = running if T is None else whole
+                        sums[name, n, style] = running.sums
+            if any(visitors.values()):
+                Strips(network, picture.astype(dtype), deepest(names)).forward(
+                    {name: visitor for name, visitor in visitors.items() if visitor}
+                )
+                network.arena.trim()
+        return sums
+
+
+def feature_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The shape of a layer's feature map, for pixels of this shape."""
+    return shape[0] >> log2_stride(name), shape[1] >> log2_stride(name), channels(name)
 
 
 def total_variation_term(x: Array, settings: Settings) -> tuple[float, Array]:

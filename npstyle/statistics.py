@@ -20,7 +20,7 @@ from npstyle import _kernels
 from npstyle._runtime.arena import Arena
 from npstyle._runtime.threads import one_blas_thread
 from npstyle._typing import Array, Double
-from npstyle.losses import guided_style_loss, style_loss, sum_of_squares
+from npstyle.losses import gram_distance, guided_style_loss, style_loss, sum_of_squares
 
 # Added to the variances, so that no direction is without any; feature maps of trained filters have mean
 # squares of 10^3 to 10^5 (0.3 to 30 with torchvision's filters).
@@ -113,8 +113,18 @@ def _sums(R: Array, T: Array | None, threads: int | None, arena: Arena, workspac
     _kernels.gram(R.reshape(-1, C), G, workspace, threads, total)
     if T is None:
         return Sums(G, total, float(H * W), H * W)
-    total = (R * T[:, :, None]).sum(axis=(0, 1), dtype=np.float64)
+    total = masked_total(np.zeros(C), R.reshape(-1, C), T.reshape(-1), _kernels.gram_rows_per_sum(H * W))
     return Sums(G, total, sum_of_squares(T), int(np.count_nonzero(T)))
+
+
+def masked_total(total: Double, r: Array, t: Array, rows: int) -> Double:
+    """R'T added to a total: sums of so many rows of r (M, C) each, one after the other, as in `gram`."""
+    weighted, whole = r * t[:, None], len(r) // rows * rows
+    for one in weighted[:whole].reshape(-1, rows, r.shape[1]).sum(axis=1, dtype=np.float64):
+        total += one
+    if whole < len(r):
+        total += weighted[whole:].sum(axis=0, dtype=np.float64)
+    return total
 
 
 def moments(F: Array, T: Array | None = None, threads: int | None = None) -> Moments:
@@ -218,18 +228,25 @@ def moments_loss(
     By sigma^2 = diag S - mu^2, d sigma = (d diag S - 2 mu dmu) / (2 sigma). A channel without any variance
     has no derivative of its sigma and gets none: its vectors are all at the mean.
     """
-    target_std = target.std
 
     def compare(found: Moments, _: Vectors) -> Derivatives:
-        D, mean, std = found.second - A_mean, found.mean - target.mean, found.std
-        value = scale * sum_of_squares(D)
-        value += moments_scale * (sum_of_squares(mean) + sum_of_squares(std - target_std))
-        ratio = np.divide(std - target_std, std, out=np.zeros_like(std), where=std > 0)
-        dvariance = np.diag(moments_scale * ratio)
-        dmu = 2 * moments_scale * mean + mean_in_covariance(dvariance, found.mean)
-        return Derivatives(value, 2 * scale * D + dvariance, dmu)
+        return compare_moments(found, A_mean, target, scale, moments_scale)
 
     return loss_of_moments(compare, F, T, threads, out, arena)
+
+
+def compare_moments(
+    found: Moments, A_mean: Double, target: Moments, scale: float, moments_scale: float
+) -> Derivatives:
+    """The loss of `moments_loss` for moments that are known, and its derivatives with respect to them."""
+    target_std = target.std
+    D, mean, std = found.second - A_mean, found.mean - target.mean, found.std
+    value = scale * sum_of_squares(D)
+    value += moments_scale * (sum_of_squares(mean) + sum_of_squares(std - target_std))
+    ratio = np.divide(std - target_std, std, out=np.zeros_like(std), where=std > 0)
+    dvariance = np.diag(moments_scale * ratio)
+    dmu = 2 * moments_scale * mean + mean_in_covariance(dvariance, found.mean)
+    return Derivatives(value, 2 * scale * D + dvariance, dmu)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -348,15 +365,25 @@ def wasserstein_loss(
     """
 
     def compare(found: Moments, vectors: Vectors) -> Derivatives:
-        if target.rank + len(vectors.r) <= MAX_SUBSPACE * len(found.mean):
-            distance, transport_map = target.distance_and_map_of(found.mean, vectors.centered(found.mean))
-        else:
-            distance, transport_map = target.distance_and_map(Gaussian(found.mean, found.covariance))
-        dSigma = scale * (np.eye(len(found.mean)) - transport_map)
-        dmu = 2 * scale * (found.mean - target.mean) + mean_in_covariance(dSigma, found.mean)
-        return Derivatives(scale * distance, dSigma, dmu)
+        return compare_gaussians(found, vectors, target, scale)
 
     return loss_of_moments(compare, F, T, threads, out, arena)
+
+
+def compare_gaussians(
+    found: Moments, vectors: Vectors | None, target: Transport, scale: float
+) -> Derivatives:
+    """The loss of `wasserstein_loss` for moments that are known, and its derivatives with respect to them.
+
+    The vectors may be left out if there are more than channels.
+    """
+    if vectors is not None and target.rank + len(vectors.r) <= MAX_SUBSPACE * len(found.mean):
+        distance, transport_map = target.distance_and_map_of(found.mean, vectors.centered(found.mean))
+    else:
+        distance, transport_map = target.distance_and_map(Gaussian(found.mean, found.covariance))
+    dSigma = scale * (np.eye(len(found.mean)) - transport_map)
+    dmu = 2 * scale * (found.mean - target.mean) + mean_in_covariance(dSigma, found.mean)
+    return Derivatives(scale * distance, dSigma, dmu)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -364,12 +391,56 @@ def wasserstein_loss(
 # ------------------------------------------------------------------------------------------------
 
 
+class OfSums(NamedTuple):
+    """A loss computed from sums, and its derivatives with respect to these: dG, and dtotal or None."""
+
+    value: float
+    gram: Double
+    total: Double | None
+
+
 class StyleTerm(Protocol):
-    """The style loss of one layer for one target, and its gradient; `out` as in `style_loss`."""
+    """The style loss of one layer for one target, and its gradient; `out` as in `style_loss`.
+
+    Where F is computed in parts, the loss is `of_sums`, and `gradient_of_part` its gradient.
+    """
+
+    @property
+    def mask(self) -> Array | None: ...
 
     def __call__(
         self, F: Array, threads: int | None, out: Array | None, arena: Arena | None
     ) -> tuple[float, Array]: ...
+
+    def of_sums(self, sums: Sums, vectors: Vectors | None) -> OfSums:
+        """The sums' Gram matrix may be overwritten; for `vectors` see `compare_gaussians`."""
+
+
+def divided(found: Derivatives, M: float) -> OfSums:
+    """Derivatives with respect to the sums that the moments are means of."""
+    return OfSums(found.value, found.second / M, found.mean / M)
+
+
+def moments_of(sums: Sums) -> Moments:
+    """Means of M positions, in place."""
+    return Moments(sums.total / sums.positions, np.divide(sums.gram, sums.positions, out=sums.gram))
+
+
+def gradient_of_part(
+    part: OfSums, F: Array, T: Array | None, out: Array, threads: int | None, arena: Arena
+) -> Array:
+    """The gradient of a loss of sums with respect to some rows F (h, W, C), for the mask's same rows T."""
+    R = _region(F, T)
+    r = R.reshape(-1, F.shape[2])
+    workspace = _workspace(R, threads, arena)
+    row = part.total if T is None else None
+    _kernels.gram_backward(r, part.gram, out.reshape(r.shape), workspace, threads, row)
+    arena.release(workspace)
+    if T is not None:
+        if part.total is not None:
+            out += T[:, :, None] * part.total.astype(F.dtype)
+        out *= T[:, :, None]
+    return out
 
 
 @dataclass(frozen=True)
@@ -386,6 +457,9 @@ class GramTerm:
         if self.mask is None:
             return style_loss(F, self.A_mean, self.scale, threads, out, arena)
         return guided_style_loss(F, self.mask, self.A_mean, self.scale, threads, arena)
+
+    def of_sums(self, sums: Sums, vectors: Vectors | None) -> OfSums:
+        return OfSums(*gram_distance(sums.gram, sums.positions, self.A_mean, self.scale), None)
 
 
 @dataclass(frozen=True)
@@ -404,6 +478,10 @@ class MomentsTerm:
         scales = self.scale, self.moments_scale
         return moments_loss(F, self.A_mean, self.target, *scales, self.mask, threads, out, arena)
 
+    def of_sums(self, sums: Sums, vectors: Vectors | None) -> OfSums:
+        scales, M = (self.scale, self.moments_scale), sums.positions
+        return divided(compare_moments(moments_of(sums), self.A_mean, self.target, *scales), M)
+
 
 @dataclass(frozen=True)
 class WassersteinTerm:
@@ -417,3 +495,7 @@ class WassersteinTerm:
         self, F: Array, threads: int | None, out: Array | None, arena: Arena | None
     ) -> tuple[float, Array]:
         return wasserstein_loss(F, self.target, self.scale, self.mask, threads, out, arena)
+
+    def of_sums(self, sums: Sums, vectors: Vectors | None) -> OfSums:
+        found, M = moments_of(sums), sums.positions
+        return divided(compare_gaussians(found, vectors, self.target, self.scale), M)

@@ -29,6 +29,7 @@ from npstyle.layers import (
     AveragePool,
     CaffeInput,
     Conv2D,
+    Given,
     Layer,
     MaxPool,
     ReLU,
@@ -177,7 +178,23 @@ class VGG19:
         check_size(x.shape, names, "picture")
         if not names:
             return
-        for step in self._chain(deepest(names), x):
+        yield from self._run(self.steps(deepest(names), x.shape, x.dtype), x, names, tape)
+
+    def walk_above(
+        self, below: str, x: Array, shape: tuple[int, ...], layers: Iterable[str], tape: Tape
+    ) -> Iterator[tuple[str, Array]]:
+        """`walk` from the feature map x of the layer `below` on, for pixels of this shape.
+
+        `backward` then returns the gradient with respect to x.
+        """
+        steps = self.steps(deepest(layers), shape, x.dtype, below)
+        yield from self._run([Step(Given(), below), *steps], x, set(layers), tape)
+
+    def _run(
+        self, steps: Iterable[Step], x: Array, names: set[str], tape: Tape | None
+    ) -> Iterator[tuple[str, Array]]:
+        """Through the steps; each feature map of one of the names is yielded."""
+        for step in steps:
             y, cache = step.layer.forward(x)
             if y is not x:
                 self.arena.release(x)
@@ -238,13 +255,20 @@ class VGG19:
         assert dx is not None  # _check_gradients has seen one on the tape
         return dx
 
-    def _chain(self, top: str, x: Array) -> Iterator[Step]:
-        """The steps from the pixels x to a feature map, built when first needed and cached."""
-        H, W, _ = x.shape
-        yield Step(INPUTS[self.preprocessing](), None)
-        for name in LAYERS[: LAYERS.index(top) + 1]:
+    def steps(
+        self, top: str, shape: tuple[int, ...], dtype: np.dtype[Any], below: str | None = None
+    ) -> Iterator[Step]:
+        """The steps from pixels of this shape, or from the feature map `below`, to that of `top`.
+
+        They are built when first needed, and cached.
+        """
+        H, W = shape[:2]
+        if below is None:
+            yield Step(INPUTS[self.preprocessing](), None)
+        first = 0 if below is None else LAYERS.index(below) + 1
+        for name in LAYERS[first : LAYERS.index(top) + 1]:
             poolings = block_of(name) - 1
-            key = (name, x.dtype, method_of(self.convolution, name, H >> poolings, W >> poolings))
+            key = (name, dtype, method_of(self.convolution, name, H >> poolings, W >> poolings))
             if key not in self._steps:
                 self._steps[key] = list(self._build(*key))
             yield from self._steps[key]

@@ -119,3 +119,14 @@ def test_array_released_twice_is_borrowed_once() -> None:
     arena.release(first)
     arena.release(first)
     assert not np.shares_memory(arena.borrow((8, 8), np.float32), arena.borrow((8, 8), np.float32))
+
+
+def test_trim_frees_what_is_not_borrowed() -> None:
+    arena = Arena()
+    kept, released = arena.borrow((1000,), np.uint8), arena.borrow((5000,), np.uint8)
+    kept[:] = 7
+    arena.release(released)
+    assert arena.nbytes >= 6000
+    arena.trim()
+    assert 1000 <= arena.nbytes < 6000
+    assert (kept == 7).all()

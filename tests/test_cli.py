@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 import npstyle
-from helpers import run_program, without_openmp
+from helpers import refusal, run_program, without_openmp
 from npstyle import preset
 from npstyle.cli import interrupts, recipe
 from npstyle.cli import main as cli
@@ -501,6 +501,32 @@ def test_memory_error_is_one_line(folder: Path, monkeypatch: Any, capsys: Any) -
     assert "try a smaller --size" in capsys.readouterr().err
 
 
+def test_memory_decides_on_strips_and_the_picture_is_the_same(
+    folder: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    large = np.random.default_rng(0).integers(0, 255, (500, 90, 3), np.uint8)
+    Image.fromarray(large).save(folder / "large.png")
+    monkeypatch.chdir(folder)
+    command = ["large.png", "painting.png", "--iterations", "1", "--weights", "random", "--min-size", "0"]
+    command += ["--size", "500", "--preset", "random", "--threads", "1", "--log-every", "0"]
+    settings = preset("random")
+    whole = memory.run_memory_of_sizes((90, 500), [(40, 40)], settings, threads=1)
+    assert cli.main([*command, "-o", "whole.png", "--memory", "10GB"]) == 0
+    assert "strips" not in capsys.readouterr().err
+    assert cli.main([*command, "-o", "strips.png", "--memory", f"{whole / 1e6 - 1:.0f}MB"]) == 0
+    assert "in strips, about 1." in capsys.readouterr().err
+    pictures = [np.asarray(Image.open(folder / name)) for name in ("whole.png", "strips.png")]
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    line = refusal(capsys, *command, "-o", "none.png", "--memory", "10MB")
+    assert line.startswith("npstyle: memory: found 10 MB allowed by --memory; expected about ")
+    assert cli.main([*command, "-o", "none.png", "--memory", "10MB", "--padding", "wrap"]) == 1
+    assert " in one piece, as the padding wraps; " in capsys.readouterr().err
+    for words in ("much", "0"):
+        with pytest.raises(SystemExit):
+            cli.main([*command, "--memory", words])
+        assert "expected a size such as 8GB" in capsys.readouterr().err
+
+
 def test_too_little_memory_is_refused_before_the_run(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     Image.fromarray(np.zeros((150, 300, 3), np.uint8)).save(folder / "large.png")
     enough = memory.run_memory_of_sizes((128, 64), [(40, 40)], preset("default"))
@@ -578,6 +604,7 @@ def test_info(folder: Path, run_here: Run, monkeypatch: pytest.MonkeyPatch) -> N
         "OpenMP:",
         "threads:",
         "BLAS:",
+        "memory:",
         "weights:",
     ):
         assert word in done.stdout

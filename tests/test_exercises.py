@@ -83,6 +83,7 @@ def scaled(answer: Callable[..., Any], factor: float) -> Callable[..., Any]:
 
 convolution, pooling, losses = SOLVED["convolution"], SOLVED["pooling_and_relu"], SOLVED["losses"]
 lbfgs, numerics = SOLVED["lbfgs"], SOLVED["numerics"]
+large_pictures = SOLVED["large_pictures"]
 
 
 def without_flipping_the_kernel(dy: Any, kernel: Any) -> Any:
@@ -224,6 +225,20 @@ WRONG: dict[str, list[Callable[..., Any]]] = {
             np.cumsum(np.einsum("ma,mb->mab", F, F) - np.einsum("ma,mb->mab", F_a, F_a), axis=0)[-1] * 1.001
         ),
         lambda F, F_a: (F - F_a).T @ (F + F_a),
+    ],
+    "large_pictures.pixel_rows": [
+        lambda layers, row, H: (max(0, row - len(layers)), min(H - 1, row + len(layers))),
+        lambda layers, row, H: large_pictures.pixel_rows(layers, row, H + 9),
+    ],
+    "large_pictures.convolve_in_strips": [
+        lambda convolve, x, rows: convolve(x),
+        lambda convolve, x, rows: np.concatenate(
+            [convolve(x[first : first + rows]) for first in range(0, len(x), rows)]
+        ),
+    ],
+    "large_pictures.gram_in_strips": [
+        lambda strips, rows: sum((strip.T @ strip).astype(np.float64) for strip in strips),
+        lambda strips, rows: large_pictures.gram_in_strips(strips, rows).astype(np.float32),
     ],
 }
 

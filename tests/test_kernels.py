@@ -268,6 +268,119 @@ def test_conv3x3_of_random_shapes(H: int, W: int, C: int, K: int, dtype: Any, th
     check_conv3x3(H, W, C, K, dtype, threads)
 
 
+# ------------------------------------------------------------------------------------------------
+# Strips: the same bits as in the whole picture
+# ------------------------------------------------------------------------------------------------
+
+
+def strips(H: int, rows: int) -> Iterator[tuple[int, int, _kernels.Strip]]:
+    """First and last row of strips as high as that many rows, twice, and what they are part of."""
+    for first in range(0, H, 2 * rows):
+        yield first, min(H, first + 2 * rows), _kernels.Strip(first, H)
+
+
+def with_neighbors(x: Array, first: int, last: int) -> Array:
+    return np.ascontiguousarray(x[max(0, first - 1) : last + 1])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize(("H", "W", "C"), [(61, 37, 64), (25, 18, 256), (40, 5, 32)])
+def test_winograd_has_the_same_bits_in_strips(H: int, W: int, C: int, isa: str, dtype: Any) -> None:
+    _kernels.set_isa(isa)
+    x, w, b, y, mask = convolution_arrays(H, W, C, 64, dtype)
+    dy, dx, size = normal(*y.shape, seed=3, dtype=dtype), np.empty_like(x), np.dtype(dtype).itemsize
+    _kernels.winograd(x, w, b, y, mask, winograd_workspace(H, W, C, 64, dtype, 2), 2)
+    _kernels.winograd_backward(dy, mask, w, dx, False, winograd_workspace(H, W, 64, C, dtype, 2), 2)
+    by_row = mask.reshape(H, -1)
+    for first, last, strip in strips(H, _kernels.winograd_rows(H, W, C, 64, size)):
+        found, bits_found = np.empty_like(y[first:last]), np.empty((last - first) * W * 8, np.uint8)
+        workspace = np.full(_kernels.winograd_workspace(last - first, W, C, 64, size, 1, H), np.nan, dtype)
+        _kernels.winograd(with_neighbors(x, first, last), w, b, found, bits_found, workspace, 1, strip)
+        np.testing.assert_array_equal(found, y[first:last])
+        np.testing.assert_array_equal(bits_found, by_row[first:last].reshape(-1))
+        found = np.empty_like(x[first:last])
+        workspace = np.full(_kernels.winograd_workspace(last - first, W, 64, C, size, 1, H), np.nan, dtype)
+        given, given_bits = with_neighbors(dy, first, last), with_neighbors(by_row, first, last).reshape(-1)
+        _kernels.winograd_backward(given, given_bits, w, found, False, workspace, 1, strip)
+        np.testing.assert_array_equal(found, dx[first:last])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_first_layer_has_the_same_bits_in_strips(isa: str, dtype: Any) -> None:
+    _kernels.set_isa(isa)
+    H, W, K = 29, 19, 64
+    x, w, b, y, mask = convolution_arrays(H, W, 3, K, dtype)
+    dy, dx = normal(*y.shape, seed=3, dtype=dtype), np.empty_like(x)
+    _kernels.first_layer(x, w, b, y, mask, first_layer_workspace(H, W, 3, K, dtype, 2), 2)
+    _kernels.first_layer_backward(dy, mask, w, dx, first_layer_workspace(H, W, 3, K, dtype, 2), 2)
+    by_row = mask.reshape(H, -1)
+    for first, last, strip in strips(H, 3):
+        found, bits_found = np.empty_like(y[first:last]), np.empty((last - first) * W * 8, np.uint8)
+        workspace = first_layer_workspace(last - first, W, 3, K, dtype, 1)
+        _kernels.first_layer(with_neighbors(x, first, last), w, b, found, bits_found, workspace, 1, strip)
+        np.testing.assert_array_equal(found, y[first:last])
+        np.testing.assert_array_equal(bits_found, by_row[first:last].reshape(-1))
+        found = np.empty_like(x[first:last])
+        given, given_bits = with_neighbors(dy, first, last), with_neighbors(by_row, first, last).reshape(-1)
+        _kernels.first_layer_backward(given, given_bits, w, found, workspace, 1, strip)
+        np.testing.assert_array_equal(found, dx[first:last])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("H", "W"), [(61, 37), (9, 700), (70, 5)])
+def test_conv3x3_has_the_same_bits_in_strips(H: int, W: int, dtype: Any) -> None:
+    x, w, b, y, _ = convolution_arrays(H, W, 32, 64, dtype)
+    _kernels.conv3x3(x, w, b, y, 2)
+    for first, last, strip in strips(H, _kernels.conv3x3_rows(W)):
+        found = np.empty_like(y[first:last])
+        _kernels.conv3x3(with_neighbors(x, first, last), w, b, found, 1, strip)
+        np.testing.assert_array_equal(found, y[first:last])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("M", [300, 5000])
+def test_gram_has_the_same_bits_in_parts(M: int, dtype: Any) -> None:
+    f, g, found = normal(M, 64, dtype=dtype), np.empty((64, 64)), np.empty((64, 64))
+    total, found_total = np.empty(64), np.empty(64)
+    _kernels.gram(f, g, gram_workspace(f), 2, total)
+    rows = 2 * _kernels.gram_rows_per_sum(M)
+    for start in range(0, M, rows):
+        part = f[start : start + rows]
+        _kernels.gram(part, found, gram_workspace(part, 1), 1, found_total, start, M)
+    np.testing.assert_array_equal(found, g)
+    np.testing.assert_array_equal(found_total, total)
+    df, found_df = np.empty_like(f), np.empty_like(f)
+    _kernels.gram_backward(f, g, df, gram_workspace(f), 2, total)
+    for start in range(0, M, 71):
+        part = f[start : start + 71]
+        _kernels.gram_backward(part, g, found_df[start : start + 71], gram_workspace(part, 1), 1, total)
+    np.testing.assert_array_equal(found_df, df)
+    narrow = normal(8, 33, dtype=dtype)
+    with pytest.raises(UserError, match="33 channels"):
+        _kernels.gram(narrow, np.empty((33, 33)), gram_workspace(narrow), 2, None, 0, 16)
+
+
+def test_strips_of_the_reference_are_those_of_the_kernels() -> None:
+    x, w, b, y, mask = convolution_arrays(20, 9, 32, 32, np.float64)
+    dy = normal(*y.shape, seed=3)
+    reference.first_layer(x, w, b, y, mask, y, 1)
+    dx, expected = np.empty_like(x), y.copy()
+    reference.first_layer_backward(dy, mask, w, dx, y, 1)
+    first, last, strip = 6, 12, _kernels.Strip(6, 20)
+    given, given_dy = with_neighbors(x, first, last), with_neighbors(dy, first, last)
+    given_bits = with_neighbors(mask.reshape(20, -1), first, last).reshape(-1)
+    found, found_dx = np.empty_like(y[first:last]), np.empty_like(x[first:last])
+    for forward in (reference.winograd, reference.first_layer):
+        forward(given, w, b, found, np.empty(6 * 9 * 4, np.uint8), y, 1, strip)
+        assert_close(found, expected[first:last])
+    reference.winograd_backward(given_dy, given_bits, w, found_dx, False, y, 1, strip)
+    assert_close(found_dx, dx[first:last])
+    reference.first_layer_backward(given_dy, given_bits, w, found_dx, y, 1, strip)
+    assert_close(found_dx, dx[first:last])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("N", [1, 7, 8, 9, 1000, 32768 * 2 + 3])
 def test_relu(N: int, dtype: Any) -> None:

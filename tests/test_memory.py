@@ -131,11 +131,11 @@ def test_memory_without_a_style_loss() -> None:
 
 def test_largest_size_just_fits() -> None:
     request = Request.read(picture(300, 600), picture(50, 50), settings="paper", size=600)
-    available = memory.run_memory(replace(request, size=256))
+    available = memory.least_memory(replace(request, size=256))
     size = memory.largest_size(request, available)
     assert 256 <= size < 300
-    assert memory.run_memory(replace(request, size=size)) <= available
-    assert memory.run_memory(replace(request, size=size + 1)) > available
+    assert memory.least_memory(replace(request, size=size)) <= available
+    assert memory.least_memory(replace(request, size=size + 1)) > available
     assert memory.largest_size(request, 1e6) == 0
     assert memory.largest_size(request, 1e15) == 600
 

@@ -11,9 +11,7 @@ from helpers import picture
 from npstyle import VGG19, Objective, Settings, UserError, load_weights
 from npstyle.regions import downsample_mask, normalized_blend, style_targets
 
-SETTINGS = Settings(
-    content_layers=(), style_layers=("conv1_1", "conv2_1", "conv3_1"), statistics="gram"
-)
+SETTINGS = Settings(content_layers=(), style_layers=("conv1_1", "conv2_1", "conv3_1"), statistics="gram")
 CONTENT, STYLE, OTHER = np.zeros((16, 24, 3)), np.zeros((20, 30, 3)), np.zeros((32, 16, 3))
 
 

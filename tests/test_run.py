@@ -414,7 +414,7 @@ def test_each_level_does_its_own_number_of_iterations() -> None:
     settings = replace(SHALLOW, min_size=48, iterations=(4, 2))
     result = run(content=picture(64, 96), settings=settings, iterations=None, callback=seen.append)
     assert [level.nit for level in result.levels] == [4, 4, 2]
-    assert {(p.iterations, *(level.iterations for level in p.plan)) for p in seen} == {(10, 4, 4, 2)}
+    assert {(p.iterations, *(level.iterations for level in p.schedule)) for p in seen} == {(10, 4, 4, 2)}
     by_argument = run(content=picture(64, 96), settings=replace(settings, iterations=1), iterations=(4, 2))
     np.testing.assert_array_equal(by_argument.pixels, result.pixels)
 

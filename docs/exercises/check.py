@@ -409,6 +409,54 @@ def numerics__gram_difference(answers: Answers) -> None:
     check_same(answers.gram_difference(F, F_a), F64.T @ F64 - F_a64.T @ F_a64, 1e-4)
 
 
+# --- docs/large-pictures.md ---
+
+
+@exercise
+def large_pictures__pixel_rows(answers: Answers) -> None:
+    """As a change of a pixel spreads."""
+    for layers_up, H in ((["conv"], 5), (["conv", "pool", "conv"], 11), (["conv", "conv", "pool"] * 2, 40)):
+        reached: Array = np.eye(H, dtype=bool)  # by row of the output and pixel
+        for layer in layers_up:
+            if layer == "pool":
+                reached = reached[: len(reached) // 2 * 2].reshape(-1, 2, H).max(axis=1)
+            else:
+                padded = np.pad(reached, ((1, 1), (0, 0)))
+                reached = padded[:-2] | padded[1:-1] | padded[2:]
+        for row, pixels in enumerate(reached):
+            expected = int(np.flatnonzero(pixels)[0]), int(np.flatnonzero(pixels)[-1])
+            found = tuple(answers.pixel_rows(layers_up, row, H))
+            require(
+                found == expected, f"found {found} for row {row} of {H}, {layers_up}; expected {expected}"
+            )
+
+
+@exercise
+def large_pictures__convolve_in_strips(answers: Answers) -> None:
+    layer, x = some_convolution(), normal(11, 7, 2)
+    for rows in (1, 4, 11, 20):
+
+        def convolve(strip: Array, rows: int = rows) -> Array:
+            require(len(strip) <= rows + 2, f"found {len(strip)} rows; expected at most {rows + 2}")
+            return layer.forward(np.ascontiguousarray(strip))[0]
+
+        check_same(answers.convolve_in_strips(convolve, x, rows), layer.forward(x)[0])
+
+
+@exercise
+def large_pictures__gram_in_strips(answers: Answers) -> None:
+    """The same to the last bit whatever the strips, and products in float32: not quite those in float64."""
+    F = normal(500, 6).astype(np.float32)
+    parts = [F[first : first + 80].T @ F[first : first + 80] for first in range(0, 500, 80)]
+    expected = sum(part.astype(np.float64) for part in parts)
+    whole = np.asarray(answers.gram_in_strips([F], 80))
+    check_same(whole, expected, 1e-6)
+    require(not np.array_equal(whole, whole.astype(np.float32)), "found sums in float32; expected float64")
+    for heights in ([80] * 6 + [20], [30, 10, 200, 260], [499, 1]):
+        G = np.asarray(answers.gram_in_strips(np.split(F, np.cumsum(heights)[:-1]), 80))
+        require(np.array_equal(G, whole), f"found other bits in strips of {heights} rows; expected the same")
+
+
 # --- the program ---
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
@@ -96,12 +97,35 @@ def warn_without_openmp(threads: int | None) -> None:
     )
 
 
+class Strip(NamedTuple):
+    """Rows of a picture that is `height` rows high, from row `first` on: what a kernel computes of it.
+
+    Its input then has one row more above, and one below, unless there the picture ends.
+    """
+
+    first: int
+    height: int
+
+
+def _heights(y: Array, strip: Strip | None) -> tuple[int, int]:
+    """Rows of an output, and those of the input that it needs."""
+    H = y.shape[0]
+    return H, H if strip is None else H + (strip.first > 0) + (strip.first + H < strip.height)
+
+
 def conv3x3_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
     """Elements of `itemsize` bytes that `conv3x3` itself allocates, for x (H, W, C) and y (H, W, K)."""
     return int(_kernels.conv3x3_workspace(H, W, C, K, itemsize, resolve(threads)))
 
 
-def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int | None = None) -> None:
+def conv3x3_rows(W: int) -> int:
+    """Rows that `conv3x3` computes together in a picture of this width: strips begin at multiples of it."""
+    return int(_kernels.conv3x3_rows(W))
+
+
+def conv3x3(
+    x: Array, w: Array, b: Array, y: Array, threads: int | None = None, strip: Strip | None = None
+) -> None:
     """3x3 convolution, stride 1, zero padding, as one matrix product.
 
     y[h, w, k] = b[k] + sum over i, j, c of x[h + i - 1, w + j - 1, c] kernel[i, j, c, k]
@@ -116,21 +140,40 @@ def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int | None = None) 
     b : (K,) array
     y : (H, W, K) array
         Output.
+    strip : Strip, optional
+        What y is a part of.
     """
-    H, W, C = x.shape
-    K = w.shape[1]
-    check_arrays("conv3x3", x, x=(x, (H, W, C)), w=(w, (9 * C, K)), b=(b, (K,)), y=(y, (H, W, K)))
+    _, W, C = x.shape
+    (H, rows), K = _heights(y, strip), w.shape[1]
+    check_arrays("conv3x3", x, x=(x, (rows, W, C)), w=(w, (9 * C, K)), b=(b, (K,)), y=(y, (H, W, K)))
     with one_blas_thread():
-        _kernels.conv3x3(x, w, b, y, _team_size(threads))
+        _kernels.conv3x3(x, w, b, y, _team_size(threads), strip)
 
 
-def winograd_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
-    """Elements of workspace for `winograd` from x (H, W, C) to y (H, W, K), or `winograd_backward` so."""
-    return int(_kernels.winograd_workspace(H, W, C, K, itemsize, resolve(threads)))
+def winograd_rows(H: int, W: int, C: int, K: int, itemsize: int) -> int:
+    """Rows of y (H, W, K) that a tile has, for x (H, W, C): strips of it begin at multiples of them."""
+    return int(_kernels.winograd_rows(H, W, C, K, itemsize))
+
+
+def winograd_workspace(
+    H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None, height: int | None = None
+) -> int:
+    """Elements of workspace for `winograd` from x (H, W, C) to y (H, W, K), or `winograd_backward` so.
+
+    In a strip, H are its rows, and `height` are the picture's.
+    """
+    return int(_kernels.winograd_workspace(H, W, C, K, itemsize, resolve(threads), height or H))
 
 
 def winograd(
-    x: Array, w: Array, b: Array, y: Array, mask: Bytes, workspace: Array, threads: int | None = None
+    x: Array,
+    w: Array,
+    b: Array,
+    y: Array,
+    mask: Bytes,
+    workspace: Array,
+    threads: int | None = None,
+    strip: Strip | None = None,
 ) -> None:
     """3x3 convolution and ReLU, y = max(x * w + b, 0), by Winograd's minimal filtering: docs/winograd.md.
 
@@ -146,22 +189,25 @@ def winograd(
         Output, one bit per element as in `relu`.
     workspace : array
         winograd_workspace(H, W, C, K, ...) elements.
+    strip : Strip, optional
+        What y is a part of.
     """
     threads = _team_size(threads)  # once: what is available may change, and the workspace is for so many
-    H, W, C = x.shape
-    K = w.shape[1]
+    _, W, C = x.shape
+    (H, rows), K = _heights(y, strip), w.shape[1]
+    height = H if strip is None else strip.height
     check_channels("winograd", C, K)
     check_arrays(
         "winograd",
         x,
-        x=(x, (H, W, C)),
+        x=(x, (rows, W, C)),
         w=(w, (9 * C, K)),
         b=(b, (K,)),
         y=(y, (H, W, K)),
         mask=(mask, (H * W * K // 8,)),
-        workspace=(workspace, (winograd_workspace(H, W, C, K, x.itemsize, threads),)),
+        workspace=(workspace, (winograd_workspace(H, W, C, K, x.itemsize, threads, height),)),
     )
-    _kernels.winograd(x, w, b, y, mask, workspace, threads)
+    _kernels.winograd(x, w, b, y, mask, workspace, threads, strip)
 
 
 def winograd_backward(
@@ -172,6 +218,7 @@ def winograd_backward(
     accumulate: bool,
     workspace: Array,
     threads: int | None = None,
+    strip: Strip | None = None,
 ) -> None:
     """Gradient of `winograd` with respect to x: dy where y > 0, convolved with the rotated kernel.
 
@@ -187,21 +234,24 @@ def winograd_backward(
         Add to what dx holds.
     workspace : array
         winograd_workspace(H, W, K, C, ...) elements: dy is the input here.
+    strip : Strip, optional
+        What dx is a part of.
     """
     threads = _team_size(threads)
-    H, W, K = dy.shape
-    C = dx.shape[2]
+    _, W, K = dy.shape
+    (H, rows), C = _heights(dx, strip), dx.shape[2]
+    height = H if strip is None else strip.height
     check_channels("winograd_backward", C, K)
     check_arrays(
         "winograd_backward",
         dy,
-        dy=(dy, (H, W, K)),
-        mask=(mask, (H * W * K // 8,)),
+        dy=(dy, (rows, W, K)),
+        mask=(mask, (rows * W * K // 8,)),
         w=(w, (9 * C, K)),
         dx=(dx, (H, W, C)),
-        workspace=(workspace, (winograd_workspace(H, W, K, C, dy.itemsize, threads),)),
+        workspace=(workspace, (winograd_workspace(H, W, K, C, dy.itemsize, threads, height),)),
     )
-    _kernels.winograd_backward(dy, mask, w, dx, accumulate, workspace, threads)
+    _kernels.winograd_backward(dy, mask, w, dx, accumulate, workspace, threads, strip)
 
 
 def first_layer_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
@@ -210,7 +260,14 @@ def first_layer_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads
 
 
 def first_layer(
-    x: Array, w: Array, b: Array, y: Array, mask: Bytes, workspace: Array, threads: int | None = None
+    x: Array,
+    w: Array,
+    b: Array,
+    y: Array,
+    mask: Bytes,
+    workspace: Array,
+    threads: int | None = None,
+    strip: Strip | None = None,
 ) -> None:
     """3x3 convolution and ReLU, y = max(x * w + b, 0), for few channels C.
 
@@ -226,26 +283,34 @@ def first_layer(
         Output, one bit per element as in `relu`.
     workspace : array
         first_layer_workspace(...) elements.
+    strip : Strip, optional
+        What y is a part of.
     """
     threads = _team_size(threads)
-    H, W, C = x.shape
-    K = w.shape[1]
+    _, W, C = x.shape
+    (H, rows), K = _heights(y, strip), w.shape[1]
     check_channels("first_layer", 0, K)
     check_arrays(
         "first_layer",
         x,
-        x=(x, (H, W, C)),
+        x=(x, (rows, W, C)),
         w=(w, (9 * C, K)),
         b=(b, (K,)),
         y=(y, (H, W, K)),
         mask=(mask, (H * W * K // 8,)),
         workspace=(workspace, (first_layer_workspace(H, W, C, K, x.itemsize, threads),)),
     )
-    _kernels.first_layer(x, w, b, y, mask, workspace, threads)
+    _kernels.first_layer(x, w, b, y, mask, workspace, threads, strip)
 
 
 def first_layer_backward(
-    dy: Array, mask: Bytes, w: Array, dx: Array, workspace: Array, threads: int | None = None
+    dy: Array,
+    mask: Bytes,
+    w: Array,
+    dx: Array,
+    workspace: Array,
+    threads: int | None = None,
+    strip: Strip | None = None,
 ) -> None:
     """Gradient of `first_layer` with respect to x: dx = col2im(dP), dP = dy Q' where y > 0.
 
@@ -259,21 +324,23 @@ def first_layer_backward(
         Output.
     workspace : array
         first_layer_workspace(...) elements.
+    strip : Strip, optional
+        What dx is a part of.
     """
     threads = _team_size(threads)
-    H, W, K = dy.shape
-    C = dx.shape[2]
+    _, W, K = dy.shape
+    (H, rows), C = _heights(dx, strip), dx.shape[2]
     check_channels("first_layer_backward", 0, K)
     check_arrays(
         "first_layer_backward",
         dy,
-        dy=(dy, (H, W, K)),
-        mask=(mask, (H * W * K // 8,)),
+        dy=(dy, (rows, W, K)),
+        mask=(mask, (rows * W * K // 8,)),
         w=(w, (9 * C, K)),
         dx=(dx, (H, W, C)),
         workspace=(workspace, (first_layer_workspace(H, W, C, K, dy.itemsize, threads),)),
     )
-    _kernels.first_layer_backward(dy, mask, w, dx, workspace, threads)
+    _kernels.first_layer_backward(dy, mask, w, dx, workspace, threads, strip)
 
 
 def relu(x: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:
@@ -342,8 +409,19 @@ def gram_workspace(M: int, C: int, itemsize: int, threads: int | None = None) ->
     return int(_kernels.gram_workspace(M, C + -C % CHANNELS, itemsize, resolve(threads)))
 
 
+def gram_rows_per_sum(M: int) -> int:
+    """Rows of f (M, C) that `gram` sums in its dtype: its parts begin at multiples of them."""
+    return int(_kernels.gram_rows_per_sum(M))
+
+
 def gram(
-    f: Array, g: Double, workspace: Array, threads: int | None = None, total: Double | None = None
+    f: Array,
+    g: Double,
+    workspace: Array,
+    threads: int | None = None,
+    total: Double | None = None,
+    start: int = 0,
+    whole: int | None = None,
 ) -> None:
     """Gram matrix g = f'f: blocks of rows in the dtype of f, accumulated in float64 (docs/numerics.md).
 
@@ -356,7 +434,12 @@ def gram(
         gram_workspace(...) elements.
     total : (C,) array of float64, optional
         Output: the sum of f's rows, accumulated in the same way.
+    start, whole : int, optional
+        f are the rows from `start` on of `whole` ones, whose parts are given one after the other; from the
+        second on, what they add is added to g and total.
     """
+    if whole is not None and f.shape[1] % CHANNELS:
+        raise UserError("gram", f"{f.shape[1]} channels", f"multiples of {CHANNELS}", "give all of f")
     threads = _team_size(threads)  # once, as in `winograd`
     M, C = f.shape
     size = gram_workspace(M, C, f.itemsize, threads)
@@ -371,7 +454,7 @@ def gram(
         if total is not None and padded_total is not None:
             total[...] = padded_total[:C]
     else:
-        _kernels.gram(f, g, workspace, threads, total)
+        _kernels.gram(f, g, workspace, threads, total, start, whole)
 
 
 def gram_backward(

@@ -81,17 +81,21 @@ def first_layer(
     uint8_t[::1] mask,            # OUT (H W K / 8,)
     floating[::1] workspace,      # first_layer_workspace(...) elements
     int threads,
+    strip=None,                   # first row and height, if y is a strip: then x has its neighbors, too
 ):
     cdef const first_layer_steps* steps = first_layer_table[isa][floating is double]
     cdef first_layer_shape s = first_layer_shape(x.shape[0], x.shape[1], x.shape[2], w.shape[1])
     cdef Sizes z = sizes(steps.panel, s)
     cdef floating* panels = &workspace[0]
     cdef floating* work = panels + z.packed
-    cdef Py_ssize_t row
+    cdef Py_ssize_t row, rows = y.shape[0]
+    cdef bint above = strip is not None and strip[0] > 0
+    cdef floating* first_y = &y[0, 0, 0] - above * s.W * s.K  # of the first row of x
+    cdef uint8_t* first_mask = &mask[0] - above * s.W * s.K // 8
     pack(&w[0, 0], 9 * s.C, s.K, s.K, 1, steps.panel, panels)
-    for row in prange(s.H, nogil=True, num_threads=min(threads, s.H), schedule="dynamic"):
+    for row in prange(above, above + rows, nogil=True, num_threads=min(threads, rows), schedule="dynamic"):
         steps.forward(
-            &x[0, 0, 0], s, panels, &b[0], row, work + npstyle_thread() * z.forward, &y[0, 0, 0], &mask[0]
+            &x[0, 0, 0], s, panels, &b[0], row, work + npstyle_thread() * z.forward, first_y, first_mask
         )
 
 
@@ -102,16 +106,20 @@ def first_layer_backward(
     floating[:, :, ::1] dx,        # OUT (H, W, C)
     floating[::1] workspace,       # first_layer_workspace(...) elements
     int threads,
+    strip=None,                    # as above, if dx is one
 ):
     cdef const first_layer_steps* steps = first_layer_table[isa][floating is double]
-    cdef first_layer_shape s = first_layer_shape(dx.shape[0], dx.shape[1], dx.shape[2], w.shape[1])
+    cdef first_layer_shape s = first_layer_shape(dy.shape[0], dx.shape[1], dx.shape[2], w.shape[1])
     cdef Sizes z = sizes(steps.panel, s)
     cdef floating* panels = &workspace[0]
     cdef floating* work = panels + z.transposed
-    cdef Py_ssize_t jobs = (s.H + ROWS_PER_JOB - 1) // ROWS_PER_JOB, job
+    cdef bint above = strip is not None and strip[0] > 0
+    cdef Py_ssize_t last = above + dx.shape[0]
+    cdef Py_ssize_t jobs = (dx.shape[0] + ROWS_PER_JOB - 1) // ROWS_PER_JOB, job
+    cdef floating* first_dx = &dx[0, 0, 0] - above * s.W * s.C  # of the first row of dy
     pack(&w[0, 0], s.K, 9 * s.C, 1, s.K, steps.panel, panels)
     for job in prange(jobs, nogil=True, num_threads=min(threads, jobs), schedule="dynamic"):
         steps.backward(
-            &dy[0, 0, 0], &mask[0], s, panels, job * ROWS_PER_JOB, min((job + 1) * ROWS_PER_JOB, s.H),
-            work + npstyle_thread() * z.backward, &dx[0, 0, 0],
+            &dy[0, 0, 0], &mask[0], s, panels, above + job * ROWS_PER_JOB,
+            min(above + (job + 1) * ROWS_PER_JOB, last), work + npstyle_thread() * z.backward, first_dx,
         )

@@ -39,6 +39,11 @@ cdef Py_ssize_t count_sums(Py_ssize_t M) noexcept nogil:
     return (M + rows_per_sum(M) - 1) // rows_per_sum(M)
 
 
+def gram_rows_per_sum(Py_ssize_t M):
+    """Rows of F (M, C) whose products are summed in its dtype: parts of F begin at multiples of it."""
+    return rows_per_sum(M)
+
+
 def gram_workspace(Py_ssize_t M, Py_ssize_t C, int itemsize, int threads):
     """Elements of workspace that the functions below need for F (M, C)."""
     cdef const gram_steps* steps = gram_table[isa][itemsize == 8]
@@ -51,10 +56,12 @@ def gram(
     floating[::1] workspace,     # gram_workspace(...) elements
     int threads,
     double[::1] total=None,      # OUT (C), if it is given
+    Py_ssize_t start=0,          # row of all of F that f begins with; above 0, g and total are added to
+    whole=None,                  # rows of all of F, if f is a part of it
 ):
     cdef const gram_steps* steps = gram_table[isa][floating is double]
     cdef Py_ssize_t M = f.shape[0], C = f.shape[1], i, first, row, column
-    cdef Py_ssize_t rows = rows_per_sum(M), sums = count_sums(M)
+    cdef Py_ssize_t rows = rows_per_sum(whole or M), sums = (M + rows - 1) // rows
     cdef bint with_total = total is not None
     cdef floating* partial = &workspace[0]  # (sums, C, C)
     cdef floating* partial_total = partial + sums * C * C  # (sums, C)
@@ -69,11 +76,11 @@ def gram(
             sum_rows(&f[first, 0], min(rows, M - first), C, partial_total + i * C)
     if with_total:
         for column in range(C):
-            total[column] = 0
+            total[column] = total[column] if start else 0
             for i in range(sums):
                 total[column] += partial_total[i * C + column]
     for row in prange(0, C, G_ROWS, nogil=True, num_threads=min(threads, C // G_ROWS), schedule="dynamic"):
-        accumulate_rows(partial, sums, C, row, g)
+        accumulate_rows(partial, sums, C, row, start > 0, g)
 
 
 cdef void sum_rows(const floating* f, Py_ssize_t count, Py_ssize_t C, floating* total) noexcept nogil:
@@ -87,7 +94,7 @@ cdef void sum_rows(const floating* f, Py_ssize_t count, Py_ssize_t C, floating* 
 
 
 cdef void accumulate_rows(
-    const floating* partial, Py_ssize_t sums, Py_ssize_t C, Py_ssize_t first, double[:, ::1] g
+    const floating* partial, Py_ssize_t sums, Py_ssize_t C, Py_ssize_t first, bint add, double[:, ::1] g
 ) noexcept nogil:
     """G_ROWS rows of the lower triangle of G, and by symmetry as many columns of the upper one.
 
@@ -98,10 +105,10 @@ cdef void accumulate_rows(
     cdef double* total
     for row in range(first, first + G_ROWS):
         total = &g[row, 0]
-        part = partial + row * C
-        for column in range(row + 1):
-            total[column] = part[column]
-        for i in range(1, sums):
+        if not add:
+            for column in range(row + 1):
+                total[column] = 0
+        for i in range(sums):
             part = partial + (i * C + row) * C
             for column in range(row + 1):
                 total[column] += part[column]

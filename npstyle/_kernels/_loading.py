@@ -22,8 +22,10 @@ MODULES = (
     "_cpu",
 )
 NAMES = (
+    "conv3x3_rows",
     "conv3x3_workspace",
     "conv3x3",
+    "winograd_rows",
     "winograd_workspace",
     "winograd",
     "winograd_backward",
@@ -36,6 +38,7 @@ NAMES = (
     "average_pool_backward",
     "max_pool",
     "max_pool_backward",
+    "gram_rows_per_sum",
     "gram_workspace",
     "gram",
     "gram_backward",

@@ -71,7 +71,8 @@ cdef struct Plan:
     const winograd_steps* steps
     Py_ssize_t points  # elements of a transformed tile, and so matrix products
     bint by_panels     # a job is a panel of output channels for a batch of tiles, else a block of tiles
-    Py_ssize_t tiles   # of the picture
+    Py_ssize_t tiles   # that are computed
+    Py_ssize_t first   # of them: a strip counts one row of tiles that is above it
     Py_ssize_t batch   # tiles that are transformed before any is multiplied
     Py_ssize_t block   # tiles of a job
     Py_ssize_t panels  # of the layer
@@ -93,10 +94,16 @@ cdef Py_ssize_t cost(const winograd_steps* steps, winograd_shape s) noexcept nog
     return steps.tile * steps.tile * (rows + FILTER_TRANSFORM_TILES)
 
 
-cdef Plan plan(const winograd_tiles* tiles, winograd_shape s) noexcept nogil:
+cdef const winograd_steps* chosen(const winograd_tiles* tiles, winograd_shape s) noexcept nogil:
+    return &tiles.large if cost(&tiles.large, s) <= cost(&tiles.small, s) else &tiles.small
+
+
+cdef Plan plan(const winograd_tiles* tiles, winograd_shape s, Py_ssize_t height) noexcept nogil:
+    """For a strip (s.H, s.W, s.C) of a picture of this height, which decides on the size of tiles."""
     cdef Plan p
-    p.steps = &tiles.large if cost(&tiles.large, s) <= cost(&tiles.small, s) else &tiles.small
+    p.steps = chosen(tiles, winograd_shape(height, s.W, s.C, s.K))
     p.tiles = count_tiles(p.steps, s)
+    p.first = 0
     p.by_panels = s.C * s.K > MAX_CHANNEL_PAIRS_BY_BLOCKS or p.tiles < MIN_TILES_BY_BLOCKS
     cdef bint full = p.by_panels or p.tiles >= MIN_TILES_FOR_FULL_BLOCKS
     cdef Py_ssize_t block = MAX_BLOCK_TILES if full else MAX_BLOCK_TILES // 2
@@ -119,12 +126,19 @@ cdef Plan plan(const winograd_tiles* tiles, winograd_shape s) noexcept nogil:
 
 def winograd_tile(Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t K, int itemsize):
     """Inputs of a tile in each direction, 8 or 6, in a layer of this size."""
-    return plan(winograd_table[isa][itemsize == 8], winograd_shape(H, W, C, K)).steps.tile
+    return chosen(winograd_table[isa][itemsize == 8], winograd_shape(H, W, C, K)).tile
 
 
-def winograd_workspace(Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t K, int itemsize, int threads):
-    """Elements of workspace that the functions below need: x (H, W, C) to y (H, W, K)."""
-    cdef Plan p = plan(winograd_table[isa][itemsize == 8], winograd_shape(H, W, C, K))
+def winograd_rows(Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t K, int itemsize):
+    """Rows of outputs of a tile: strips begin at multiples of them."""
+    return winograd_tile(H, W, C, K, itemsize) - 2
+
+
+def winograd_workspace(
+    Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t K, int itemsize, int threads, height=None
+):
+    """Elements of workspace that the functions below need: y (H, W, K), of a picture of this height."""
+    cdef Plan p = plan(winograd_table[isa][itemsize == 8], winograd_shape(H, W, C, K), height or H)
     if p.by_panels:
         return C + p.v + threads * (p.g + p.u_row + p.m)
     return C + p.panels * p.u + threads * (p.g + p.v + p.m)
@@ -157,10 +171,12 @@ cdef void convolve_by_blocks(
         for job in prange(blocks, schedule="dynamic"):
             first = job * p.block
             count = min(p.block, p.tiles - first)
-            steps.transform_input(x, x_mask, zeros, s, first, count, v, p.v_strides)
+            steps.transform_input(x, x_mask, zeros, s, p.first + first, count, v, p.v_strides)
             for panel in range(p.panels):
                 steps.gemm(v, p.v_strides, p.points, count, s.C, u + panel * p.u, m, p.m_strides, False)
-                steps.transform_output(m, p.m_strides, s, first, count, panel, b, y_mask, accumulate, y)
+                steps.transform_output(
+                    m, p.m_strides, s, p.first + first, count, panel, b, y_mask, accumulate, y
+                )
 
 
 cdef void convolve_by_panels(
@@ -193,7 +209,8 @@ cdef void convolve_by_panels(
                 first = job * steps.rows
                 count = min(steps.rows, p.tiles - start - first)
                 steps.transform_input(
-                    x, x_mask, zeros, s, start + first, count, v + first * p.v_strides.row, p.v_strides
+                    x, x_mask, zeros, s, p.first + start + first, count, v + first * p.v_strides.row,
+                    p.v_strides,
                 )
             blocks = (min(p.batch, p.tiles - start) + p.block - 1) // p.block
             jobs = p.panels * blocks
@@ -210,15 +227,31 @@ cdef void convolve_by_panels(
                         u, m + row * steps.tile * p.m_strides.matrix, p.m_strides, True,
                     )
                 steps.transform_output(
-                    m, p.m_strides, s, start + first, count, panel, b, y_mask, accumulate, y
+                    m, p.m_strides, s, p.first + start + first, count, panel, b, y_mask, accumulate, y
                 )
 
 
 cdef void convolve(
-    winograd_shape s, const floating* x, const uint8_t* x_mask, const floating* w, bint flip,
-    const floating* b, floating* y, uint8_t* y_mask, bint accumulate, floating* workspace, int threads,
+    winograd_shape s, Py_ssize_t first, Py_ssize_t height, const floating* x, const uint8_t* x_mask,
+    const floating* w, bint flip, const floating* b, floating* y, uint8_t* y_mask, bint accumulate,
+    floating* workspace, int threads,
 ) noexcept nogil:
-    cdef Plan p = plan(winograd_table[isa][floating is double], s)
+    """Rows first ... first + s.H - 1 of a picture of this height; x has one more where the picture goes on.
+
+    The steps get the strip as a picture of its own. Where there is something above it, one row of tiles is,
+    too, which is not computed, and of whose inputs there is only the last row.
+    """
+    cdef Plan p = plan(winograd_table[isa][floating is double], s, height)
+    cdef Py_ssize_t above = p.steps.tile - 2 if first else 0
+    if above:
+        p.first = (s.W + above - 1) // above
+        x -= (above - 1) * s.W * s.C
+        y -= above * s.W * s.K
+        if x_mask != NULL:
+            x_mask -= (above - 1) * s.W * s.C // 8
+        if y_mask != NULL:
+            y_mask -= above * s.W * s.K // 8
+    s.H += above + (first + s.H < height)
     memset(workspace, 0, s.C * sizeof(floating))  # a pixel outside the picture
     if p.by_panels:
         convolve_by_panels(p, s, x, x_mask, w, flip, b, y, y_mask, accumulate, workspace, threads)
@@ -234,12 +267,14 @@ def winograd(
     uint8_t[::1] mask,            # OUT (H W K / 8,)
     floating[::1] workspace,      # winograd_workspace(...) elements
     int threads,
+    strip=None,                   # first row and height, if y is a strip, which begins with a row of tiles
 ):
-    cdef winograd_shape s = winograd_shape(x.shape[0], x.shape[1], x.shape[2], w.shape[1])
+    cdef winograd_shape s = winograd_shape(y.shape[0], x.shape[1], x.shape[2], w.shape[1])
+    cdef Py_ssize_t first = strip[0] if strip else 0, height = strip[1] if strip else s.H
     with nogil:
         convolve(
-            s, &x[0, 0, 0], NULL, &w[0, 0], False, &b[0], &y[0, 0, 0], &mask[0], False, &workspace[0],
-            threads,
+            s, first, height, &x[0, 0, 0], NULL, &w[0, 0], False, &b[0], &y[0, 0, 0], &mask[0], False,
+            &workspace[0], threads,
         )
 
 
@@ -251,11 +286,13 @@ def winograd_backward(
     bint accumulate,
     floating[::1] workspace,       # winograd_workspace(...) elements, for dy as the input
     int threads,
+    strip=None,                    # as above, if dx is one
 ):
     # Forward with the roles of C and K exchanged.
-    cdef winograd_shape s = winograd_shape(dy.shape[0], dy.shape[1], dy.shape[2], dx.shape[2])
+    cdef winograd_shape s = winograd_shape(dx.shape[0], dy.shape[1], dy.shape[2], dx.shape[2])
+    cdef Py_ssize_t first = strip[0] if strip else 0, height = strip[1] if strip else s.H
     with nogil:
         convolve[floating](
-            s, &dy[0, 0, 0], &mask[0], &w[0, 0], True, NULL, &dx[0, 0, 0], NULL, accumulate, &workspace[0],
-            threads,
+            s, first, height, &dy[0, 0, 0], &mask[0], &w[0, 0], True, NULL, &dx[0, 0, 0], NULL, accumulate,
+            &workspace[0], threads,
         )

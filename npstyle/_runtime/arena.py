@@ -114,6 +114,12 @@ class Arena:
                 del self._borrowed[id(array.base)]
                 self._release(borrowed[1])
 
+    def trim(self) -> None:
+        """Free the slabs of which nothing is borrowed."""
+        with _lock:
+            self._collect()
+            self._drop_free_slabs()
+
     @property
     def nbytes(self) -> int:
         """Size of all parts, borrowed and free."""

@@ -60,6 +60,14 @@ def nonnegative(text: str) -> float:
 
 
 @checked
+def size_in_bytes(text: str) -> float:
+    """The type of a size such as 8GB."""
+    from npstyle.run.memory import as_bytes
+
+    return as_bytes(text)
+
+
+@checked
 def fraction(text: str) -> float:
     """The type of a number from 0 to 1."""
     value = check_nonnegative("argument", text)

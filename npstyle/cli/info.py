@@ -9,10 +9,13 @@ from importlib.metadata import version
 
 from npstyle._runtime.paths import as_path
 from npstyle._version import __version__
+from npstyle.architecture import MIN_SIZE
 from npstyle.cli.arguments import command_parser
 from npstyle.cli.cache import summary
 from npstyle.cli.terminal import DONE, print_out
 from npstyle.errors import UserError
+
+MAX_SIDE = 65536  # pixels; larger squares are not tried
 
 
 def main(argv: list[str]) -> int:
@@ -48,10 +51,35 @@ def lines() -> Iterator[tuple[str, str]]:
         if pool["user_api"] == "blas":
             kind = f"{pool['internal_api']} {pool.get('version')} for {pool.get('architecture')}"
             yield "BLAS", f"{kind}, {pool['filepath']}"
+    yield "memory", _memory()
     yield "weights", _weights()
     yield "cache", cache_in_words()
     runs = saved_runs()
     yield "saved", summary(runs) + (" (npstyle cache clear removes them)" if runs else "")
+
+
+def _memory() -> str:
+    """What is free, and the largest squares that the default recipe paints in it."""
+    from npstyle.cli.session import format_bytes
+    from npstyle.presets import preset
+    from npstyle.run import memory
+
+    free = memory.available_memory()
+    if free is None:
+        return "this system does not say what is free"
+    settings = preset("default")
+    plans = memory.possible_plans(settings.padding, settings.layers)
+
+    def side(plan: int) -> int:
+        def fits(n: int) -> bool:
+            return memory.run_memory_of_sizes((n, n), [(n, n)], settings, plan=plan) <= free
+
+        return memory.largest(fits, MIN_SIZE, MAX_SIDE)
+
+    sides = {plan: side(plan) for plan in plans}
+    largest = max(sides.values())
+    strips = f", {largest} x {largest} in strips" if largest > sides[0] else ""
+    return f"{format_bytes(free)} free, for pictures of {sides[0]} x {sides[0]} pixels{strips}"
 
 
 def _weights() -> str:

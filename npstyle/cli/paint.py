@@ -22,6 +22,7 @@ from npstyle.cli.arguments import (
     integer,
     nonnegative,
     numbers,
+    size_in_bytes,
 )
 from npstyle.cli.interrupts import Signals, exit_status
 from npstyle.cli.progress import ProgressBar
@@ -110,6 +111,7 @@ def main(argv: list[str]) -> int:
 def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) -> int:
     """All that comes after the options, to the exit status."""
     from npstyle import images
+    from npstyle.run import memory as run_memory
     from npstyle.run import paint
     from npstyle.run.pyramid import level_sizes
 
@@ -127,11 +129,12 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     alpha = images.read_alpha(options.content) if options.alpha else None  # now, while the file is there
     if alpha is not None:
         alpha = images.resize(images.crop(alpha, W, H) if request.crops else alpha, W, H)
-    request, memory, note = _check_memory(options, request)
+    free = run_memory.available_memory(options.threads) if options.memory is None else options.memory
+    request, memory, note = _check_memory(options, request, free)
     weights = load_weights(options, deepest(settings.layers))
     if weights.random:
         request = replace(request, settings=settings_from(options, default_preset="random"))
-        request, memory, note = _check_memory(options, request)
+        request, memory, note = _check_memory(options, request, free)
         check_save_every(options, output, request)
     if note:  # also with --quiet
         print_err(f"npstyle: {note}")
@@ -144,6 +147,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
                 weights,
                 convolution=options.convolution,
                 threads=options.threads,
+                memory=free or None,  # what the plan was chosen by that is announced
                 callback=_callback(options, output, bar, log),
                 checkpoint=checkpoint,
                 checkpoint_every=seconds_between_checkpoints,
@@ -205,35 +209,44 @@ def _read(options: argparse.Namespace, settings: Settings) -> tuple[Request, str
     return request, f" ({' and '.join(change)} from {W} x {H})" if change else ""
 
 
-def _check_memory(options: argparse.Namespace, request: Request) -> tuple[Request, str, str]:
+def _check_memory(
+    options: argparse.Namespace, request: Request, free: float | None
+) -> tuple[Request, str, str]:
     """The request, and the memory that it takes in words; a UserError if there is too little.
 
-    Where there is too little for SciPy's L-BFGS, the request returned is one with L-BFGS in float32, unless
-    an optimizer is asked for. What is returned last says so.
-    """
-    from npstyle.run.memory import available_memory, run_memory
+    `free` is how much there is, or is allowed; None if that is not known.
 
-    needed, free = (
-        run_memory(request, options.convolution, options.threads),
-        available_memory(options.threads),
-    )
+    Where there is too little for SciPy's L-BFGS, even with blocks of the network in strips, the request
+    returned is one with L-BFGS in float32, unless an optimizer is asked for. What is returned last says so.
+    """
+    from npstyle.run.memory import choose_plan, least_memory, plan_in_words, run_memory
+
+    how = options.convolution, options.threads
+    needed = least_memory(request, *how)
     chosen = options.optimizer is not None or request.settings.optimizer != "lbfgs" or options.force
     too_little = not chosen and free is not None and needed > free
     if too_little:
         request = replace(request, settings=replace(request.settings, optimizer="lbfgs32"))
+    settings = request.settings
+    plan = choose_plan(lambda plan: run_memory(request, *how, plan), free, settings.padding, settings.layers)
 
     def bytes_at(size: int) -> float:
-        return run_memory(request.at_size(size), options.convolution, options.threads)
+        at_size = request.at_size(size)
+        return run_memory(at_size, *how, plan) if size == request.size else least_memory(at_size, *how)
 
     def option(size: int) -> str:
         width, height = request.size_at(size)
         exact = (f"--width {width}" * bool(options.width), f"--height {height}" * bool(options.height))
         return " ".join(filter(None, exact)) or f"--size {size}"
 
-    memory = check_memory(options, bytes_at, request.size, max(request.result_size), option)
+    whole = " in one piece, as the padding wraps" if settings.padding == "wrap" else ""
+    longest = max(request.result_size)
+    memory = check_memory(options, bytes_at, request.size, longest, option, options.memory, whole)
+    memory = ", ".join(filter(None, (memory, plan_in_words(plan))))
     if not too_little or free is None:
         return request, memory, ""
-    found, expected = f"{format_bytes(free)} free", f"about {format_bytes(needed)} for lbfgs"
+    whose = "free" if options.memory is None else "allowed by --memory"
+    found, expected = f"{format_bytes(free)} {whose}", f"about {format_bytes(needed)} for lbfgs"
     return request, memory, f"optimizer: found {found}; expected {expected}; lbfgs32 runs in its place"
 
 
@@ -364,6 +377,8 @@ def painting_parser() -> argparse.ArgumentParser:
         add(f"--{side}", type=integer(16), metavar="N", help=text.format(side))
     methods = CONVOLUTION_METHODS
     add("--convolution", choices=methods, default="auto", help="how convolutions are computed (auto)")
+    text = "what the run may take, such as 8GB; where that is little, it takes longer (what is free)"
+    add("--memory", type=size_in_bytes, metavar="SIZE", help=text)
     add("--depth", type=int, choices=(8, 16), default=8, help="bits per channel; 16 for PNG and TIFF (8)")
     add("--alpha", action="store_true", help="keep the photograph's transparency")
     add("--version", action="version", version=f"npstyle {__version__}")

@@ -92,7 +92,7 @@ class ProgressBar:
         place = f"level {progress.level} of {progress.levels} ({w} x {h} pixels)"
         if self._panels > 1:
             place = f"{self._panel} of {self._panels}, {self._caption}"
-        of_level = progress.plan[progress.level - 1].iterations
+        of_level = progress.schedule[progress.level - 1].iterations
         return f"{place}, iteration {progress.level_iteration} of {of_level}, loss {progress.loss:.4g}"
 
     def __enter__(self) -> ProgressBar:

@@ -80,6 +80,8 @@ def check_memory(
     size: int,
     longest: int,
     option: Callable[[int], str] = "--size {}".format,
+    allowed: float | None = None,
+    why: str = "",
 ) -> str:
     """Refuse a run for which there is too little memory, unless --force is given.
 
@@ -95,6 +97,10 @@ def check_memory(
         The longer side of the picture, beyond which --size changes nothing.
     option : callable
         How a size is asked for.
+    allowed : float, optional
+        Bytes that --memory allows, in place of what is free.
+    why : str
+        What is said of the memory that is needed.
 
     Returns
     -------
@@ -109,14 +115,15 @@ def check_memory(
     from npstyle.run import memory
 
     needed = bytes_at(size)
-    free = memory.available_memory(options.threads)
+    free = memory.available_memory(options.threads) if allowed is None else allowed
     if free is not None and needed > free and not options.force:
         possible = memory.largest(lambda size: bytes_at(size) <= free, 16, min(size, longest))
-        cure = f"try {option(possible)}" if possible else "free some"
+        more = "free some" if allowed is None else "allow more"
+        cure = f"try {option(possible)}" if possible else more
         raise UserError(
             "memory",
-            f"{format_bytes(free)} free",
-            f"about {format_bytes(needed)}",
+            f"{format_bytes(free)} {'free' if allowed is None else 'allowed by --memory'}",
+            f"about {format_bytes(needed)}{why}",
             f"{cure}, or --force to run all the same",
         )
     return f"about {format_bytes(needed)} of memory"

@@ -68,7 +68,7 @@ class TimeLeft:
 
 def _work_left(progress: Progress, runs: int) -> Iterator[tuple[int, int]]:
     """Pixels of each level, and how many iterations it still has in this run and in `runs` more."""
-    for number, level in enumerate(progress.plan, 1):
+    for number, level in enumerate(progress.schedule, 1):
         done = level.iterations if number < progress.level else 0
         if number == progress.level:
             done = progress.level_iteration

@@ -22,6 +22,7 @@ from npstyle.presets import as_settings
 from npstyle.run.checkpoint import fingerprint
 from npstyle.run.checkpoint_writer import CheckpointWarning, CheckpointWriter, Resume, check_place
 from npstyle.run.inputs import Request, Source
+from npstyle.run.memory import as_bytes, available_memory, choose_plan, level_memory
 from npstyle.run.pyramid import Pyramid
 from npstyle.run.results import LevelResult, PlannedLevel, Progress, StyleResult
 from npstyle.settings import Settings
@@ -61,6 +62,7 @@ def stylize(
     preprocessing: Preprocessing | None = None,
     convolution: Convolution = "auto",
     threads: int | None = None,
+    memory: float | str | None = None,
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 60.0,
@@ -110,6 +112,9 @@ def stylize(
         With both the content picture is cropped to theirs, around its center, and its masks with it.
     convolution, threads
         See `VGG19`.
+    memory : float or str, optional
+        What the run may take, in bytes or as "8GB": what there is, if left out. Where it does not suffice,
+        blocks of the network are computed in strips, which takes longer; the picture is the same.
     callback : callable, optional
         Called with a `Progress` after each iteration. It may raise StopIteration to end the run.
     checkpoint : path, optional
@@ -178,6 +183,7 @@ def stylize(
         preprocessing=preprocessing,
         convolution=convolution,
         threads=threads,
+        memory=memory,
         callback=callback,
         checkpoint=checkpoint,
         checkpoint_every=checkpoint_every,
@@ -192,6 +198,7 @@ def paint(
     preprocessing: Preprocessing | None = None,
     convolution: Convolution = "auto",
     threads: int | None = None,
+    memory: float | str | None = None,
     callback: Callable[[Progress], None] | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 60.0,
@@ -205,7 +212,7 @@ def paint(
         From `Request.read`.
     weights : mapping of str to weights
         Random ones (`Weights.random`) are initialized to the request's pictures first.
-    preprocessing, convolution, threads, callback, checkpoint, checkpoint_every, resume
+    preprocessing, convolution, threads, memory, callback, checkpoint, checkpoint_every, resume
         See `stylize`.
 
     Returns
@@ -226,6 +233,8 @@ def paint(
         raise UserError("callback", repr(callback), "a function", "it is called with a Progress")
     request.check()
     _check_checkpoint(checkpoint, resume)
+    if memory is not None:
+        as_bytes(memory)
     W, H = request.result_size
     settings = with_possible_optimizer(request.settings, W * H)
     warn_of_optimizer(request.settings, settings)
@@ -246,7 +255,17 @@ def paint(
         writer = CheckpointWriter(
             as_path(checkpoint), checkpoint_every, fingerprint(request, weights, **options)
         )
-    result = Pyramid(request, network, callback, writer).run(writer.begin(resume) if writer else None)
+    available = available_memory(threads) if memory is None else as_bytes(memory)
+
+    def plan_of(size: tuple[int, int]) -> int:
+        def bytes_with(plan: int) -> float:
+            return level_memory(request, size, convolution, threads, plan)
+
+        return choose_plan(bytes_with, available, settings.padding, settings.layers)
+
+    result = Pyramid(request, network, callback, writer, plan_of).run(
+        writer.begin(resume) if writer else None
+    )
     return replace(result, weights=label)
 
 

@@ -61,8 +61,8 @@ class Level:
         self.keep = None if request.keep is None else resized_mask(request.keep, width, height)
         self.finish = Finish(request, width, height)
 
-    def objective(self, network: VGG19) -> RestrictedObjective:
-        """What the optimizer minimizes at this level."""
+    def objective(self, network: VGG19, plan: int = 0) -> RestrictedObjective:
+        """What the optimizer minimizes at this level; for `plan` see `Objective`."""
         objective = Objective(
             network,
             self.content,
@@ -71,6 +71,7 @@ class Level:
             self.request.blend,
             self.content_masks,
             self.style_masks,
+            plan,
         )
         return RestrictedObjective(objective, self.gray, self.keep)
 

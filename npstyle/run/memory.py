@@ -26,20 +26,16 @@ from npstyle.architecture import (
     deepest,
     log2_stride,
 )
+from npstyle.errors import UserError
 from npstyle.fused import method_of
 from npstyle.optimize import optimizer_bytes, with_possible_optimizer
 from npstyle.padding import is_padded
+from npstyle.plans import ALL_BLOCKS, divided, possible_plans
 from npstyle.run.inputs import Request
+from npstyle.run.strip_memory import WORKSPACES, strips_bytes
 from npstyle.settings import Settings
 
 Size = tuple[int, int]  # width, height
-
-# By method of convolution: elements of its workspace, of (H, W, C, K, itemsize, threads).
-WORKSPACES = {
-    "im2col": _kernels.conv3x3_workspace,
-    "winograd": _kernels.winograd_workspace,
-    "first_layer": _kernels.first_layer_workspace,
-}
 
 # By how much the resident memory of runs grew, relative to the sum below without this factor: 0.65 (Adam) to
 # 0.82 at one level, 1.05 to 1.08 with several levels, colors or masks; 64 to 512 pixels, two threads.
@@ -51,10 +47,14 @@ LIBRARY_BYTES = 100e6
 MATRICES = {"gram": (1, 2), "gram+moments": (2, 6), "wasserstein": (2, 14)}
 # Start, best picture and scaled gradient, in float64 (`Minimizer`).
 PIXEL_ARRAYS = 3
+# Of an evaluation with each plan, relative to none (docs/large-pictures.md#time-and-memory).
+TIME_FACTORS = {0: 1.0, 1: 1.1, 2: 1.1, 3: 1.3, ALL_BLOCKS: 1.5}
 BLAS_BUFFER = 64e6  # bytes a thread, rounded up: OpenBLAS takes 32 MiB, and a stack has 8
 
 
-def run_memory(request: Request, convolution: Convolution = "auto", threads: int | None = None) -> float:
+def run_memory(
+    request: Request, convolution: Convolution = "auto", threads: int | None = None, plan: int = 0
+) -> float:
     """Bytes that a run will need at most, in addition to what Python and its pictures occupy already.
 
     Parameters
@@ -62,11 +62,64 @@ def run_memory(request: Request, convolution: Convolution = "auto", threads: int
     request : Request
     convolution, threads
         See `VGG19`.
+    plan : int
+        See `Objective`.
     """
-    size = request.result_size
-    styles = request.style_sizes(*size)
-    masks = bool(request.content_masks)
-    return run_memory_of_sizes(size, styles, request.settings, convolution, threads, masks)
+    return level_memory(request, request.result_size, convolution, threads, plan)
+
+
+def level_memory(
+    request: Request, size: Size, convolution: Convolution, threads: int | None, plan: int
+) -> float:
+    """`run_memory` of a level of this size, (width, height)."""
+    styles, masks = request.style_sizes(*size), bool(request.content_masks)
+    return run_memory_of_sizes(size, styles, request.settings, convolution, threads, masks, plan)
+
+
+def choose_plan(
+    bytes_with: Callable[[int], float], available: float | None, padding: Padding, layers: Iterable[str]
+) -> int:
+    """The fastest plan that needs no more than the available bytes; if there is none, that of the fewest.
+
+    Parameters
+    ----------
+    bytes_with : callable
+        Bytes that are needed with a plan.
+    available : float or None
+        Unknown, if None: then none is needed.
+    padding, layers
+        Of the settings.
+    """
+    possible = possible_plans(padding, layers)
+    if available is None:
+        return 0
+    needed = {plan: bytes_with(plan) for plan in possible}
+    fitting = (plan for plan in possible if needed[plan] <= available)
+    return next(fitting, min(possible, key=lambda plan: needed[plan]))
+
+
+def least_memory(request: Request, convolution: Convolution = "auto", threads: int | None = None) -> float:
+    """`run_memory` with the plan that needs the least."""
+    plans = possible_plans(request.settings.padding, request.settings.layers)
+    return min(run_memory(request, convolution, threads, plan) for plan in plans)
+
+
+def plan_in_words(plan: int) -> str:
+    """As "blocks 1 to 2 in strips, about 1.1 times the time"; nothing without a plan."""
+    if not plan:
+        return ""
+    blocks = {1: "block 1", ALL_BLOCKS: "all blocks"}.get(plan, f"blocks 1 to {plan}")
+    return f"{blocks} in strips, about {TIME_FACTORS[plan]:.2g} times the time"
+
+
+def as_bytes(memory: float | str) -> float:
+    """Bytes, of a number of them or of words such as "8GB" and "500 MB"."""
+    words = f"{memory:.0f}" if isinstance(memory, (int, float)) else str(memory)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([kMGT]?)(i?)B?\s*", words, re.IGNORECASE)
+    number = float(match[1]) if match else 0.0
+    if not match or not number:
+        raise UserError("memory", repr(memory), "a size such as 8GB or 500MB", "give one")
+    return float(number * (1024 if match[3] else 1000) ** " kmgt".index(match[2].lower() or " "))
 
 
 def run_memory_of_sizes(
@@ -76,25 +129,37 @@ def run_memory_of_sizes(
     convolution: Convolution = "auto",
     threads: int | None = None,
     masks: bool = False,
+    plan: int = 0,
 ) -> float:
     """`run_memory` of a run with pictures of these sizes, (width, height), at its last level.
 
-    The last level needs the most. `masks` is whether there are pairs of regions.
+    The last level needs the most. `masks` is whether there are pairs of regions, `plan` see `Objective`.
     """
     W, H = content_size
     threads, layers, padding = resolve(threads), settings.layers, settings.padding
     settings = with_possible_optimizer(settings, H * W)
     optimizer = optimizer_bytes(settings, H * W) + H * W * 8 * 3 * PIXEL_ARRAYS
-    run = optimizer + evaluation_memory(H, W, layers, convolution, threads, padding=padding)
+    run = optimizer + objective_bytes(H, W, settings, convolution, threads, plan)
     targets = [
-        evaluation_memory(h, w, layers, convolution, threads, backward=False, padding=padding)
+        evaluation_memory(h, w, layers, convolution, threads, backward=False, padding=padding, plan=plan)
         for w, h in style_sizes
     ]
     weights = 4 * sum(9 * prod(CONVOLUTIONS[name]) for name in convolutions_up_to(deepest(layers)))
     copies = 2 if convolution == "im2col" else 1  # im2col also stores the kernels of the backward pass
-    masked = 3 * _largest_feature_map(H, W, settings.effective_style_weights) if masks else 0.0
+    masked = 3 * _largest_feature_map(H, W, settings.effective_style_weights) if masks and not plan else 0.0
     run += masked + statistics_bytes(settings, len(targets))
     return SAFETY_FACTOR * (LIBRARY_BYTES + copies * weights + max([run, *targets]))
+
+
+def objective_bytes(
+    H: int, W: int, settings: Settings, convolution: Convolution, threads: int, plan: int
+) -> float:
+    """Bytes of an `Objective`: its content targets, and one loss and gradient."""
+    layers, padding = settings.layers, settings.padding
+    evaluation = evaluation_memory(H, W, layers, convolution, threads, padding=padding, plan=plan)
+    content = settings.effective_content_weights
+    targets = sum(4.0 * (H * W >> 2 * log2_stride(name)) * channels(name) for name in content)
+    return evaluation + targets
 
 
 def statistics_bytes(settings: Settings, targets: int) -> float:
@@ -124,7 +189,7 @@ def largest_size(
     """
 
     def fits(size: int) -> bool:
-        return run_memory(request.at_size(size), convolution, threads) <= available
+        return least_memory(request.at_size(size), convolution, threads) <= available
 
     return largest(fits, MIN_SIZE, max(*request.content.shape[:2], *request.result_size))
 
@@ -142,13 +207,42 @@ def evaluation_memory(
     threads: int,
     backward: bool = True,
     padding: Padding = "zero",
+    plan: int = 0,
 ) -> float:
     """Bytes of one loss and its gradient, or of the feature maps only, as far as targets need them."""
+    pixels = 4 * 12 * H * W  # a few arrays of them
+    if not plan:
+        return pixels + _memory_above(None, H, W, layers, convolution, threads, backward, padding)
+    if not backward:
+        top = deepest(layers)
+        return pixels + strips_bytes(H, W, top, layers, convolution, threads, False, False, padding)
+    _, above = divided(plan, layers)
+    top = f"pool{plan}" if above else deepest(layers)
+    needed = [strips_bytes(H, W, top, layers, convolution, threads, True, bool(above), padding)]
+    if above:
+        needed.append(_memory_above(top, H, W, above, convolution, threads, True, padding))
+    return pixels + max(needed)
+
+
+def _memory_above(
+    below: str | None,
+    H: int,
+    W: int,
+    layers: Iterable[str],
+    convolution: Convolution,
+    threads: int,
+    backward: bool,
+    padding: Padding,
+) -> float:
+    """Bytes of an evaluation without strips from the pixels (H, W) or from the feature map `below` on."""
     loss_layers = set(layers)
-    stored: float = 4 * 12 * H * W  # a few arrays of pixels
-    peak, workspace_bytes, x, C = 0.0, 0, 0, 3
+    stored, peak, workspace_bytes, x, C = 0.0, 0.0, 0, 0, 3
     outputs: list[tuple[str, int, int, int]] = []
-    for name in LAYERS[: LAYERS.index(deepest(loss_layers)) + 1]:
+    first = 0
+    if below is not None:
+        first, C, depth = LAYERS.index(below) + 1, channels(below), log2_stride(below)
+        x = 4 * (H >> depth) * (W >> depth) * C
+    for name in LAYERS[first : LAYERS.index(deepest(loss_layers)) + 1]:
         h, w = H >> (block_of(name) - 1), W >> (block_of(name) - 1)
         K = CONVOLUTIONS[name][1] if name in CONVOLUTIONS else C
         x_padded = y_padded = 0  # bytes of a convolution's own input and output, where it has those
@@ -170,8 +264,8 @@ def evaluation_memory(
         x, C = y, K
     # In the backward pass the gradient with respect to a feature map is the one that waited, or a new array.
     inputs = [("", 0, 0, 0), *outputs[:-1]]
-    for (name, y, x_padded, y_padded), (below, x, *_) in zip(outputs[::-1], inputs[::-1], strict=True):
-        dy, dx = (0 if name in loss_layers else y), (0 if below in loss_layers else x)
+    for (name, y, x_padded, y_padded), (lower, x, *_) in zip(outputs[::-1], inputs[::-1], strict=True):
+        dy, dx = (0 if name in loss_layers else y), (0 if lower in loss_layers else x)
         new = max(dy + dx, dy + y_padded, y_padded + x_padded, x_padded + dx)
         peak = max(peak, stored + new if backward else 0)
         stored -= y if name in loss_layers else 0

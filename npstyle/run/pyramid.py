@@ -83,12 +83,14 @@ class Pyramid:
     callback : callable, optional
         Called with a `Progress` after each iteration; StopIteration ends the run.
     writer : CheckpointWriter, optional
+    plan_of : callable, optional
+        The evaluation plan of a level of a width and height: none, if left out.
 
     Attributes
     ----------
     sizes : list of (int, int)
         Widths and heights of the levels.
-    plan : tuple of PlannedLevel
+    schedule : tuple of PlannedLevel
         The same with the number of iterations of each.
     results : list of LevelResult
         Of the levels that have ended.
@@ -100,14 +102,16 @@ class Pyramid:
         network: VGG19,
         callback: Callable[[Progress], None] | None = None,
         writer: CheckpointWriter | None = None,
+        plan_of: Callable[[tuple[int, int]], int] = lambda size: 0,
     ) -> None:
         self.request = request
         self.network = network
         self.callback = callback
         self.writer = writer
+        self.plan_of = plan_of
         self.sizes = level_sizes(request)
         iterations = request.settings.level_iterations(len(self.sizes))
-        self.plan = tuple(PlannedLevel(*size, n) for size, n in zip(self.sizes, iterations, strict=True))
+        self.schedule = tuple(PlannedLevel(*size, n) for size, n in zip(self.sizes, iterations, strict=True))
         self.results: list[LevelResult] = []
 
     def run(self, checkpoint: Checkpoint | None = None) -> StyleResult:
@@ -162,17 +166,17 @@ class Pyramid:
     ) -> OptimizeResult:
         """Run the optimizer at one level, from the previous level's picture or from a state."""
         writer = self.writer
-        objective = level.objective(self.network)
+        objective = level.objective(self.network, self.plan_of(level.size))
         done = sum(result.nit for result in self.results)
         number = len(self.results) + 1
-        settings = replace(self.request.settings, iterations=self.plan[number - 1].iterations)
+        settings = replace(self.request.settings, iterations=self.schedule[number - 1].iterations)
 
         def after_iteration(pixels: NDArray[np.float32], loss: float, terms: Mapping[str, float]) -> None:
             if writer and writer.due and minimizer.resumable:
                 writer.write(self.results, minimizer.state)
             if self.callback is not None:
                 nit = minimizer.nit
-                progress = Progress(done + nit, number, self.plan, loss, terms, pixels, nit, level.finish)
+                progress = Progress(done + nit, number, self.schedule, loss, terms, pixels, nit, level.finish)
                 self.callback(progress)
 
         try:

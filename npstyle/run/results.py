@@ -40,7 +40,7 @@ class Progress:
         How many are done, of how many, over all levels.
     level, levels : int
         The current level, from 1, and the number of levels.
-    plan : tuple of PlannedLevel
+    schedule : tuple of PlannedLevel
         Width, height and number of iterations of every level, in order.
     loss : float
         After this iteration.
@@ -54,7 +54,7 @@ class Progress:
 
     iteration: int
     level: int
-    plan: tuple[PlannedLevel, ...]
+    schedule: tuple[PlannedLevel, ...]
     loss: float
     terms: Mapping[str, float]
     iterate: NDArray[np.float32]
@@ -63,11 +63,11 @@ class Progress:
 
     @property
     def iterations(self) -> int:
-        return sum(level.iterations for level in self.plan)
+        return sum(level.iterations for level in self.schedule)
 
     @property
     def levels(self) -> int:
-        return len(self.plan)
+        return len(self.schedule)
 
     @property
     def image(self) -> images.Picture:

@@ -10,6 +10,7 @@ from npstyle._kernels.reference.convolution import (
     col2im,
     conv3x3,
     conv3x3_backward,
+    conv3x3_rows,
     conv3x3_workspace,
     convolution,
     convolution_backward,
@@ -18,7 +19,7 @@ from npstyle._kernels.reference.convolution import (
     first_layer_workspace,
     im2col,
 )
-from npstyle._kernels.reference.gram import gram, gram_backward, gram_workspace
+from npstyle._kernels.reference.gram import gram, gram_backward, gram_rows_per_sum, gram_workspace
 from npstyle._kernels.reference.lbfgs import dot_products, linear_combination
 from npstyle._kernels.reference.pooling import (
     average_pool,
@@ -34,6 +35,7 @@ from npstyle._kernels.reference.winograd import (
     winograd,
     winograd_backward,
     winograd_convolution,
+    winograd_rows,
     winograd_tiles,
     winograd_transforms,
     winograd_workspace,
@@ -46,6 +48,7 @@ __all__ = [
     "col2im",
     "conv3x3",
     "conv3x3_backward",
+    "conv3x3_rows",
     "conv3x3_workspace",
     "convolution",
     "convolution_backward",
@@ -55,6 +58,7 @@ __all__ = [
     "first_layer_workspace",
     "gram",
     "gram_backward",
+    "gram_rows_per_sum",
     "gram_workspace",
     "im2col",
     "linear_combination",
@@ -67,6 +71,7 @@ __all__ = [
     "winograd",
     "winograd_backward",
     "winograd_convolution",
+    "winograd_rows",
     "winograd_tiles",
     "winograd_transforms",
     "winograd_workspace",

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from npstyle._kernels.reference.relu import relu, relu_backward
-from npstyle._typing import Array, Bytes
+from npstyle._typing import AnyArray, Array, Bytes
+
+Strip = tuple[int, int] | None  # first row of an output, and the height of the picture that it is a strip of
 
 # Pixels whose patches are in memory at a time: 2.4 MB at 64 channels, about what a core's cache holds. With
 # 16,384, all of them at 128 x 128 pixels, such a layer took three times as long.
@@ -76,13 +78,29 @@ def conv3x3_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: in
     return (H + 2) * (W + 2) * C + min(H * W, max(W, MAX_STRIP)) * 9 * C
 
 
-def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int) -> None:
-    """y = `convolution(x, w, b)`, by strips."""
+def conv3x3_rows(W: int) -> int:
+    """1: any row may be the first one of a strip, though only up to rounding."""
+    return 1
+
+
+def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int, strip: Strip = None) -> None:
+    """y = `convolution(x, w, b)`, some rows at a time.
+
+    With a `strip` (first row, height of the picture), y are those rows of the picture that begin there, and x
+    has one more above and below, where the picture has.
+    """
     H, W, K = y.shape
-    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))
+    above = int(strip is not None and strip[0] > 0)
+    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))[above:]
     for rows in strips(H, W):
         np.matmul(patches_within(padded[rows.start : rows.stop + 2]), w, out=y[rows].reshape(-1, K))
     y += b
+
+
+def rows_of_strip(computed: AnyArray, rows: int, strip: Strip) -> AnyArray:
+    """Of what was computed from the rows of a strip and their neighbors, the strip's rows."""
+    above = int(strip is not None and strip[0] > 0)
+    return computed[above : above + rows]
 
 
 def conv3x3_backward(dy: Array, w: Array, dx: Array) -> None:
@@ -99,14 +117,27 @@ def first_layer_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads
     return 0
 
 
-def first_layer(x: Array, w: Array, b: Array, y: Array, mask: Bytes, workspace: Array, threads: int) -> None:
+def first_layer(
+    x: Array,
+    w: Array,
+    b: Array,
+    y: Array,
+    mask: Bytes,
+    workspace: Array,
+    threads: int,
+    strip: Strip = None,
+) -> None:
     """y = max(P Q + b, 0), mask as in `relu`. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
-    conv3x3(x, w, b, y, threads)
+    conv3x3(x, w, b, y, threads, strip)
     relu(y.reshape(-1), y.reshape(-1), mask, threads)
 
 
-def first_layer_backward(dy: Array, mask: Bytes, w: Array, dx: Array, workspace: Array, threads: int) -> None:
+def first_layer_backward(
+    dy: Array, mask: Bytes, w: Array, dx: Array, workspace: Array, threads: int, strip: Strip = None
+) -> None:
     """dx = col2im(dP) with dP = dz Q', where dz is dy where the mask has a bit, else 0."""
     dz = np.empty(dy.shape, dy.dtype)
     relu_backward(dy.reshape(-1), mask, dz.reshape(-1), threads)
-    conv3x3_backward(dz, w, dx)
+    computed = np.empty((*dy.shape[:2], dx.shape[2]), dx.dtype)
+    conv3x3_backward(dz, w, computed)
+    dx[...] = rows_of_strip(computed, len(dx), strip)

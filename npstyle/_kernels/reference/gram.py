@@ -9,19 +9,36 @@ from npstyle._typing import Array, Double
 STRIP = 4096  # rows that are converted to float64 at a time
 
 
+def gram_rows_per_sum(M: int) -> int:
+    """1: parts may begin at any row, though with the same sums only up to rounding."""
+    return 1
+
+
 def gram_workspace(M: int, C: int, itemsize: int, threads: int) -> int:
     """0: NumPy allocates what it needs."""
     return 0
 
 
-def gram(f: Array, g: Double, workspace: Array, threads: int, total: Double | None = None) -> None:
-    """g = f'f, and total = the sum of f's rows, accumulated in float64. f (M, C), g (C, C), total (C,)."""
-    g[...] = 0
+def gram(
+    f: Array,
+    g: Double,
+    workspace: Array,
+    threads: int,
+    total: Double | None = None,
+    start: int = 0,
+    whole: int | None = None,
+) -> None:
+    """g = f'f, and total = the sum of f's rows, accumulated in float64. f (M, C), g (C, C), total (C,).
+
+    If f are rows of a `whole`, from a `start` above 0 on, their sums are added to g and total.
+    """
+    if not start:
+        g[...] = 0
     for first in range(0, len(f), STRIP):
         rows = f[first : first + STRIP].astype(np.float64)
         g += rows.T @ rows
     if total is not None:
-        total[...] = f.sum(axis=0, dtype=np.float64)
+        total[...] = f.sum(axis=0, dtype=np.float64) + (total if start else 0)
 
 
 def gram_backward(

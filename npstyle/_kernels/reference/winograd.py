@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from npstyle._kernels.reference.convolution import Strip, rows_of_strip
 from npstyle._kernels.reference.relu import relu, relu_backward
 from npstyle._typing import Array, Bytes
 
@@ -55,20 +56,43 @@ def winograd_convolution(x: Array, kernel: Array, out: int = 6) -> Array:
     return y.reshape(rows * out, columns * out, K)[:H, :W]
 
 
-def winograd_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int) -> int:
+def winograd_rows(H: int, W: int, C: int, K: int, itemsize: int) -> int:
+    """1: any row may be the first one of a strip, though only up to rounding."""
+    return 1
+
+
+def winograd_workspace(
+    H: int, W: int, C: int, K: int, itemsize: int, threads: int, height: int | None = None
+) -> int:
     """0: NumPy allocates what it needs."""
     return 0
 
 
-def winograd(x: Array, w: Array, b: Array, y: Array, mask: Bytes, workspace: Array, threads: int) -> None:
+def winograd(
+    x: Array,
+    w: Array,
+    b: Array,
+    y: Array,
+    mask: Bytes,
+    workspace: Array,
+    threads: int,
+    strip: Strip = None,
+) -> None:
     """y = max(x * w + b, 0), mask as in `relu`. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
     kernel = w.reshape(3, 3, x.shape[2], y.shape[2])
-    y[...] = winograd_convolution(x, kernel) + b
+    y[...] = rows_of_strip(winograd_convolution(x, kernel), len(y), strip) + b
     relu(y.reshape(-1), y.reshape(-1), mask, threads)
 
 
 def winograd_backward(
-    dy: Array, mask: Bytes, w: Array, dx: Array, accumulate: bool, workspace: Array, threads: int
+    dy: Array,
+    mask: Bytes,
+    w: Array,
+    dx: Array,
+    accumulate: bool,
+    workspace: Array,
+    threads: int,
+    strip: Strip = None,
 ) -> None:
     """dx = dz convolved with the kernel rotated by 180 degrees, its channels exchanged; or dx += that.
 
@@ -78,4 +102,5 @@ def winograd_backward(
     relu_backward(dy.reshape(-1), mask, dz.reshape(-1), threads)
     kernel = w.reshape(3, 3, dx.shape[2], dy.shape[2])
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    dx[...] = winograd_convolution(dz, flipped) + (dx if accumulate else 0)
+    computed = rows_of_strip(winograd_convolution(dz, flipped), len(dx), strip)
+    dx[...] = computed + (dx if accumulate else 0)

@@ -1,0 +1,180 @@
+"""Evaluation plans: which blocks of the network are computed in strips and forgotten, to save memory.
+
+Memory is in the shallow layers, multiplications are in the deep ones. With the plan k, blocks 1 ... k are
+computed strip by strip, and only pool_k is kept whole; above, all is as without a plan, down to the gradient
+with respect to pool_k. Then the strips are computed once more, each with its backward pass. With the plan
+`ALL_BLOCKS` there is no part that is kept whole.
+
+Results have the same bits whatever the plan: see `npstyle.strips` and docs/large-pictures.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from npstyle import _kernels
+from npstyle._typing import Array
+from npstyle.architecture import LAYERS, block_of, check_size, deepest
+from npstyle.errors import UserError
+from npstyle.partial import Gradients, PartialLosses
+from npstyle.strips import BackwardPass, ForwardPass, Link, Pieces, Rows, Visitor, links
+from npstyle.vgg import VGG19
+
+ALL_BLOCKS = 5
+PLANS = (0, 1, 2, 3, ALL_BLOCKS)
+# With all blocks in strips, gradients of blocks 1 and 2 would wait for those of block 5, a thousand rows of
+# pixels behind. So these two are computed a third time, when the gradient with respect to pool2 is there.
+DELAYED_BLOCKS = 2
+DELAYED_PARTS = 4  # of a strip, which these two are given one by one: most of what is at work is theirs
+STRIP = 96  # rows of pixels: a row of tiles of F(6x6, 3x3) in block 5
+
+
+def check_plan(plan: int, padding: str) -> int:
+    """Return the plan; a UserError where there is none such, or not with the same bits."""
+    if isinstance(plan, bool) or plan not in PLANS:
+        raise UserError("plan", repr(plan), f"one of {', '.join(map(str, PLANS))}", "choose one of these")
+    if plan and padding == "wrap":
+        cure = "leave the plan out, or choose another padding"
+        raise UserError("plan", f"{plan} with the padding 'wrap'", "0: the whole picture at once", cure)
+    if plan and _kernels.IMPLEMENTATION == "reference":
+        expected = "0 with the reference implementations of the kernels"
+        raise UserError("plan", repr(plan), expected, "unset NPSTYLE_KERNELS")
+    return plan
+
+
+def possible_plans(padding: str, layers: Iterable[str]) -> tuple[int, ...]:
+    """The plans of a loss of these layers, from the fastest on; `check_plan` refuses the others."""
+    if padding == "wrap" or _kernels.IMPLEMENTATION == "reference" or not (names := list(layers)):
+        return (0,)
+    blocks = block_of(deepest(names))
+    return tuple(plan for plan in PLANS if plan < blocks or plan == ALL_BLOCKS)
+
+
+def divided(plan: int, layers: Iterable[str]) -> tuple[list[str], list[str]]:
+    """The layers of losses that are computed in strips, and those above, from the pixels up."""
+    names = sorted(layers, key=LAYERS.index)
+    above = [name for name in names if LAYERS.index(name) > LAYERS.index(f"pool{plan}")] if plan else names
+    if plan and above and f"pool{plan}" in names:
+        above.insert(0, f"pool{plan}")  # its loss is added to what comes from above
+    return [name for name in names if name not in above], above
+
+
+class Strips:
+    """Feature maps and gradients of one picture in strips.
+
+    Parameters
+    ----------
+    network : VGG19
+    pixels : (H, W, 3) array
+        float32 or float64.
+    top : str
+        The topmost layer.
+    rows : int, optional
+        Height of a strip.
+    """
+
+    def __init__(self, network: VGG19, pixels: Array, top: str, rows: int | None = None) -> None:
+        check_size(pixels.shape, [top], "picture")
+        self._network, self._pixels, self._top, self._height = network, pixels, top, rows or STRIP
+        self._arena = network.arena
+
+    def forward(self, visitors: Mapping[str, Visitor], whole: bool = False) -> Array | None:
+        """Show all rows to the visitors of layers; returned is the topmost feature map, if it is wanted."""
+        source, chain = self._source(), self._chain(self._top)
+        output: Array | None = None
+        if whole:
+            output = self._arena.borrow((chain[-1].layer.height, *chain[-1].row), self._pixels.dtype)
+        forward = ForwardPass(chain, source, self._arena, visitors, output)
+        while self._next(source):
+            forward.advance()
+            forward.output.drop(forward.output.end)
+        return output
+
+    def gradient(self, losses: Sequence[PartialLosses], above: Array | None) -> Array:
+        """The gradient with respect to the pixels.
+
+        Parameters
+        ----------
+        losses : sequence of PartialLosses
+            Whose values are known.
+        above : array, optional
+            The gradient with respect to the topmost feature map of what is above it. Otherwise there is
+            nothing above, and the topmost layer has a loss.
+        """
+        dx = np.empty_like(self._pixels)
+        bottom = Rows(len(dx), dx.shape[1:], dx.dtype, self._arena, dx)
+        if above is None and block_of(self._top) > DELAYED_BLOCKS + 1:
+            self._gradient_in_two(losses, bottom)
+            return dx
+        source = self._source()
+        forward, backward = self._passes(self._chain(self._top), source, losses, bottom, above=above)
+        while self._next(source):
+            _advance(forward, backward)
+        return dx
+
+    def _gradient_in_two(self, losses: Sequence[PartialLosses], bottom: Rows) -> None:
+        """`gradient`, where a second computation of the lower blocks follows that of all blocks."""
+        middle = f"pool{DELAYED_BLOCKS}"
+        shallow = [one for one in losses if LAYERS.index(one.name) < LAYERS.index(middle)]
+        deep = [one for one in losses if one not in shallow]
+        source, again = self._source(), self._source()
+        lower = ForwardPass(self._chain(middle), source, self._arena, {})
+        between = Rows(lower.output.height, lower.output.shape, bottom.dtype, self._arena)
+        upper = self._chain(self._top, middle, lower.output)
+        upper_passes = self._passes(upper, lower.output, deep, between, middle)
+        lower_passes = self._passes(lower.chain, again, shallow, bottom, gradient=between)
+        reached = lower_passes[0].output
+        low, given = max(1, self._height // DELAYED_PARTS), 0
+        while self._next(source, low):
+            lower.advance()
+            if source.end - given < self._height and source.end < source.height:
+                continue
+            given = source.end
+            _advance(*upper_passes)
+            while (reached.end < between.end or between.end == between.height) and self._next(again, low):
+                _advance(*lower_passes)
+            lower_passes[1].advance()
+
+    def _passes(
+        self,
+        chain: Sequence[Link],
+        source: Rows,
+        losses: Sequence[PartialLosses],
+        bottom: Rows,
+        below: str | None = None,
+        above: Array | None = None,
+        gradient: Rows | None = None,
+    ) -> tuple[ForwardPass, BackwardPass]:
+        """Both passes over a chain; the gradient at its top is an array, or comes in rows, or is a loss's."""
+        visitors = {one.name: Gradients(one, self._arena) for one in losses}
+        forward = ForwardPass(chain, source, self._arena, visitors, saves=True, below=below)
+        out = forward.output
+        if gradient is None:
+            gradient = Rows(out.height, out.shape, out.dtype, self._arena, above)
+            gradient.end = out.height if above is not None else 0
+        waiting: dict[str | None, Pieces] = {one.name: one.waiting for one in losses}
+        return forward, BackwardPass(forward, gradient, bottom, waiting, self._arena)
+
+    def _source(self) -> Rows:
+        x = self._pixels
+        return Rows(len(x), x.shape[1:], x.dtype, self._arena, x)
+
+    def _next(self, source: Rows, rows: int | None = None) -> bool:
+        """Let the next strip of the pixels in, if there is one."""
+        count = min(rows or self._height, source.height - source.end)
+        source.end += count
+        return count > 0
+
+    def _chain(self, top: str, below: str | None = None, source: Rows | None = None) -> list[Link]:
+        dtype = self._pixels.dtype
+        steps = self._network.steps(top, self._pixels.shape, dtype, below)
+        shape = self._pixels.shape if source is None else (source.height, *source.shape)
+        return links([(step.layer, step.feature_map) for step in steps], shape, dtype)
+
+
+def _advance(forward: ForwardPass, backward: BackwardPass) -> None:
+    forward.advance()
+    forward.output.drop(forward.output.end)
+    backward.advance()

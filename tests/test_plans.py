@@ -1,0 +1,208 @@
+"""Evaluation plans: the same bits as without, and the memory that they are said to take."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+
+from helpers import error_line, picture
+from npstyle import VGG19, Objective, Settings, _kernels, load_weights, plans, preset, stylize
+from npstyle._typing import Array, Convolution, Padding
+from npstyle.run import memory
+from npstyle.run.inputs import Request
+from npstyle.strips import Rows
+
+WEIGHTS = load_weights("random", seed=0)
+PAPER = preset("paper")
+PLANS = (1, 2, 3, plans.ALL_BLOCKS)
+# Layers of all kinds: at both sides of a pooling, poolings at the top of strips, above them, and two losses.
+MANY = Settings(
+    content_layers=("conv1_1", "conv2_2", "pool2", "conv3_1", "conv5_1"),
+    style_layers=("conv1_2", "pool2", "pool3", "conv3_1", "conv4_4", "pool4"),
+    padding="zero",
+)
+SETTINGS = {
+    "paper": PAPER,
+    "maximum": replace(PAPER, pooling="max"),
+    "replicate": replace(PAPER, padding="replicate", pooling="max"),
+    "moments": replace(PAPER, statistics="gram+moments"),
+    "wasserstein": replace(PAPER, statistics="wasserstein"),
+    "losses": replace(PAPER, mixture="losses"),
+    "many": MANY,
+    "up to pool3": replace(MANY, content_layers=("pool3",), style_layers=("conv1_2", "pool2")),
+    "conv1_1": replace(MANY, content_layers=("conv1_1",), style_layers=("conv1_1",)),
+}
+
+
+@pytest.fixture(autouse=True)
+def low_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that small pictures have several."""
+    monkeypatch.setattr(plans, "STRIP", 24)
+
+
+def result(
+    settings: Settings,
+    size: tuple[int, int],
+    plan: int,
+    threads: int = 1,
+    dtype: Any = np.float32,
+    convolution: Convolution = "auto",
+    **masks: Any,
+) -> tuple[float, dict[str, float], Array]:
+    """Loss, terms and gradient of the second call."""
+    network = VGG19.for_settings(WEIGHTS, settings, convolution, threads)
+    styles = [picture(40, 31, seed=1), picture(27, 34, seed=2)]
+    objective = Objective(network, picture(*size, seed=3), styles, settings, plan=plan, **masks)
+    pixels = picture(*size, dtype=dtype)
+    objective(pixels)
+    loss, gradient = objective(pixels)
+    return loss, objective.terms, gradient
+
+
+def assert_same_bits(settings: Settings, size: tuple[int, int], *tried: int, **options: Any) -> None:
+    loss, terms, gradient = result(settings, size, 0, **options)
+    for n, plan in enumerate(tried):
+        found = result(settings, size, plan, 1 + n % 2, **options)
+        assert found[0] == loss, plan
+        assert list(found[1].items()) == list(terms.items()), plan
+        np.testing.assert_array_equal(found[2], gradient, str(plan))
+
+
+@pytest.mark.parametrize("size", [(203, 50), (45, 61), (16, 16)])
+def test_loss_and_gradient_have_the_same_bits_with_every_plan(size: tuple[int, int]) -> None:
+    assert_same_bits(PAPER, size, *PLANS)
+
+
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name != "paper"])
+def test_so_they_have_with_other_settings(name: str) -> None:
+    assert_same_bits(SETTINGS[name], (53, 35), 1, plans.ALL_BLOCKS)
+
+
+@pytest.mark.parametrize("name", ["paper", "moments", "wasserstein"])
+def test_so_they_have_in_regions(name: str) -> None:
+    soft = np.random.default_rng(4).uniform(0, 1, (53, 35))
+    left = np.tile(np.arange(35) < 17, (53, 1)).astype(float)
+    masks = {"content_masks": [soft, left], "style_masks": [np.ones((40, 31)), np.ones((27, 34))]}
+    assert_same_bits(SETTINGS[name], (53, 35), plans.ALL_BLOCKS, **masks)
+
+
+@pytest.mark.parametrize(("convolution", "dtype"), [("im2col", np.float32), ("winograd", np.float64)])
+@pytest.mark.parametrize("name", ["paper", "replicate"])
+def test_so_they_have_with_other_kernels(name: str, convolution: Convolution, dtype: Any) -> None:
+    assert_same_bits(SETTINGS[name], (53, 35), plans.ALL_BLOCKS, convolution=convolution, dtype=dtype)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 50, 10_000])
+def test_so_they_have_with_strips_of_any_height(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plans, "STRIP", rows)
+    assert_same_bits(PAPER, (53, 35), 2, plans.ALL_BLOCKS)
+
+
+def test_plans_that_there_are_not() -> None:
+    content, style = picture(32, 32), picture(32, 32, 1)
+    wrap = replace(PAPER, padding="wrap")
+
+    def objective(settings: Settings, plan: Any) -> Objective:
+        return Objective(VGG19.for_settings(WEIGHTS, settings), content, [style], settings, plan=plan)
+
+    for plan in (4, -1, True, "2"):
+        assert "expected one of 0, 1, 2, 3, 5" in error_line(partial(objective, PAPER, plan), "plan")
+    assert "the padding 'wrap'" in error_line(lambda: objective(wrap, 2), "plan")
+    assert plans.possible_plans("wrap", PAPER.layers) == (0,)
+    assert plans.possible_plans("zero", ["conv2_1"]) == (0, 1, 5)
+
+
+def test_plans_need_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kernels, "IMPLEMENTATION", "reference")
+    assert "reference implementations" in error_line(lambda: plans.check_plan(2, "zero"), "plan")
+    assert plans.possible_plans("zero", PAPER.layers) == (0,)
+
+
+def test_rows_are_kept_as_long_as_they_are_needed() -> None:
+    rows = Rows(6, (2,), np.float32, VGG19(WEIGHTS).arena)
+    rows.extend(3)[...] = np.arange(6).reshape(3, 2)
+    rows.held = 1
+    rows.drop(2)
+    rows.extend(2)[...] = 9
+    np.testing.assert_array_equal(rows[1, 5], [[2, 3], [4, 5], [9, 9], [9, 9]])
+
+
+# ------------------------------------------------------------------------------------------------
+# Memory
+# ------------------------------------------------------------------------------------------------
+
+EVALUATION = """
+import resource, sys
+import numpy as np
+import npstyle
+H, W, plan = map(int, sys.argv[1:])
+rng = np.random.default_rng(0)
+settings = npstyle.preset("paper")
+network = npstyle.VGG19.for_settings(npstyle.load_weights("random", deepest="conv5_1"), settings, threads=2)
+start = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+content = rng.integers(0, 255, (H, W, 3), np.uint8)
+objective = npstyle.Objective(network, content, [content[:64, :64]], settings, plan=plan)
+objective(content[::-1])
+print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)
+"""
+
+
+def peak(H: int, W: int, plan: int) -> float:
+    arguments = [sys.executable, "-c", EVALUATION, *map(str, (H, W, plan))]
+    environment = {**os.environ, "OMP_NUM_THREADS": "2", "NPSTYLE_KERNELS": "compiled"}
+    ended = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment)
+    return float(ended.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resource.ru_maxrss counts kilobytes on Linux")
+@pytest.mark.parametrize("plan", [0, *PLANS])
+def test_memory_of_an_evaluation_is_what_is_estimated(plan: int) -> None:
+    H, W = 1600, 320
+    libraries = 55e6  # what they grow by in a first evaluation, with two threads
+    estimated = libraries + memory.objective_bytes(H, W, PAPER, "auto", 2, plan)
+    assert peak(H, W, plan) == pytest.approx(estimated, rel=0.15)
+
+
+def test_plans_are_chosen_by_memory() -> None:
+    request = Request.read(picture(640, 480).astype(np.uint8), picture(64, 64), settings="paper", size=640)
+    needed = {plan: memory.run_memory(request, plan=plan) for plan in (0, *PLANS)}
+
+    def chosen(available: float | None, padding: Padding = "zero") -> int:
+        return memory.choose_plan(lambda plan: needed[plan], available, padding, PAPER.layers)
+
+    assert chosen(None) == chosen(needed[0]) == 0
+    assert chosen(needed[0] - 1) == 1
+    assert chosen(needed[2]) == 2
+    assert needed[chosen(1e6)] == min(needed.values()) == memory.least_memory(request)
+    assert chosen(1e6, "wrap") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("8GB", 8e9), ("500 MB", 5e8), ("1.5g", 1.5e9), ("2GiB", 2**31), (1e9, 1e9), ("64000k", 64e6)],
+)
+def test_sizes_in_words(words: Any, expected: float) -> None:
+    assert memory.as_bytes(words) == expected
+
+
+@pytest.mark.parametrize("words", ["much", "-1GB", "0", "8 giga", "", None])
+def test_sizes_that_are_none(words: Any) -> None:
+    error_line(lambda: memory.as_bytes(words), "memory")
+
+
+def test_stylize_has_the_same_bits_in_any_memory() -> None:
+    pictures = picture(60, 44), picture(40, 40, 1)
+    settings = replace(preset("default"), iterations=2, min_size=0)
+    results = [
+        stylize(*pictures, settings=settings, weights=WEIGHTS, threads=1, memory=amount)
+        for amount in (None, "1MB")
+    ]
+    np.testing.assert_array_equal(results[0].pixels, results[1].pixels)
+    assert results[0].losses == results[1].losses
