@@ -26,7 +26,7 @@ from npstyle._runtime import threads as _threads
 from npstyle._runtime.arena import Arena
 from npstyle.architecture import CONVOLUTIONS, block_of
 from npstyle.fused import WinogradConvReLU
-from npstyle.layers import AveragePool, Conv2D, MaxPool, ReLU
+from npstyle.layers import AveragePool, Conv2D, Layer, MaxPool, ReLU
 
 SAVED = 9 * 36 / 64  # direct multiplications for one of F(6x6, 3x3)
 ROWS = tuple[str, int, int, int, float, list[tuple[str, float, float]]]
@@ -104,16 +104,18 @@ def poolings(size: int, repeats: int, threads: int | None) -> Iterator[tuple[str
     arena = Arena()
     x = np.random.default_rng(0).standard_normal((size, size, 64)).astype(np.float32)
     dy = np.ascontiguousarray(x[::2, ::2])
-    for layer in (AveragePool(threads, arena), MaxPool(threads, arena)):
+    layers: list[Layer] = [AveragePool(threads, arena), MaxPool(threads, arena)]
+    for layer in layers:
         _, cache = layer.forward(x)
-        times = seconds(
-            [
-                lambda layer=layer: arena.release(layer.forward(x)[0]),
-                lambda layer=layer, cache=cache: arena.release(layer.backward(dy, cache)),
-            ],
-            repeats,
-        )
-        yield type(layer).__name__, *(1.25 * x.nbytes / spent / 1e9 for spent in times)
+
+        def forward(layer: Layer = layer) -> None:
+            arena.release(layer.forward(x)[0])
+
+        def backward(layer: Layer = layer, cache: Any = cache) -> None:
+            arena.release(layer.backward(dy, cache))
+
+        there, back = (1.25 * x.nbytes / spent / 1e9 for spent in seconds([forward, backward], repeats))
+        yield type(layer).__name__, there, back
 
 
 def main() -> None:

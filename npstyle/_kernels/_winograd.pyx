@@ -52,9 +52,9 @@ cdef enum:
     MIN_TILES_FOR_FULL_BLOCKS = 1024
     # Layers of fewer tiles are computed by panels: there would not be a block for every thread.
     MIN_TILES_BY_BLOCKS = 256
-    # C K of the largest layers computed by blocks: every block reads their transformed filters, 8 MB, from the
-    # third-level cache. At 256 x 256 channels, 17 MB, blocks take 57 ms and panels 49 (AVX-512), 67 and 53
-    # (AVX2).
+    # C K of the largest layers computed by blocks: every block reads their transformed filters, 8 MB, from
+    # the third-level cache. At 256 x 256 channels, 17 MB, blocks take 57 ms and panels 49 (AVX-512), or 67
+    # and 53 (AVX2).
     MAX_CHANNEL_PAIRS_BY_BLOCKS = 32768
     # Tiles transformed before any is multiplied, in layers computed by panels: 17 MB at 512 channels, for the
     # third-level cache. Batches of 64 tiles took 35 ms instead of 29: filters are transformed twice as often.
