@@ -1,9 +1,12 @@
-"""Each convolution of VGG19 by im2col and by Winograd, compared with the sgemm peak of the same run.
+"""Each convolution of VGG19 by im2col and by Winograd, compared with the peaks of the same run.
 
-    python benchmarks/layers.py [--size 512] [--repeats 9] [--threads N]
+    python benchmarks/layers.py [--size 512] [--repeats 9] [--threads N] [--instructions avx2]
 
 Both include the ReLU. Rates are in GFLOP/s of direct convolution, so Winograd can exceed the peak. All
-methods take turns.
+methods take turns. "used" is the share of the true peak (`peak.py`) that Winograd really uses: its rate,
+divided by the 5.06 that F(6x6, 3x3) saves at most, and by that peak.
+
+The two poolings are in GB/s of what they read and write.
 """
 
 from __future__ import annotations
@@ -16,13 +19,16 @@ from typing import Any
 
 import numpy as np
 from loss_and_gradient import LAYERS, MATRIX, sgemm
+from peak import peak
 
+from npstyle import _kernels
 from npstyle._runtime import threads as _threads
 from npstyle._runtime.arena import Arena
 from npstyle.architecture import CONVOLUTIONS, block_of
 from npstyle.fused import WinogradConvReLU
-from npstyle.layers import Conv2D, ReLU
+from npstyle.layers import AveragePool, Conv2D, Layer, MaxPool, ReLU
 
+SAVED = 9 * 36 / 64  # direct multiplications for one of F(6x6, 3x3)
 ROWS = tuple[str, int, int, int, float, list[tuple[str, float, float]]]
 
 
@@ -93,16 +99,46 @@ def rows(size: int, repeats: int, threads: int | None) -> Iterator[ROWS]:
         )
 
 
+def poolings(size: int, repeats: int, threads: int | None) -> Iterator[tuple[str, float, float]]:
+    """Name, and GB/s forward and backward, of the first pooling of a picture."""
+    arena = Arena()
+    x = np.random.default_rng(0).standard_normal((size, size, 64)).astype(np.float32)
+    dy = np.ascontiguousarray(x[::2, ::2])
+    layers: list[Layer] = [AveragePool(threads, arena), MaxPool(threads, arena)]
+    for layer in layers:
+        _, cache = layer.forward(x)
+
+        def forward(layer: Layer = layer) -> None:
+            arena.release(layer.forward(x)[0])
+
+        def backward(layer: Layer = layer, cache: Any = cache) -> None:
+            arena.release(layer.backward(dy, cache))
+
+        there, back = (1.25 * x.nbytes / spent / 1e9 for spent in seconds([forward, backward], repeats))
+        yield type(layer).__name__, there, back
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--instructions", choices=_kernels.instruction_sets())
     options = parser.parse_args()
+    _kernels.set_isa(options.instructions)
+    true_peak = peak(_kernels.current_isa(), _threads.resolve(options.threads))
+    print(f"{_kernels.current_isa()}, fused multiply-adds in registers: {true_peak:.0f} GFLOP/s")
     print(f"{'layer':<9}{'side':>5}{'C':>5}{'K':>5}{'sgemm':>7}   forward, backward in GFLOP/s")
-    for name, side, C, K, peak, methods in rows(options.size, options.repeats, options.threads):
+    for name, side, C, K, sgemm_peak, methods in rows(options.size, options.repeats, options.threads):
         rates = "   ".join(f"{method} {there:.0f}, {back:.0f}" for method, there, back in methods)
-        print(f"{name:<9}{side:>5}{C:>5}{K:>5}{peak:>7.0f}   {rates}", flush=True)
+        used = "".join(
+            f"   used {there / SAVED / true_peak:.0%}, {back / SAVED / true_peak:.0%}"
+            for method, there, back in methods
+            if method == "Winograd"
+        )
+        print(f"{name:<9}{side:>5}{C:>5}{K:>5}{sgemm_peak:>7.0f}   {rates}{used}", flush=True)
+    for name, there, back in poolings(options.size, options.repeats, options.threads):
+        print(f"{name:<12} {there:.1f}, {back:.1f} GB/s")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ cdef extern from "winograd.h" nogil:
         void (*transform_filter)(const void* g, Py_ssize_t C, int row, void* u) noexcept nogil
         void (*gemm)(
             const void* v, winograd_strides v_strides, Py_ssize_t points, Py_ssize_t count, Py_ssize_t C,
-            const void* u, void* m, winograd_strides m_strides, int prefetch,
+            const void* u, void* m, winograd_strides m_strides, int near,
         ) noexcept nogil
         void (*transform_output)(
             const void* m, winograd_strides m_strides, winograd_shape s, Py_ssize_t first, Py_ssize_t count,
@@ -52,9 +52,10 @@ cdef enum:
     MIN_TILES_FOR_FULL_BLOCKS = 1024
     # Layers of fewer tiles are computed by panels: there would not be a block for every thread.
     MIN_TILES_BY_BLOCKS = 256
-    # C K of the largest layers computed by blocks: their transformed filters, 17 MB, fill the third-level
-    # cache.
-    MAX_CHANNEL_PAIRS_BY_BLOCKS = 65536
+    # C K of the largest layers computed by blocks: every block reads their transformed filters, 8 MB, from
+    # the third-level cache. At 256 x 256 channels, 17 MB, blocks take 57 ms and panels 49 (AVX-512), or 67
+    # and 53 (AVX2).
+    MAX_CHANNEL_PAIRS_BY_BLOCKS = 32768
     # Tiles transformed before any is multiplied, in layers computed by panels: 17 MB at 512 channels, for the
     # third-level cache. Batches of 64 tiles took 35 ms instead of 29: filters are transformed twice as often.
     MAX_BATCH_TILES = 128

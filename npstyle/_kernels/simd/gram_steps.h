@@ -15,7 +15,7 @@ TARGET static void NAME(gram)(const void *f_, idx count, idx C, void *pack_, voi
             /* As many rows as divide C: 4 or 8, even where ROWS is 6. */
             for (idx i = j; i < C; i += 4 * (ROWS / 4)) {
                 REAL *g = (REAL *)g_ + i * C + j;
-                NAME(gemm_microkernel)(4 * (ROWS / 4), f + i, 1, C, depth, pack, first > 0, g, C, 0, 0);
+                NAME(gemm_panel)(4 * (ROWS / 4), f + i, 1, C, depth, pack, first > 0, g, C, 0, 0);
             }
         }
     }
@@ -31,10 +31,10 @@ INLINE void NAME(gemm_panels)(const REAL *f, idx count, idx C, const REAL *s, RE
             const REAL *u = s + j * C + c * PANEL;
             idx row = 0;
             for (; row + ROWS <= count; row += ROWS)
-                NAME(gemm_microkernel)(ROWS, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 1,
+                NAME(gemm_panel)(ROWS, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 1,
                                        stream);
             for (; row < count; row++)
-                NAME(gemm_microkernel)(1, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 0, 0);
+                NAME(gemm_panel)(1, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 0, 0);
         }
 }
 

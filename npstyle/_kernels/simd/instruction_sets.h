@@ -31,8 +31,11 @@ typedef ptrdiff_t idx;
 #define UNROLL _Pragma("GCC unroll 16")
 /* The cache line `offset` elements from p. It may lie outside the array, hence no pointer arithmetic. */
 #define PREFETCH(p, offset) __builtin_prefetch((const void *)((uintptr_t)(p) + (offset) * sizeof(REAL)))
+/* Keeps the compiler from collecting prefetches into bursts. */
+#define BARRIER() __asm__ volatile("")
 #else
 #define INLINE static inline
+#define BARRIER() ((void)0)
 #define UNROLL
 #define PREFETCH(p, offset) ((void)0)
 #endif

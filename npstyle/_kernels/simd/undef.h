@@ -1,6 +1,12 @@
 /* Undefine what belongs to one instruction set and one type of number. */
 #undef PANEL
 #undef WIDTH
+#undef COLUMNS
+#undef LINE
+#undef NEXT_ROWS
+#undef NEXT_PANEL
+#undef UNROLLED
+#undef STREAMED
 #undef VEC
 #undef LOAD
 #undef STORE

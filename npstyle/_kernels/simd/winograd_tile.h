@@ -231,21 +231,34 @@ TARGET static void TILED(transform_filter)(const void *g_, idx C, int row, void 
 
 /* m (points, count, PANEL) = v u with a panel u (points, C, PANEL), for some of the POINTS elements of a
    tile. `count` is rounded up to ROWS; what is computed beyond it is never read. */
-TARGET static void TILED(gemm)(const void *v_, winograd_strides v_strides, idx points, idx count, idx C,
-                               const void *u_, void *m_, winograd_strides m_strides, int prefetch)
+INLINE void TILED(gemm_rows)(const REAL *v, winograd_strides v_strides, idx points, idx count, idx C,
+                             const REAL *u, REAL *m, winograd_strides m_strides, const int mode)
 {
-    for (idx t = 0; t < points; t++)
-        for (idx c = 0; c < C; c += DEPTH)
-            for (idx row = 0; row < count; row += ROWS) {
-                const REAL *v = (const REAL *)v_ + t * v_strides.matrix + row * v_strides.row + c;
-                const REAL *u = (const REAL *)u_ + (t * C + c) * PANEL;
-                REAL *m = (REAL *)m_ + t * m_strides.matrix + row * m_strides.row;
-                const idx depth = C - c < DEPTH ? C - c : DEPTH, v_row = v_strides.row, m_row = m_strides.row;
-                if (prefetch)
-                    NAME(gemm_microkernel)(ROWS, v, v_row, 1, depth, u, c > 0, m, m_row, 1, 0);
-                else
-                    NAME(gemm_microkernel)(ROWS, v, v_row, 1, depth, u, c > 0, m, m_row, 0, 0);
-            }
+    const idx v_row = v_strides.row, m_row = m_strides.row;
+    for (idx t = 0; t < points; t++, v += v_strides.matrix, m += m_strides.matrix)
+        for (idx c = 0; c < C; c += DEPTH) {
+            const idx depth = C - c < DEPTH ? C - c : DEPTH;
+            idx row = 0;
+            for (; row + ROWS < count; row += ROWS)
+                NAME(gemm_panel)(ROWS, v + row * v_row + c, v_row, 1, depth, u, c > 0, m + row * m_row, m_row,
+                                 mode | NEXT_ROWS, 0);
+            NAME(gemm_panel)(ROWS, v + row * v_row + c, v_row, 1, depth, u, c > 0, m + row * m_row, m_row,
+                             mode | NEXT_PANEL, 0);
+            u += depth * PANEL;
+        }
+}
+
+/* `near`: u is in the second-level cache. */
+TARGET static void TILED(gemm)(const void *v, winograd_strides v_strides, idx points, idx count, idx C,
+                               const void *u, void *m, winograd_strides m_strides, int near)
+{
+    const REAL *rows = (const REAL *)v, *panel = (const REAL *)u;
+    REAL *products = (REAL *)m;
+    const int mode = LANES == 8 && sizeof(REAL) == 4 ? UNROLLED : 0; /* where u is far */
+    if (near)
+        TILED(gemm_rows)(rows, v_strides, points, count, C, panel, products, m_strides, 0);
+    else
+        TILED(gemm_rows)(rows, v_strides, points, count, C, panel, products, m_strides, mode);
 }
 
 /* One panel of output channels of tiles first ... first + count - 1, to y (H, W, K): plus bias where there is
@@ -262,33 +275,37 @@ TARGET static void TILED(transform_output)(const void *m_, winograd_strides m_st
         const idx top = tile / tiles_per_row * OUT, left = tile % tiles_per_row * OUT;
         const int rows = (int)(s.H - top < OUT ? s.H - top : OUT);
         const int columns = (int)(s.W - left < OUT ? s.W - left : OUT);
-        for (idx k = 0; k < PANEL; k += LANES) {
+        for (idx k = 0; k < PANEL; k += STREAMED * LANES) {
             const idx channel = panel * PANEL + k;
             const REAL *m = (const REAL *)m_ + (tile - first) * m_strides.row + k;
-            const VEC b = bias ? LOAD((const REAL *)bias + channel) : zero;
-            VEC half[OUT][TILE], before[TILE], after[OUT];
-            for (int j = 0; j < TILE; j++) {
-                for (int i = 0; i < TILE; i++)
-                    before[i] = LOAD(m + (i * TILE + j) * m_strides.matrix);
-                TILED(output_1d)(before, after);
-                for (int i = 0; i < OUT; i++)
-                    half[i][j] = after[i];
-            }
-            for (int i = 0; i < rows; i++) {
-                TILED(output_1d)(half[i], after);
-                for (int j = 0; j < columns; j++) {
-                    const idx element = ((top + i) * s.W + left + j) * s.K + channel;
-                    REAL *y = (REAL *)y_ + element;
-                    VEC value = after[j] + b;
-                    if (mask) {
-                        NAME(write_bits)(mask, element, POSITIVE(value));
-                        value = RELU(value);
-                    }
-                    if (stream)
-                        STREAM(y, value);
-                    else
-                        STORE(y, accumulate ? value + LOAD(y) : value);
+            VEC half[STREAMED][OUT][TILE], before[TILE], after[STREAMED][OUT], b[STREAMED];
+            for (int l = 0; l < STREAMED; l++)
+                b[l] = bias ? LOAD((const REAL *)bias + channel + l * LANES) : zero;
+            for (int l = 0; l < STREAMED; l++)
+                for (int j = 0; j < TILE; j++) {
+                    for (int i = 0; i < TILE; i++)
+                        before[i] = LOAD(m + (i * TILE + j) * m_strides.matrix + l * LANES);
+                    TILED(output_1d)(before, after[l]);
+                    for (int i = 0; i < OUT; i++)
+                        half[l][i][j] = after[l][i];
                 }
+            for (int i = 0; i < rows; i++) {
+                for (int l = 0; l < STREAMED; l++)
+                    TILED(output_1d)(half[l][i], after[l]);
+                for (int j = 0; j < columns; j++)
+                    for (int l = 0; l < STREAMED; l++) {
+                        const idx element = ((top + i) * s.W + left + j) * s.K + channel + l * LANES;
+                        REAL *y = (REAL *)y_ + element;
+                        VEC value = after[l][j] + b[l];
+                        if (mask) {
+                            NAME(write_bits)(mask, element, POSITIVE(value));
+                            value = RELU(value);
+                        }
+                        if (stream)
+                            STREAM(y, value);
+                        else
+                            STORE(y, accumulate ? value + LOAD(y) : value);
+                    }
             }
         }
     }
