@@ -749,7 +749,10 @@ def test_best_instruction_set_is_the_default() -> None:
 
 @pytest.mark.parametrize("kernel", ["winograd", "first_layer", "gram"])
 def test_set_isa_reaches_kernel(kernel: str) -> None:
-    """What is left in the workspace shows it: matrices are packed for the vectors of the instruction set."""
+    """What is left in the workspace shows it: blocks of rows differ, or the rounding (fused operations).
+
+    Only Winograd's tells AVX2 from AVX-512: their panels are alike.
+    """
     left = set()
     for isa in INSTRUCTION_SETS:
         _kernels.set_isa(isa)
@@ -760,7 +763,9 @@ def test_set_isa_reaches_kernel(kernel: str) -> None:
             arrays = convolution_arrays(12, 12, 32, 64, np.float32)
             getattr(COMPILED, kernel)(*arrays, workspace, 1)
         left.add(workspace.tobytes())
-    assert len(left) == len(INSTRUCTION_SETS)
+    fused = {"avx512", "avx2"} & set(INSTRUCTION_SETS)
+    alike = len(fused) - 1 if kernel != "winograd" and fused else 0
+    assert len(left) == len(INSTRUCTION_SETS) - alike
 
 
 def test_reference_has_no_instruction_sets() -> None:
