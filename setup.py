@@ -117,14 +117,17 @@ def use_clang_cl(compiler: Any) -> str:
     return "clang-cl"
 
 
-def builds(compiler: Any, program: str, compile_flags: list[str], link_flags: list[str]) -> bool:
-    """Whether the compiler compiles and links this program."""
+def builds(
+    compiler: Any, program: str, compile_flags: list[str] | None = None, link_flags: list[str] | None = None
+) -> bool:
+    """Whether the compiler compiles this program and, if there are flags for that, links it."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "probe.c")
         source.write_text(program)
         try:
-            objects = compiler.compile([str(source)], output_dir=folder, extra_postargs=compile_flags)
-            compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=link_flags)
+            objects = compiler.compile([str(source)], output_dir=folder, extra_postargs=compile_flags or [])
+            if link_flags is not None:
+                compiler.link_executable(objects, str(Path(folder, "probe")), extra_postargs=link_flags)
         except Exception:  # each compiler class has exceptions of its own
             return False
     return True
@@ -135,13 +138,14 @@ def check_compiler() -> None:
     compiler = new_compiler()
     customize_compiler(compiler)
     found = ""
-    if not builds(compiler, EMPTY_PROGRAM, [], []):
+    # Not linked: a program's flags are not a module's, as where LDFLAGS has a sanitizer.
+    if not builds(compiler, EMPTY_PROGRAM):
         name = (getattr(compiler, "compiler", None) or ["MSVC"])[0]
         found = f"compiler: found none that works ({name}); expected GCC, Clang or MSVC"
     else:
         headers = sysconfig.get_path("include")
         compiler.include_dirs = [headers, sysconfig.get_path("platinclude")]
-        if not builds(compiler, PYTHON_PROGRAM, [], []):
+        if not builds(compiler, PYTHON_PROGRAM):
             found = f"Python's headers: found no Python.h that compiles; expected it in {headers}"
     if found:
         raise SystemExit(
