@@ -1,11 +1,11 @@
 """One loss and gradient: VGG19 to conv5_1, the paper's six layers, average pooling, float32.
 
-    python benchmarks/loss_and_gradient.py [--size 512] [--repeats 7] [--threads N]
+    python benchmarks/loss_and_gradient.py [--size 512] [--repeats 7] [--threads N] [--avx2]
 
 Every program runs in a process of its own, so that its peak memory can be told apart, and they take turns
 of a second or one evaluation, so that each repeat compares them under the same load: read the ratios, not
 the seconds. PyTorch takes part if it is installed. The peak is that of NumPy's sgemm, measured in the same
-turns.
+turns. With --avx2 all programs do without AVX-512, as on a processor that has none.
 
 For asv: `Evaluation` has time_ and peakmem_ methods.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -25,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from npstyle import _kernels
 from npstyle._typing import Convolution
 from npstyle.architecture import CONVOLUTIONS, block_of
 
@@ -33,6 +35,13 @@ STYLE_LAYERS = ("conv1_1", "conv2_1", "conv3_1", "conv4_1", "conv5_1")
 LAYERS = list(CONVOLUTIONS)[: list(CONVOLUTIONS).index("conv5_1") + 1]
 MATRIX = 2048
 TURN = 1.0  # minimum seconds of work in each turn
+# Keeps NumPy's and SciPy's OpenBLAS, PyTorch and its libraries from AVX-512; npstyle: `work`.
+WITHOUT_AVX512 = {
+    "OPENBLAS_CORETYPE": "Zen",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+}
 
 
 def gflop(size: int) -> float:
@@ -145,11 +154,16 @@ PROGRAMS: dict[str, Callable[[int, int | None], Callable[[], Any]]] = {
 class Worker:
     """A program in a process of its own, which takes a turn on request."""
 
-    def __init__(self, program: str, size: int, threads: int | None) -> None:
+    def __init__(self, program: str, size: int, threads: int | None, avx2: bool = False) -> None:
         command = [sys.executable, __file__, "--size", str(size), "--worker", program]
         if threads:
             command += ["--threads", str(threads)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        if avx2:
+            command.append("--avx2")
+        environment = {**os.environ, **(WITHOUT_AVX512 if avx2 else {})}
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self.seconds: list[float] = []
         self.megabytes = 0.0
 
@@ -210,14 +224,18 @@ def ratios(theirs: Worker, ours: Worker) -> tuple[float, float, float]:
     return found[0], statistics.median(found), found[-1]
 
 
-def compare(size: int, repeats: int, threads: int | None) -> tuple[str, list[tuple[Any, ...]]]:
+def compare(
+    size: int, repeats: int, threads: int | None, avx2: bool = False
+) -> tuple[str, list[tuple[Any, ...]]]:
     """A headline, and a row for each program that is installed.
 
     Name, seconds, GFLOP/s of direct convolution, fraction of the sgemm peak, peak MB, and time / npstyle.
     """
     torch = importlib.util.find_spec("torch") is not None
     workers = {
-        name: Worker(name, size, threads) for name in PROGRAMS if torch or not name.startswith("PyTorch")
+        name: Worker(name, size, threads, avx2)
+        for name in PROGRAMS
+        if torch or not name.startswith("PyTorch")
     }
     in_turns(workers, repeats)
     peak = 8 * 2 * MATRIX**3 / 1e9 / statistics.median(workers.pop("sgemm").seconds)
@@ -267,12 +285,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--avx2", action="store_true", help="do without AVX-512")
     parser.add_argument("--worker", choices=PROGRAMS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
+        if options.avx2:
+            _kernels.set_isa("avx2")
         work(options.worker, options.size, options.threads)
     else:
-        show(*compare(options.size, options.repeats, options.threads))
+        show(*compare(options.size, options.repeats, options.threads, options.avx2))
 
 
 if __name__ == "__main__":
