@@ -751,8 +751,11 @@ def test_best_instruction_set_is_the_default() -> None:
 def test_set_isa_reaches_kernel(kernel: str) -> None:
     """What is left in the workspace shows it: blocks of rows differ, or the rounding (fused operations).
 
-    Only Winograd's tells AVX2 from AVX-512: their panels are alike.
+    Only Winograd's tells AVX2 from AVX-512: their panels are alike. A debug build fuses nothing.
     """
+    module = import_module("npstyle._kernels._winograd")
+    if b"Out of bounds on buffer access" in Path(str(module.__file__)).read_bytes():
+        pytest.skip("in a debug build all instruction sets round alike")
     left = set()
     for isa in INSTRUCTION_SETS:
         _kernels.set_isa(isa)
