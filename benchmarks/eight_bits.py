@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,14 +19,14 @@ import numpy as np
 from tables import heading
 
 import npstyle
-from npstyle import VGG19, Objective, Settings, images
+from npstyle import VGG19, Objective, images, preset
 from npstyle._typing import AnyArray, Convolution
 from npstyle.architecture import CONVOLUTIONS
 from npstyle.study import Judge, Judgment
 from npstyle.study.judging import trained_weights
 from npstyle.weights import Weights
 
-SETTINGS = Settings(content_layers="conv3_3", style_layers="conv1_1,conv2_1,conv3_1,conv3_4")
+SETTINGS = replace(preset("gram"), content_layers="conv3_3", style_layers="conv1_1,conv2_1,conv3_1,conv3_4")
 
 
 class Pair(NamedTuple):

@@ -35,7 +35,7 @@ def turns(size: int, repeats: int, threads: int | None, weights: str) -> dict[St
     """So many turns of each, after one that is not counted."""
     rng = np.random.default_rng(0)
     content, style = (rng.uniform(0, 255, (size, size, 3)).astype(np.float32) for _ in range(2))
-    settings = npstyle.preset("default")
+    settings = npstyle.preset("gram")
     filters = npstyle.load_weights(weights, deepest="conv5_1")
     network = npstyle.VGG19.for_settings(filters, settings, threads=threads)
     objectives = {
