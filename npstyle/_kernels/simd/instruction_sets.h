@@ -28,7 +28,12 @@ typedef ptrdiff_t idx;
 /* GNU C's vectors are plain arithmetic that compiles to whatever the target has. */
 #if GNU_VECTORS
 #define INLINE static inline __attribute__((always_inline)) TARGET
+/* Sums are only kept in registers where the loops over them are gone. Clang heeds GCC's pragma too late. */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define UNROLL _Pragma("GCC unroll 16")
+#endif
 /* The cache line `offset` elements from p. It may lie outside the array, hence no pointer arithmetic. */
 #define PREFETCH(p, offset) __builtin_prefetch((const void *)((uintptr_t)(p) + (offset) * sizeof(REAL)))
 /* Keeps the compiler from collecting prefetches into bursts. */
