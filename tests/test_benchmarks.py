@@ -92,3 +92,15 @@ def test_eight_bits(pair: str, monkeypatch: Patch, capsys: Captured) -> None:
         r"\| photo x painting \| 0\.\d+, \d+ \| 0\.0\d, [01] \| ", pictures
     )  # im2col only rounds
     assert benchmark.relative_error(EXACT["conv1_1"].kernel, EXACT["conv1_1"].kernel) == 0
+
+
+def test_profile_of_a_run(pair: str, monkeypatch: Patch, capsys: Captured) -> None:
+    words = "photo.png painting.png --size 32 --iterations 2 -o out.png --above 0.1".split()
+    with pytest.raises(SystemExit) as ended:
+        run("profile_run", monkeypatch, *words)
+    assert ended.value.code == 0
+    assert Path("out.png").exists()
+    printed = capsys.readouterr().out
+    assert re.search(r"^\| npstyle\._kernels: \w+ \| \d+\.\d\d \| \d+\.\d% \|$", printed, re.MULTILINE)
+    shares = [float(share) for share in re.findall(r"([\d.]+)% \|$", printed, re.MULTILINE)]
+    assert abs(sum(shares) - 100) < 2
