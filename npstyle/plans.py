@@ -19,7 +19,9 @@ from npstyle._typing import Array
 from npstyle.architecture import LAYERS, block_of, check_size, deepest
 from npstyle.errors import UserError
 from npstyle.partial import Gradients, PartialLosses
-from npstyle.strips import BackwardPass, ForwardPass, Link, Pieces, Rows, Visitor, links
+from npstyle.row_layers import Link, links
+from npstyle.rows import Pieces, Rows, Visitor
+from npstyle.strips import BackwardPass, ForwardPass
 from npstyle.vgg import VGG19
 
 ALL_BLOCKS = 5

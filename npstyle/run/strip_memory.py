@@ -1,6 +1,6 @@
 """How much memory layers in strips take: the rows at work, and those that wait for the backward pass.
 
-The rows of `npstyle.strips` are counted in the middle of a tall picture, where all layers are at work.
+What `npstyle.strips` keeps is counted in the middle of a tall picture, where all layers are at work.
 """
 
 from __future__ import annotations
