@@ -20,6 +20,10 @@ from npstyle.layers import AveragePool, Conv2D, Layer, MaxPool, ReLU
 from npstyle.padding import Crop, ReplicatePad
 from npstyle.rows import Span
 
+MAX_ROWS = 12  # of a layer at a time
+# For fewer of Winograd's tiles it is not worth to transform the filters, which takes as long as 10 tiles do.
+MIN_TILES = 40
+
 
 class RowLayer(Protocol):
     """A layer whose input is H rows high, and its output `height`."""
@@ -213,12 +217,28 @@ def _put(computed: AnyArray, dx: AnyArray, add: bool) -> None:
         dx[...] = computed
 
 
+class Portion(NamedTuple):
+    """Rows that a layer computes at a time: as many as are worth a call, unless the picture ends, and at most."""
+
+    least: int = 1
+    most: int = MAX_ROWS
+
+    def of(self, first: int, last: int, end: int) -> int:
+        """Which row to compute up to, where rows from `first` to `last` are possible; the last one is `end`."""
+        if last - first < self.least and last < end:
+            return first
+        # No single row is left for another time: of an odd last one, a pooling has no gradient.
+        return last if last - first <= self.most + 1 else first + self.most
+
+
 class Link(NamedTuple):
     """A layer in a chain by rows: the name of the feature map it completes, and the shape of its rows."""
 
     layer: RowLayer
     feature_map: str | None
     row: tuple[int, int]
+    forward: Portion
+    backward: Portion
 
 
 def links(steps: Sequence[tuple[Layer, str | None]], shape: tuple[int, ...], dtype: Any) -> list[Link]:
@@ -229,31 +249,43 @@ def links(steps: Sequence[tuple[Layer, str | None]], shape: tuple[int, ...], dty
     while remaining:
         layer, name = remaining.popleft()
         by_rows: RowLayer
-        relu: ReLU | None = None
+        forward = backward = Portion()
         if isinstance(layer, (Conv2D, WinogradConvReLU, FirstLayerConvReLU)):
+            relu: ReLU | None = None
             if isinstance(layer, Conv2D):
                 following, name = remaining.popleft()
                 assert isinstance(following, ReLU)
                 relu = following
             K = layer.bias.size
-            by_rows = Neighbors(layer, relu, H, _steps(layer, (H, W, C, K), np.dtype(dtype).itemsize))
+            of_winograd, itemsize = isinstance(layer, WinogradConvReLU), np.dtype(dtype).itemsize
+            steps_ = tuple(_step(layer, H, W, *channels, itemsize) for channels in ((C, K), (K, C)))
+            forward, backward = (portion(step, W, of_winograd) for step in steps_)
+            by_rows = Neighbors(layer, relu, H, (steps_[0], steps_[1]))
             C = K
         elif isinstance(layer, (AveragePool, MaxPool)):
             by_rows, W = Halves(layer, H), W // 2
         elif isinstance(layer, ReplicatePad):
             by_rows, W = Padded(layer, H), W + 2
+            forward = backward = Portion(most=H + 2)
         elif isinstance(layer, Crop):
             by_rows, W = Cropped(layer, H), W - 2
+            forward = backward = Portion(most=H)
         else:
             by_rows = Pointwise(layer, H)
         H = by_rows.height
-        chain.append(Link(by_rows, name, (W, C)))
+        chain.append(Link(by_rows, name, (W, C), forward, backward))
     return chain
 
 
-def _steps(layer: Layer, shape: tuple[int, int, int, int], itemsize: int) -> Span:
-    """Rows that a convolution computes together, forward and backward."""
-    H, W, C, K = shape
+def portion(step: int, W: int, of_winograd: bool) -> Portion:
+    """What a convolution computes at a time, whose strips begin at multiples of a step."""
+    tiles = -(-W // step)  # in a row of them
+    least = step * -(-MIN_TILES // tiles) if of_winograd else step
+    return Portion(least, max(least, MAX_ROWS // step * step))
+
+
+def _step(layer: Layer, H: int, W: int, C: int, K: int, itemsize: int) -> int:
+    """Rows that a convolution computes together."""
     if isinstance(layer, WinogradConvReLU):
-        return _kernels.winograd_rows(H, W, C, K, itemsize), _kernels.winograd_rows(H, W, K, C, itemsize)
-    return (1, 1) if isinstance(layer, FirstLayerConvReLU) else (_kernels.conv3x3_rows(W),) * 2
+        return _kernels.winograd_rows(H, W, C, K, itemsize)
+    return 1 if isinstance(layer, FirstLayerConvReLU) else _kernels.conv3x3_rows(W)
