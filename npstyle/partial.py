@@ -17,6 +17,7 @@ from npstyle import _kernels
 from npstyle._runtime.arena import Arena
 from npstyle._typing import AnyArray, Array
 from npstyle.losses import ELEMENTS_PER_SUM, sum_of_squares
+from npstyle.rows import Pieces, Rows, Visitor
 from npstyle.statistics import (
     OfSums,
     StyleTerm,
@@ -25,7 +26,6 @@ from npstyle.statistics import (
     gradient_of_part,
     masked_total,
 )
-from npstyle.strips import Pieces, Rows, Visitor
 
 
 class ContentTerm(NamedTuple):

@@ -19,7 +19,9 @@ from npstyle._typing import Array
 from npstyle.architecture import LAYERS, block_of, check_size, deepest
 from npstyle.errors import UserError
 from npstyle.partial import Gradients, PartialLosses
-from npstyle.strips import BackwardPass, ForwardPass, Link, Pieces, Rows, Visitor, links
+from npstyle.row_layers import Link, links
+from npstyle.rows import Pieces, Rows, Visitor
+from npstyle.strips import BackwardPass, ForwardPass, run
 from npstyle.vgg import VGG19
 
 ALL_BLOCKS = 5
@@ -27,8 +29,7 @@ PLANS = (0, 1, 2, 3, ALL_BLOCKS)
 # With all blocks in strips, gradients of blocks 1 and 2 would wait for those of block 5, a thousand rows of
 # pixels behind. So these two are computed a third time, when the gradient with respect to pool2 is there.
 DELAYED_BLOCKS = 2
-DELAYED_PARTS = 4  # of a strip, which these two are given one by one: most of what is at work is theirs
-STRIP = 96  # rows of pixels: a row of tiles of F(6x6, 3x3) in block 5
+STRIP = 12  # rows of pixels that are given to the network at a time
 
 
 def check_plan(plan: int, padding: str) -> int:
@@ -87,9 +88,7 @@ class Strips:
         if whole:
             output = self._arena.borrow((chain[-1].layer.height, *chain[-1].row), self._pixels.dtype)
         forward = ForwardPass(chain, source, self._arena, visitors, output)
-        while self._next(source):
-            forward.advance()
-            forward.output.drop(forward.output.end)
+        run(forward.step, lambda: self._next(source))
         return output
 
     def gradient(self, losses: Sequence[PartialLosses], above: Array | None) -> Array:
@@ -110,8 +109,7 @@ class Strips:
             return dx
         source = self._source()
         forward, backward = self._passes(self._chain(self._top), source, losses, bottom, above=above)
-        while self._next(source):
-            _advance(forward, backward)
+        run(backward.step, forward.step, lambda: self._next(source))
         return dx
 
     def _gradient_in_two(self, losses: Sequence[PartialLosses], bottom: Rows) -> None:
@@ -120,22 +118,19 @@ class Strips:
         shallow = [one for one in losses if LAYERS.index(one.name) < LAYERS.index(middle)]
         deep = [one for one in losses if one not in shallow]
         source, again = self._source(), self._source()
-        lower = ForwardPass(self._chain(middle), source, self._arena, {})
+        lower = ForwardPass(self._chain(middle), source, self._arena, {}, continued=True)
         between = Rows(lower.output.height, lower.output.shape, bottom.dtype, self._arena)
-        upper = self._chain(self._top, middle, lower.output)
-        upper_passes = self._passes(upper, lower.output, deep, between, middle)
-        lower_passes = self._passes(lower.chain, again, shallow, bottom, gradient=between)
-        reached = lower_passes[0].output
-        low, given = max(1, self._height // DELAYED_PARTS), 0
-        while self._next(source, low):
-            lower.advance()
-            if source.end - given < self._height and source.end < source.height:
-                continue
-            given = source.end
-            _advance(*upper_passes)
-            while (reached.end < between.end or between.end == between.height) and self._next(again, low):
-                _advance(*lower_passes)
-            lower_passes[1].advance()
+        chain = self._chain(self._top, middle, lower.output)
+        upper, upper_back = self._passes(chain, lower.output, deep, between, middle)
+        following, back = self._passes(lower.chain, again, shallow, bottom, gradient=between)
+
+        def follow() -> bool:
+            """Let pixels in again, where there is the gradient of what they become."""
+            there = following.output.end < between.end or between.end == between.height
+            return there and self._next(again)
+
+        steps = (back.step, following.step, follow, upper_back.step, upper.step, lower.step)
+        run(*steps, lambda: self._next(source))
 
     def _passes(
         self,
@@ -161,9 +156,9 @@ class Strips:
         x = self._pixels
         return Rows(len(x), x.shape[1:], x.dtype, self._arena, x)
 
-    def _next(self, source: Rows, rows: int | None = None) -> bool:
+    def _next(self, source: Rows) -> bool:
         """Let the next strip of the pixels in, if there is one."""
-        count = min(rows or self._height, source.height - source.end)
+        count = min(self._height, source.height - source.end)
         source.end += count
         return count > 0
 
@@ -172,9 +167,3 @@ class Strips:
         steps = self._network.steps(top, self._pixels.shape, dtype, below)
         shape = self._pixels.shape if source is None else (source.height, *source.shape)
         return links([(step.layer, step.feature_map) for step in steps], shape, dtype)
-
-
-def _advance(forward: ForwardPass, backward: BackwardPass) -> None:
-    forward.advance()
-    forward.output.drop(forward.output.end)
-    backward.advance()

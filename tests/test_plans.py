@@ -15,9 +15,9 @@ import pytest
 from helpers import error_line, picture
 from npstyle import VGG19, Objective, Settings, _kernels, load_weights, plans, preset, stylize
 from npstyle._typing import Array, Convolution, Padding
+from npstyle.rows import Rows
 from npstyle.run import memory
 from npstyle.run.inputs import Request
-from npstyle.strips import Rows
 
 WEIGHTS = load_weights("random", seed=0)
 PAPER = preset("paper")

@@ -1,6 +1,6 @@
 """How much memory layers in strips take: the rows at work, and those that wait for the backward pass.
 
-The rows of `npstyle.strips` are counted in the middle of a tall picture, where all layers are at work.
+What `npstyle.strips` keeps is counted in the middle of a tall picture, where all layers are at work.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from npstyle._typing import Convolution, Padding
 from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, channels, log2_stride
 from npstyle.fused import method_of
 from npstyle.padding import is_padded
-from npstyle.plans import DELAYED_BLOCKS, DELAYED_PARTS, STRIP
+from npstyle.plans import DELAYED_BLOCKS, STRIP
 
 # By method of convolution: elements of its workspace, of (H, W, C, K, itemsize, threads).
 WORKSPACES = {
@@ -60,7 +60,7 @@ def strips_bytes(
         return forward
     middle = DELAYED_BLOCKS if not above and block_of(top) > DELAYED_BLOCKS + 1 else 0
     if middle:
-        low = STRIP // DELAYED_PARTS
+        low = STRIP
         chain = [
             _rows(name, H, W, convolution, threads, low if block_of(name) <= middle else STRIP)
             for name in names

@@ -1,0 +1,107 @@
+"""Feature maps and gradients of which some rows are there: what is kept of a picture computed in strips.
+
+`npstyle.strips` computes them, and docs/large-pictures.md has a drawing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from npstyle._runtime.arena import Arena
+from npstyle._typing import AnyArray
+
+Span = tuple[int, int]  # rows first ... last - 1
+
+
+class Rows:
+    """Rows first ... end - 1 of an array of `height` rows, which grows below and is dropped above.
+
+    Parameters
+    ----------
+    height : int
+    shape : tuple of int
+        Of a row.
+    whole : array, optional
+        All rows, which are kept.
+    """
+
+    def __init__(
+        self, height: int, shape: tuple[int, ...], dtype: Any, arena: Arena, whole: AnyArray | None = None
+    ) -> None:
+        self.height, self.shape, self.dtype = height, shape, dtype
+        self.first = self.end = 0
+        self.held = height  # the first row that a loss still needs; `drop` keeps it
+        self._arena, self._whole, self._rows = arena, whole, whole
+
+    def extend(self, count: int) -> AnyArray:
+        """Further rows, uninitialized."""
+        if self._whole is None:
+            kept = self.end - self.first
+            rows = self._arena.borrow((kept + count, *self.shape), self.dtype)
+            if self._rows is not None:
+                rows[:kept] = self._rows
+                self._arena.release(self._rows)
+            self._rows = rows
+        self.end += count
+        return self[self.end - count, self.end]
+
+    def __getitem__(self, span: Span) -> AnyArray:
+        assert self._rows is not None
+        assert self.first <= span[0] <= span[1] <= self.end, (span, self.first, self.end)
+        return self._rows[span[0] - self.first : span[1] - self.first]
+
+    def drop(self, before: int) -> None:
+        """Rows before this one are not needed any more; what is left of a large array becomes a small one."""
+        before = min(before, self.end, self.held)
+        if self._whole is not None or before <= self.first or self._rows is None:
+            return
+        left: AnyArray | None = None
+        if before < self.end:
+            left = self._arena.borrow((self.end - before, *self.shape), self.dtype)
+            left[...] = self._rows[before - self.first :]
+        self._arena.release(self._rows)
+        self._rows, self.first = left, before
+
+
+class Pieces:
+    """Rows that wait for the backward pass, in the pieces that they came in."""
+
+    def __init__(self) -> None:
+        self.end = 0
+        self._pieces: deque[tuple[int, AnyArray]] = deque()
+
+    def push(self, rows: AnyArray) -> None:
+        self._pieces.append((self.end, rows))
+        self.end += len(rows)
+
+    def copy_to(self, first: int, out: AnyArray) -> None:
+        """Rows from `first` on, as many as `out` has."""
+        last = first + len(out)
+        for start, piece in self._pieces:
+            a, b = max(first, start), min(last, start + len(piece))
+            if a < b:
+                out[a - first : b - first] = piece[a - start : b - start]
+
+    def rows(self, span: Span) -> AnyArray:
+        first, last = span
+        for start, piece in self._pieces:
+            if start <= first and last <= start + len(piece):
+                return piece[first - start : last - start]
+        out = np.empty((last - first, *self._pieces[0][1].shape[1:]), self._pieces[0][1].dtype)
+        self.copy_to(first, out)
+        return out
+
+    def drop(self, before: int, release: Callable[[AnyArray], None] = lambda piece: None) -> None:
+        while self._pieces and self._pieces[0][0] + len(self._pieces[0][1]) <= before:
+            release(self._pieces.popleft()[1])
+
+
+class Visitor(Protocol):
+    """What is done with a feature map as it is computed."""
+
+    def visit(self, rows: Rows) -> int:
+        """Called after there are new rows; returned is the first one that it still needs."""
