@@ -95,7 +95,7 @@ def test_eight_bits(pair: str, monkeypatch: Patch, capsys: Captured) -> None:
 
 
 def test_profile_of_a_run(pair: str, monkeypatch: Patch, capsys: Captured) -> None:
-    words = "photo.png painting.png --size 32 --iterations 2 -o out.png --above 0.1".split()
+    words = ["photo.png", "painting.png", "--size", "32", "--iterations", "2", "-o", "out.png"]
     with pytest.raises(SystemExit) as ended:
         run("profile_run", monkeypatch, *words)
     assert ended.value.code == 0
