@@ -12,9 +12,18 @@ from npstyle._typing import AnyArray, Array, Double, Scaling
 from npstyle.architecture import channels, deepest, log2_stride
 from npstyle.errors import UserError
 from npstyle.losses import content_loss, edge_map, edges_loss, sum_of_squares, total_variation
-from npstyle.partial import ContentTerm, Copy, PartialLosses, RunningSums, Together
+from npstyle.partial import (
+    ContentTerm,
+    Copy,
+    PartialLosses,
+    RunningSums,
+    Together,
+    has_sections,
+    section_rows,
+)
 from npstyle.plans import Strips, check_plan, divided
 from npstyle.regions import downsample_mask, style_targets
+from npstyle.rows import Rows
 from npstyle.settings import EDGE_CELLS, Settings, check_settings
 from npstyle.statistics import (
     REGULARIZATION,
@@ -27,7 +36,6 @@ from npstyle.statistics import (
     Transport,
     WassersteinTerm,
     blended,
-    feature_sums,
 )
 from npstyle.vgg import VGG19, Tape
 
@@ -190,6 +198,12 @@ class Objective:
         network = self.network
         for name, F in walk:
             dF = gradients[name] = network.arena.borrow(F.shape, F.dtype)
+            if has_sections(self.content.shape[0]):
+                partial = self._partial_losses(name, content, style, F.dtype)
+                partial.visit(Rows.of(F, network.arena))
+                terms.update(partial.finish())
+                partial.gradient(F, 0, dF)
+                continue
             losses: list[float] = []
             for term in style.get(name, ()):
                 losses.append(self._style_loss(term, F, dF, add=bool(losses)))
@@ -211,18 +225,7 @@ class Objective:
     ) -> Array:
         """The gradient with respect to the pixels; the terms of all layers are added."""
         network, (lower, upper) = self.network, divided(self.plan, {**content, **style})
-        losses = [
-            PartialLosses(
-                name,
-                style.get(name, ()),
-                content.get(name),
-                feature_shape(name, x.shape),
-                x.dtype,
-                network.threads,
-                network.arena,
-            )
-            for name in lower
-        ]
+        losses = [self._partial_losses(name, content, style, x.dtype) for name in lower]
         top = f"pool{self.plan}" if upper else lower[-1]
         strips = Strips(network, x, top)
         F = strips.forward({one.name: one for one in losses}, bool(upper))
@@ -240,6 +243,18 @@ class Objective:
             network.arena.release(above)
         network.arena.trim()  # the memory is wanted for other things until the next evaluation
         return gradient
+
+    def _partial_losses(
+        self,
+        name: str,
+        content: dict[str, ContentTerm],
+        style: dict[str, list[StyleTerm]],
+        dtype: np.dtype[Any],
+    ) -> PartialLosses:
+        shape, network = feature_shape(name, self.content.shape), self.network
+        return PartialLosses(
+            name, style.get(name, ()), content.get(name), shape, dtype, network.threads, network.arena
+        )
 
     def flat(self, x: ArrayLike, dtype: DTypeLike = np.float32) -> tuple[float, Double]:
         """Loss and gradient as optimizers of vectors expect them, such as `scipy.optimize.minimize`.
@@ -361,44 +376,39 @@ class Objective:
     def _style_sums(self, dtype: np.dtype[Any]) -> dict[tuple[str, int, int], Sums]:
         """What the statistics are made of, by layer, style target and style picture in it."""
         sums: dict[tuple[str, int, int], Sums] = {}
-        threads = self.network.threads
-        if self.plan:
-            return self._style_sums_in_strips(dtype)
-        for style, picture in enumerate(self.styles):
-            for name, F in self.network.walk(picture.astype(dtype), self.settings.effective_style_weights):
-                whole: Sums | None = None  # computed once, though several targets may use it
-                for n, target in enumerate(self.style_targets):
-                    for _, mask, _ in (region for region in target.regions if region.style == style):
-                        if mask is not None:
-                            T = downsample_mask(mask, log2_stride(name), dtype)
-                            sums[name, n, style] = feature_sums(F, T, threads)
-                            continue
-                        whole = whole or feature_sums(F, None, threads)
-                        sums[name, n, style] = whole
-        return sums
-
-    def _style_sums_in_strips(self, dtype: np.dtype[Any]) -> dict[tuple[str, int, int], Sums]:
-        sums: dict[tuple[str, int, int], Sums] = {}
         network, names = self.network, self.settings.effective_style_weights
         for style, picture in enumerate(self.styles):
-            visitors: dict[str, Together] = {name: Together() for name in names}
+            visitors: dict[str, Together] = {}
             for name in names:
-                shape, whole = feature_shape(name, picture.shape), None
-                for n, target in enumerate(self.style_targets):
-                    for _, mask, _ in (region for region in target.regions if region.style == style):
-                        T = None if mask is None else downsample_mask(mask, log2_stride(name), dtype)
-                        running = whole if T is None else None
-                        if running is None:
-                            running = RunningSums(shape, T, dtype, network.threads, network.arena)
-                            visitors[name].append(running)
-                        whole = running if T is None else whole
-                        sums[name, n, style] = running.sums
-            if any(visitors.values()):
-                Strips(network, picture.astype(dtype), deepest(names)).forward(
-                    {name: visitor for name, visitor in visitors.items() if visitor}
-                )
+                visitors[name] = Together()
+                for n, running in self._running_sums(name, style, picture.shape, dtype):
+                    sums[name, n, style] = running.sums
+                    if running not in visitors[name]:
+                        visitors[name].append(running)
+            visitors = {name: visitor for name, visitor in visitors.items() if visitor}
+            if self.plan and visitors:
+                Strips(network, picture.astype(dtype), deepest(visitors)).forward(visitors)
                 network.arena.trim()
+            elif visitors:
+                for name, F in network.walk(picture.astype(dtype), visitors):
+                    visitors[name].visit(Rows.of(F, network.arena))
         return sums
+
+    def _running_sums(
+        self, name: str, style: int, picture: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> Iterator[tuple[int, RunningSums]]:
+        """Sums of one layer of a style picture of this shape, by style target; several may be the same."""
+        shape, network, section = feature_shape(name, picture), self.network, section_rows(name)
+        whole: RunningSums | None = None  # computed once, though several targets may use it
+        for n, target in enumerate(self.style_targets):
+            for _, mask, _ in (region for region in target.regions if region.style == style):
+                T = None if mask is None else downsample_mask(mask, log2_stride(name), dtype)
+                if T is not None or whole is None:
+                    running = RunningSums(shape, T, dtype, network.threads, network.arena, section)
+                    whole = running if T is None else whole
+                else:
+                    running = whole
+                yield n, running
 
 
 def feature_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:

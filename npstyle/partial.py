@@ -3,7 +3,8 @@
 A loss of sums over positions, such as a Gram matrix, takes two passes over the rows. The first one adds up
 the sums; they decide on the loss, and on a matrix that the second one multiplies each row by. Sums are over
 fixed parts of the feature map, accumulated in float64 from the first to the last, as in the whole feature
-map: so they have the same bits wherever the rows are divided.
+map: so they have the same bits wherever the rows are divided. In tall pictures they are accumulated by
+sections of `SECTION` rows of pixels first, so that several machines can compute some of them each.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from npstyle import _kernels
 from npstyle._runtime.arena import Arena
 from npstyle._typing import AnyArray, Array
+from npstyle.architecture import log2_stride
 from npstyle.losses import ELEMENTS_PER_SUM, sum_of_squares
 from npstyle.rows import Pieces, Rows, Visitor
 from npstyle.statistics import (
@@ -27,6 +29,18 @@ from npstyle.statistics import (
     masked_total,
 )
 
+SECTION = 960  # rows of pixels: a multiple of a row of tiles in block 5
+
+
+def has_sections(H: int) -> bool:
+    """Whether there are several sections in pictures of this height."""
+    return H > SECTION
+
+
+def section_rows(name: str) -> int:
+    """The rows of a layer's feature map that belong to a section of pixels."""
+    return SECTION >> log2_stride(name)
+
 
 class ContentTerm(NamedTuple):
     """The content loss of one layer: its target P (h, w, C), and its factor in the loss."""
@@ -36,10 +50,19 @@ class ContentTerm(NamedTuple):
 
 
 class RunningSums:
-    """`statistics.feature_sums` of a feature map (H, W, C), or of a region T of it, as its rows come in."""
+    """`statistics.feature_sums` of a feature map (H, W, C), or of a region T of it, as its rows come in.
+
+    They are accumulated over sections of so many rows, and then over these.
+    """
 
     def __init__(
-        self, shape: tuple[int, int, int], T: Array | None, dtype: np.dtype, threads: int | None, arena: Arena
+        self,
+        shape: tuple[int, int, int],
+        T: Array | None,
+        dtype: np.dtype,
+        threads: int | None,
+        arena: Arena,
+        section: int,
     ) -> None:
         H, W, C = shape
         self.M, self.C, self.W = H * W, C, W
@@ -50,6 +73,11 @@ class RunningSums:
             float(self.M) if T is None else sum_of_squares(T),
             self.M if T is None else int(np.count_nonzero(T)),
         )
+        self._section = section * W  # positions
+        # Of the section that is not complete; of the only one, those are the sums.
+        single = section >= H
+        self._gram = self.sums.gram if single else np.zeros((C, C))
+        self._total = self.sums.total if single else np.zeros(C)
         # Where there are fewer vectors than channels, the Wasserstein distance takes these themselves.
         self._r = np.empty((self.M, C), dtype) if self.M <= C else None
         self._done = 0  # positions
@@ -60,46 +88,68 @@ class RunningSums:
         return None if self._r is None else Vectors(self._r, self.t)
 
     def visit(self, rows: Rows) -> int:
-        step, first = _kernels.gram_rows_per_sum(self.M), rows.first * self.W
-        last = rows.end * self.W
-        last = last if last == self.M else last // step * step
-        if last > self._done:
-            f = rows[rows.first, rows.end].reshape(-1, self.C)[self._done - first : last - first]
-            self._add(f, self._done, last)
-            self._done = last
+        f = rows[rows.first, rows.end].reshape(-1, self.C)
+        first, last = rows.first * self.W, rows.end * self.W
+        while self._done < last:
+            start = self._done // self._section * self._section
+            end = min(start + self._section, self.M)
+            stop = end if end <= last else start + _whole_parts(last - start, self.M)
+            if stop <= self._done:
+                break
+            self._add(f[self._done - first : stop - first], start)
+            if stop == end and end - start < self.M:
+                np.add(self.sums.gram, self._gram, out=self.sums.gram)
+                np.add(self.sums.total, self._total, out=self.sums.total)
+                self._total[:] = 0
         return self._done // self.W
 
-    def _add(self, f: Array, first: int, last: int) -> None:
+    def _add(self, f: Array, section: int) -> None:
+        """Further positions of the section that begins at this one."""
+        first, last = self._done, self._done + len(f)
         r = f if self.t is None else f * self.t[first:last, None]
-        elements = _kernels.gram_workspace(last - first, self.C, f.itemsize, self._threads)
+        elements = _kernels.gram_workspace(len(f), self.C, f.itemsize, self._threads)
         workspace = self._arena.borrow((elements,), f.dtype)
-        total = self.sums.total if self.t is None else None
-        _kernels.gram(r, self.sums.gram, workspace, self._threads, total, first, self.M)
+        total = self._total if self.t is None else None
+        _kernels.gram(r, self._gram, workspace, self._threads, total, first - section, self.M)
         self._arena.release(workspace)
         if self.t is not None:
-            masked_total(self.sums.total, r, self.t[first:last], _kernels.gram_rows_per_sum(self.M))
+            masked_total(self._total, r, self.t[first:last], _kernels.gram_rows_per_sum(self.M))
         if self._r is not None:
             self._r[first:last] = r
+        self._done = last
+
+
+def _whole_parts(positions: int, M: int) -> int:
+    """So many of the positions as make parts whose products are summed at once."""
+    part = _kernels.gram_rows_per_sum(M)
+    return positions // part * part
 
 
 class RunningDistance:
-    """Sum of (F - P)^2 as the rows of F come in; `losses.content_loss` has the same bits."""
+    """Sum of (F - P)^2 as the rows of F come in, by sections of so many rows.
 
-    def __init__(self, P: AnyArray) -> None:
+    `losses.content_loss` has the same bits where there is one section.
+    """
+
+    def __init__(self, P: AnyArray, section: int) -> None:
         self.p = P.reshape(-1)
         self.row = int(P[0].size)
         self.parts: list[float] = []
+        self._section = section * self.row  # elements
+        self._done = 0
 
     def visit(self, rows: Rows) -> int:
-        n, first, last = ELEMENTS_PER_SUM, rows.first * self.row, rows.end * self.row
+        first, last = rows.first * self.row, rows.end * self.row
         f = rows[rows.first, rows.end].reshape(-1)
-        start = len(self.parts) * n
-        while start < last and (start + n <= last or last == self.p.size):
-            stop = min(start + n, last)
-            difference = f[start - first : stop - first] - self.p[start:stop]
+        while self._done < last:
+            end = min((self._done // self._section + 1) * self._section, self.p.size)
+            stop = min(self._done + ELEMENTS_PER_SUM, end)
+            if stop > last:
+                break
+            difference = f[self._done - first : stop - first] - self.p[self._done : stop]
             self.parts.append(float(np.sum(np.square(difference), dtype=np.float64)))
-            start = stop
-        return start // self.row
+            self._done = stop
+        return self._done // self.row
 
 
 class PartialLosses:
@@ -126,8 +176,9 @@ class PartialLosses:
     ) -> None:
         self.name, self.style, self.content = name, style, content
         self.waiting = Pieces()  # gradients that the backward pass has not reached
-        self._sums = [RunningSums(shape, term.mask, dtype, threads, arena) for term in style]
-        self._distance = RunningDistance(content.P) if content else None
+        section = section_rows(name)
+        self._sums = [RunningSums(shape, term.mask, dtype, threads, arena, section) for term in style]
+        self._distance = RunningDistance(content.P, section) if content else None
         self._found: list[OfSums] = []
         self._threads, self._arena = threads, arena
 

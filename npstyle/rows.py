@@ -37,6 +37,13 @@ class Rows:
         self.held = height  # the first row that a loss still needs; `drop` keeps it
         self._arena, self._whole, self._rows = arena, whole, whole
 
+    @classmethod
+    def of(cls, y: AnyArray, arena: Arena) -> Rows:
+        """All rows of an array."""
+        rows = cls(len(y), y.shape[1:], y.dtype, arena, y)
+        rows.end = len(y)
+        return rows
+
     def extend(self, count: int) -> AnyArray:
         """Further rows, uninitialized."""
         if self._whole is None:

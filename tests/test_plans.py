@@ -75,6 +75,25 @@ def assert_same_bits(settings: Settings, size: tuple[int, int], *tried: int, **o
         np.testing.assert_array_equal(found[2], gradient, str(plan))
 
 
+@pytest.mark.parametrize("name", ["paper", "wasserstein", "many"])
+def test_sums_of_tall_pictures_are_accumulated_by_sections(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, size = SETTINGS[name], (203, 50)
+    by_one_section = result(settings, size, 0)
+    monkeypatch.setattr("npstyle.partial.SECTION", 96)
+    masks = {
+        "content_masks": [picture(*size, seed=4 + n)[:, :, 0] / 255 for n in range(2)],
+        "style_masks": [picture(*shape, seed=6)[:, :, 0] / 255 for shape in ((40, 31), (27, 34))],
+    }
+    assert_same_bits(settings, size, 2, plans.ALL_BLOCKS)
+    if name != "many":
+        assert_same_bits(settings, size, plans.ALL_BLOCKS, **masks)
+    loss, _, gradient = result(settings, size, 0)
+    assert loss == pytest.approx(by_one_section[0], rel=1e-6)
+    np.testing.assert_allclose(gradient, by_one_section[2], rtol=0, atol=1e-4 * np.abs(gradient).max())
+
+
 @pytest.mark.parametrize("size", [(203, 50), (45, 61), (16, 16)])
 def test_loss_and_gradient_have_the_same_bits_with_every_plan(size: tuple[int, int]) -> None:
     assert_same_bits(PAPER, size, *PLANS)
