@@ -17,9 +17,9 @@ import numpy as np
 from npstyle import _kernels
 from npstyle._runtime.arena import Arena
 from npstyle._typing import AnyArray, Array
-from npstyle.architecture import log2_stride
+from npstyle.architecture import CONVOLUTIONS, log2_stride
 from npstyle.losses import ELEMENTS_PER_SUM, sum_of_squares
-from npstyle.rows import Pieces, Rows, Visitor
+from npstyle.rows import Packed, Rows, Visitor
 from npstyle.statistics import (
     OfSums,
     StyleTerm,
@@ -175,7 +175,7 @@ class PartialLosses:
         arena: Arena,
     ) -> None:
         self.name, self.style, self.content = name, style, content
-        self.waiting = Pieces()  # gradients that the backward pass has not reached
+        self.waiting = Packed()  # gradients that the backward pass has not reached
         section = section_rows(name)
         self._sums = [RunningSums(shape, term.mask, dtype, threads, arena, section) for term in style]
         self._distance = RunningDistance(content.P, section) if content else None
@@ -224,7 +224,9 @@ class Gradients:
         F = rows[waiting.end, rows.end]
         out = self._arena.borrow(F.shape, F.dtype)
         self._losses.gradient(F, waiting.end, out)
-        waiting.push(out)
+        # The ReLU passes on what comes back where its output is above 0, a pooling everything.
+        waiting.push(out, F > 0 if self._losses.name in CONVOLUTIONS else np.ones(F.shape, np.bool_))
+        self._arena.release(out)
         return rows.end
 
 

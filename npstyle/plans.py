@@ -15,13 +15,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from npstyle import _kernels
-from npstyle._typing import Array
+from npstyle._runtime.arena import Arena
+from npstyle._typing import AnyArray, Array
 from npstyle.architecture import LAYERS, block_of, check_size, deepest
 from npstyle.errors import UserError
 from npstyle.partial import Gradients, PartialLosses
 from npstyle.row_layers import Link, links
-from npstyle.rows import Pieces, Rows, Visitor
-from npstyle.strips import BackwardPass, ForwardPass, run
+from npstyle.rows import Rows, Visitor
+from npstyle.strips import BackwardPass, ForwardPass, Waiting, rows_by_themselves, run
 from npstyle.vgg import VGG19
 
 ALL_BLOCKS = 5
@@ -30,6 +31,7 @@ PLANS = (0, 1, 2, 3, ALL_BLOCKS)
 # pixels behind. So these two are computed a third time, when the gradient with respect to pool2 is there.
 DELAYED_BLOCKS = 2
 STRIP = 12  # rows of pixels that are given to the network at a time
+CHEAP = "conv1_1"  # a hundredth of the multiplications: rather than let gradients wait, compute it again
 
 
 def check_plan(plan: int, padding: str) -> int:
@@ -60,6 +62,22 @@ def divided(plan: int, layers: Iterable[str]) -> tuple[list[str], list[str]]:
     if plan and above and f"pool{plan}" in names:
         above.insert(0, f"pool{plan}")  # its loss is added to what comes from above
     return [name for name in names if name not in above], above
+
+
+class Recomputed:
+    """Gradients of `PartialLosses` whose feature map is computed again when the backward pass is there."""
+
+    def __init__(self, losses: PartialLosses, chain: Sequence[Link], pixels: Array, arena: Arena) -> None:
+        self.end = chain[-1].layer.height
+        self._losses, self._chain, self._pixels, self._arena = losses, chain, pixels, arena
+        self._taken = 0
+
+    def take(self, out: AnyArray) -> None:
+        span = self._taken, self._taken + len(out)
+        F = rows_by_themselves(self._chain, self._pixels, out.dtype, span, self._arena)
+        self._losses.gradient(F, span[0], out)
+        self._arena.release(F)
+        self._taken = span[1]
 
 
 class Strips:
@@ -143,13 +161,17 @@ class Strips:
         gradient: Rows | None = None,
     ) -> tuple[ForwardPass, BackwardPass]:
         """Both passes over a chain; the gradient at its top is an array, or comes in rows, or is a loss's."""
-        visitors = {one.name: Gradients(one, self._arena) for one in losses}
+        waiting: dict[str | None, Waiting] = {one.name: one.waiting for one in losses}
+        visitors: dict[str, Visitor] = {one.name: Gradients(one, self._arena) for one in losses}
+        if CHEAP in visitors and below is None:
+            del visitors[CHEAP]
+            (loss,) = (one for one in losses if one.name == CHEAP)
+            waiting[CHEAP] = Recomputed(loss, self._chain(CHEAP), self._pixels, self._arena)
         forward = ForwardPass(chain, source, self._arena, visitors, saves=True, below=below)
         out = forward.output
         if gradient is None:
             gradient = Rows(out.height, out.shape, out.dtype, self._arena, above)
             gradient.end = out.height if above is not None else 0
-        waiting: dict[str | None, Pieces] = {one.name: one.waiting for one in losses}
         return forward, BackwardPass(forward, gradient, bottom, waiting, self._arena)
 
     def _source(self) -> Rows:

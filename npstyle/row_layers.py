@@ -22,7 +22,7 @@ from npstyle.rows import Span
 
 MAX_ROWS = 12  # of a layer at a time
 # For fewer of Winograd's tiles it is not worth to transform the filters, which takes as long as 10 tiles do.
-MIN_TILES = 40
+MIN_TILES = 20
 
 
 class RowLayer(Protocol):
@@ -218,13 +218,13 @@ def _put(computed: AnyArray, dx: AnyArray, add: bool) -> None:
 
 
 class Portion(NamedTuple):
-    """Rows that a layer computes at a time: as many as are worth a call, unless the picture ends, and at most."""
+    """Rows that a layer computes at a time: at least so many, unless the picture ends, and at most."""
 
     least: int = 1
     most: int = MAX_ROWS
 
     def of(self, first: int, last: int, end: int) -> int:
-        """Which row to compute up to, where rows from `first` to `last` are possible; the last one is `end`."""
+        """Which row to compute up to, where rows from `first` to `last` can be; the layer's end at `end`."""
         if last - first < self.least and last < end:
             return first
         # No single row is left for another time: of an odd last one, a pooling has no gradient.

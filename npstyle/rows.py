@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,26 +85,53 @@ class Pieces:
         self._pieces.append((self.end, rows))
         self.end += len(rows)
 
-    def copy_to(self, first: int, out: AnyArray) -> None:
-        """Rows from `first` on, as many as `out` has."""
-        last = first + len(out)
-        for start, piece in self._pieces:
-            a, b = max(first, start), min(last, start + len(piece))
-            if a < b:
-                out[a - first : b - first] = piece[a - start : b - start]
-
     def rows(self, span: Span) -> AnyArray:
         first, last = span
         for start, piece in self._pieces:
             if start <= first and last <= start + len(piece):
                 return piece[first - start : last - start]
         out = np.empty((last - first, *self._pieces[0][1].shape[1:]), self._pieces[0][1].dtype)
-        self.copy_to(first, out)
+        for start, piece in self._pieces:
+            a, b = max(first, start), min(last, start + len(piece))
+            if a < b:
+                out[a - first : b - first] = piece[a - start : b - start]
         return out
 
-    def drop(self, before: int, release: Callable[[AnyArray], None] = lambda piece: None) -> None:
+    def drop(self, before: int) -> None:
         while self._pieces and self._pieces[0][0] + len(self._pieces[0][1]) <= before:
-            release(self._pieces.popleft()[1])
+            self._pieces.popleft()
+
+
+class Packed:
+    """Rows of which only some elements are stored, and a bit for each; the others are read as 0.
+
+    A feature map has many zeros after its ReLU, and the gradient with respect to it does not matter there.
+    """
+
+    def __init__(self) -> None:
+        self.end = 0
+        self._taken = 0
+        self._rows: deque[tuple[AnyArray, AnyArray]] = deque()
+
+    def push(self, rows: AnyArray, stored: AnyArray) -> None:
+        for row, of_row in zip(rows, stored, strict=True):
+            which = of_row.reshape(-1)
+            self._rows.append((row.reshape(-1)[which.nonzero()[0]], np.packbits(which)))
+        self.end += len(rows)
+
+    def copy_to(self, first: int, out: AnyArray) -> None:
+        """Rows from `first` on, as many as `out` has."""
+        out[...] = 0
+        start = first - self._taken
+        for row, (values, bits) in zip(out, islice(self._rows, start, start + len(out)), strict=True):
+            row.reshape(-1)[np.unpackbits(bits, count=row.size).nonzero()[0]] = values
+
+    def take(self, out: AnyArray) -> None:
+        """The next rows, as many as `out` has: they are stored no longer."""
+        self.copy_to(self._taken, out)
+        for _ in out:
+            self._rows.popleft()
+        self._taken += len(out)
 
 
 class Visitor(Protocol):

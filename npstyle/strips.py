@@ -14,12 +14,12 @@ docs/large-pictures.md has a drawing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from npstyle._runtime.arena import Arena
 from npstyle._typing import AnyArray
 from npstyle.row_layers import Link
-from npstyle.rows import Pieces, Rows, Visitor
+from npstyle.rows import Pieces, Rows, Span, Visitor
 
 
 def run(*steps: Callable[[], bool]) -> None:
@@ -99,18 +99,34 @@ class ForwardPass:
             rows.held = self._visitors[name].visit(rows)
 
 
+def rows_by_themselves(
+    chain: Sequence[Link], pixels: AnyArray, dtype: Any, span: Span, arena: Arena
+) -> AnyArray:
+    """Rows of a chain's output from the pixels that they depend on, with nothing from rows before.
+
+    Returned is an array of the arena.
+    """
+    if not chain:
+        return pixels[slice(*span)].astype(dtype)
+    layer, _, row, (least, _), _ = chain[-1]
+    # Strips begin at multiples of `least`.
+    first, last = span[0] // least * least, min(layer.height, -(-span[1] // least) * least)
+    x = rows_by_themselves(chain[:-1], pixels, dtype, layer.inputs(first, last), arena)
+    y = arena.borrow((last - first, *row), dtype)
+    layer.forward(x, first, y)
+    arena.release(x)
+    return y[span[0] - first : span[1] - first]
+
+
 class Waiting(Protocol):
-    """The gradient of a loss with respect to a feature map, for the backward pass to fetch."""
+    """The gradient of a loss with respect to a feature map, whose rows the backward pass takes one by one."""
 
     @property
     def end(self) -> int:
-        """How many rows there are."""
+        """Rows that there have been until now."""
 
-    def copy_to(self, first: int, out: AnyArray) -> None:
-        """Rows from `first` on, as many as `out` has."""
-
-    def drop(self, before: int, release: Callable[[AnyArray], None]) -> None:
-        """Rows before this one are not needed any more."""
+    def take(self, out: AnyArray) -> None:
+        """The next rows, as many as `out` has."""
 
 
 class BackwardPass:
@@ -135,7 +151,7 @@ class BackwardPass:
         waiting: Mapping[str | None, Waiting],
         arena: Arena,
     ) -> None:
-        self._forward, self._waiting, self._arena = forward, waiting, arena
+        self._forward, self._waiting = forward, waiting
         inner = [Rows(rows.height, rows.shape, rows.dtype, arena) for rows in forward.rows[1:-1]]
         self.rows = [bottom, *inner, top]
 
@@ -154,7 +170,7 @@ class BackwardPass:
         out = dx.extend(last - first)
         below = self._forward.chain[n - 1].feature_map if n else self._forward.below
         if below in self._waiting:
-            self._take(below, first, out)
+            self._waiting[below].take(out)
         cache = caches.rows(span) if caches.end else None
         layer.backward(dy[span], cache, first, out, below in self._waiting)
         needed = layer.of_gradient(last, last)[0] if last < layer.H else dy.end
@@ -169,11 +185,5 @@ class BackwardPass:
             return False
         new = min(self._waiting[top].end - dy.end, self._forward.chain[-1].backward.most)
         if new:
-            first = dy.end
-            self._take(top, first, dy.extend(new))
+            self._waiting[top].take(dy.extend(new))
         return new > 0
-
-    def _take(self, name: str | None, first: int, out: AnyArray) -> None:
-        """The waiting gradient of a loss, its rows from `first` on."""
-        self._waiting[name].copy_to(first, out)
-        self._waiting[name].drop(first + len(out), self._arena.release)
