@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -12,9 +13,10 @@ from npstyle._typing import AnyArray, Array, Double, Scaling
 from npstyle.architecture import channels, deepest, log2_stride
 from npstyle.errors import UserError
 from npstyle.losses import content_loss, edge_map, edges_loss, sum_of_squares, total_variation
-from npstyle.partial import ContentTerm, Copy, PartialLosses, RunningSums, Together
+from npstyle.partial import ContentTerm, Copy, Pack, PartialLosses, RunningDistance, RunningSums, Together
 from npstyle.plans import Strips, check_plan, divided
 from npstyle.regions import downsample_mask, style_targets
+from npstyle.rows import Packed
 from npstyle.settings import EDGE_CELLS, Settings, check_settings
 from npstyle.statistics import (
     REGULARIZATION,
@@ -39,14 +41,14 @@ class Terms(NamedTuple):
     style: dict[str, list[StyleTerm]]
 
 
-# Factors of 1/2 sum (F - P)^2; of sum (G / M - A / M_a)^2 for N pixels; and of squared distances of means,
-# standard deviations and Gaussians: see Settings.
-CONTENT_SCALES: dict[Scaling, Callable[[Array], float]] = {
-    "relative": lambda P: 2 / _size_of_target(P),
-    "paper": lambda P: 1.0,
-    "mean": lambda P: 2 / P.size,
-    "keras": lambda P: 2.0,
-    "udacity": lambda P: 2 / P.size,
+# Factors of 1/2 sum (F - P)^2, by the sum of P^2 and the size of P; of sum (G / M - A / M_a)^2 for N pixels;
+# and of squared distances of means, standard deviations and Gaussians: see Settings.
+CONTENT_SCALES: dict[Scaling, Callable[[float, int], float]] = {
+    "relative": lambda squares, size: 2 / (squares or size),
+    "paper": lambda squares, size: 1.0,
+    "mean": lambda squares, size: 2 / size,
+    "keras": lambda squares, size: 2.0,
+    "udacity": lambda squares, size: 2 / size,
 }
 STYLE_SCALES: dict[Scaling, Callable[[Array, float, int], float]] = {
     "relative": lambda A, M, N: 1 / _size_of_target(A),
@@ -197,6 +199,7 @@ class Objective:
                 terms[f"style/{name}"] = sum(losses)
             if name in content:
                 P, scale = content[name]
+                assert isinstance(P, np.ndarray)  # only what strips are compared with is packed
                 terms[f"content/{name}"], content_dF = content_loss(F, P, scale, None if losses else dF)
                 if losses:
                     dF += content_dF
@@ -224,7 +227,7 @@ class Objective:
             for name in lower
         ]
         top = f"pool{self.plan}" if upper else lower[-1]
-        strips = Strips(network, x, top)
+        strips = Strips(network, x, top, x.dtype)
         F = strips.forward({one.name: one for one in losses}, bool(upper))
         network.arena.trim()  # slabs of other sizes are needed now
         for one in losses:
@@ -294,21 +297,33 @@ class Objective:
 
     def _content_terms(self, dtype: np.dtype[Any]) -> dict[str, ContentTerm]:
         s, weights = self.settings, self.settings.effective_content_weights
-        pixels = self.content.astype(dtype)
-        features = self._features(pixels, weights) if self.plan else self.network.forward(pixels, weights)
+        targets: dict[str, tuple[AnyArray | Packed, float]]
+        if self.plan:
+            targets = self._content_in_strips(weights, dtype)
+        else:
+            features = self.network.forward(self.content.astype(dtype), weights)
+            targets = {name: (P, sum_of_squares(P)) for name, P in features.items()}
+        scale, shape = CONTENT_SCALES[s.scaling], self.content.shape
         return {
-            name: ContentTerm(P, s.content_weight * weights[name] * CONTENT_SCALES[s.scaling](P))
-            for name, P in features.items()
+            name: ContentTerm(
+                P, s.content_weight * weights[name] * scale(squares, prod(feature_shape(name, shape)))
+            )
+            for name, (P, squares) in targets.items()
         }
 
-    def _features(self, pixels: Array, layers: Iterable[str]) -> dict[str, Array]:
-        """`VGG19.forward` in strips."""
-        features = {name: np.empty(feature_shape(name, pixels.shape), pixels.dtype) for name in layers}
-        if features:
-            strips = Strips(self.network, pixels, deepest(features))
-            strips.forward({name: Copy(F) for name, F in features.items()})
+    def _content_in_strips(
+        self, layers: Iterable[str], dtype: np.dtype[Any]
+    ) -> dict[str, tuple[AnyArray | Packed, float]]:
+        """Feature maps of the content picture, packed if it is for strips, and their sums of squares."""
+        lower, _ = divided(self.plan, self.settings.layers)
+        shapes = {name: feature_shape(name, self.content.shape) for name in layers}
+        stored = {name: Pack() if name in lower else Copy(np.empty(shapes[name], dtype)) for name in shapes}
+        squares = {name: RunningDistance(prod(shape)) for name, shape in shapes.items()}
+        if shapes:
+            visitors = {name: Together([stored[name], squares[name]]) for name in shapes}
+            Strips(self.network, self.content, deepest(shapes), dtype).forward(visitors)
             self.network.arena.trim()
-        return features
+        return {name: (stored[name].target, sum(squares[name].parts)) for name in shapes}
 
     def _style_terms(self, dtype: np.dtype[Any]) -> dict[str, list[StyleTerm]]:
         sums = self._style_sums(dtype)
@@ -394,7 +409,7 @@ class Objective:
                         whole = running if T is None else whole
                         sums[name, n, style] = running.sums
             if any(visitors.values()):
-                Strips(network, picture.astype(dtype), deepest(names)).forward(
+                Strips(network, picture, deepest(names), dtype).forward(
                     {name: visitor for name, visitor in visitors.items() if visitor}
                 )
                 network.arena.trim()

@@ -9,6 +9,7 @@ map: so they have the same bits wherever the rows are divided.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from npstyle._runtime.arena import Arena
 from npstyle._typing import AnyArray, Array
 from npstyle.architecture import CONVOLUTIONS
 from npstyle.losses import ELEMENTS_PER_SUM, sum_of_squares
-from npstyle.rows import Packed, Rows, Visitor
+from npstyle.rows import Packed, Rows, Visitor, has_bits
 from npstyle.statistics import (
     OfSums,
     StyleTerm,
@@ -30,9 +31,9 @@ from npstyle.statistics import (
 
 
 class ContentTerm(NamedTuple):
-    """The content loss of one layer: its target P (h, w, C), and its factor in the loss."""
+    """The content loss of one layer: its target P (h, w, C), packed if it is used by rows, and its factor."""
 
-    P: AnyArray
+    P: AnyArray | Packed
     scale: float
 
 
@@ -84,23 +85,31 @@ class RunningSums:
 
 
 class RunningDistance:
-    """Sum of (F - P)^2 as the rows of F come in; `losses.content_loss` has the same bits."""
+    """Sum of (F - P)^2, or of F^2, as the rows of F come in; `losses.content_loss` has the same bits."""
 
-    def __init__(self, P: AnyArray) -> None:
-        self.p = P.reshape(-1)
-        self.row = int(P[0].size)
+    def __init__(self, size: int, P: Packed | None = None) -> None:
+        self._size, self._P = size, P
         self.parts: list[float] = []
 
     def visit(self, rows: Rows) -> int:
-        n, first, last = ELEMENTS_PER_SUM, rows.first * self.row, rows.end * self.row
-        f = rows[rows.first, rows.end].reshape(-1)
-        start = len(self.parts) * n
-        while start < last and (start + n <= last or last == self.p.size):
-            stop = min(start + n, last)
-            difference = f[start - first : stop - first] - self.p[start:stop]
-            self.parts.append(float(np.sum(np.square(difference), dtype=np.float64)))
-            start = stop
-        return start // self.row
+        n, row = ELEMENTS_PER_SUM, int(np.prod(rows.shape))
+        start, last = len(self.parts) * n, rows.end * row
+        stop = last if last == self._size else last // n * n
+        if start < stop:
+            first = start // row
+            f = rows[first, rows.end]
+            difference = f if self._P is None else f - self._of_target(first, f)
+            flat, offset = difference.reshape(-1), first * row
+            for one in range(start, stop, n):
+                part = flat[one - offset : min(one + n, stop) - offset]
+                self.parts.append(float(np.sum(np.square(part), dtype=np.float64)))
+        return stop // row
+
+    def _of_target(self, first: int, f: AnyArray) -> AnyArray:
+        assert self._P is not None
+        out = np.empty(f.shape, f.dtype)
+        self._P.copy_to(first, out)
+        return out
 
 
 class PartialLosses:
@@ -128,7 +137,8 @@ class PartialLosses:
         self.name, self.style, self.content = name, style, content
         self.waiting = Packed()  # gradients that the backward pass has not reached
         self._sums = [RunningSums(shape, term.mask, dtype, threads, arena) for term in style]
-        self._distance = RunningDistance(content.P) if content else None
+        self._target = content.P if content and isinstance(content.P, Packed) else None
+        self._distance = RunningDistance(prod(shape), self._target) if self._target else None
         self._found: list[OfSums] = []
         self._threads, self._arena = threads, arena
 
@@ -156,8 +166,10 @@ class PartialLosses:
             if n:
                 out += part
                 self._arena.release(part)
-        if self.content:
-            difference = np.subtract(F, self.content.P[span], out=None if self.style else out)
+        if self.content and self._target:
+            difference = np.empty(F.shape, F.dtype) if self.style else out
+            self._target.copy_to(first, difference)
+            np.subtract(F, difference, out=difference)
             np.multiply(difference, self.content.scale, out=difference)
             if self.style:
                 out += difference
@@ -184,15 +196,27 @@ class Copy:
     """The visitor that stores a feature map."""
 
     def __init__(self, out: AnyArray) -> None:
-        self._out, self._done = out, 0
+        self.target, self._done = out, 0
 
     def visit(self, rows: Rows) -> int:
-        self._out[self._done : rows.end] = rows[self._done, rows.end]
+        self.target[self._done : rows.end] = rows[self._done, rows.end]
         self._done = rows.end
         return rows.end
 
 
-class Together(list[RunningSums]):
+class Pack:
+    """The visitor that stores a feature map packed."""
+
+    def __init__(self) -> None:
+        self.target = Packed()
+
+    def visit(self, rows: Rows) -> int:
+        new = rows[self.target.end, rows.end]
+        self.target.push(new, has_bits(new))
+        return rows.end
+
+
+class Together(list[Visitor]):
     """Several visitors of one feature map."""
 
     def visit(self, rows: Rows) -> int:
