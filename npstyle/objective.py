@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import prod
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -15,7 +16,9 @@ from npstyle.losses import content_loss, edge_map, edges_loss, sum_of_squares, t
 from npstyle.partial import (
     ContentTerm,
     Copy,
+    Pack,
     PartialLosses,
+    RunningDistance,
     RunningSums,
     Together,
     has_sections,
@@ -23,7 +26,7 @@ from npstyle.partial import (
 )
 from npstyle.plans import Strips, check_plan, divided
 from npstyle.regions import downsample_mask, style_targets
-from npstyle.rows import Rows
+from npstyle.rows import Packed, Rows, Visitor
 from npstyle.settings import EDGE_CELLS, Settings, check_settings
 from npstyle.statistics import (
     REGULARIZATION,
@@ -47,14 +50,14 @@ class Terms(NamedTuple):
     style: dict[str, list[StyleTerm]]
 
 
-# Factors of 1/2 sum (F - P)^2; of sum (G / M - A / M_a)^2 for N pixels; and of squared distances of means,
-# standard deviations and Gaussians: see Settings.
-CONTENT_SCALES: dict[Scaling, Callable[[Array], float]] = {
-    "relative": lambda P: 2 / _size_of_target(P),
-    "paper": lambda P: 1.0,
-    "mean": lambda P: 2 / P.size,
-    "keras": lambda P: 2.0,
-    "udacity": lambda P: 2 / P.size,
+# Factors of 1/2 sum (F - P)^2, by the sum of P^2 and the size of P; of sum (G / M - A / M_a)^2 for N pixels;
+# and of squared distances of means, standard deviations and Gaussians: see Settings.
+CONTENT_SCALES: dict[Scaling, Callable[[float, int], float]] = {
+    "relative": lambda squares, size: 2 / (squares or size),
+    "paper": lambda squares, size: 1.0,
+    "mean": lambda squares, size: 2 / size,
+    "keras": lambda squares, size: 2.0,
+    "udacity": lambda squares, size: 2 / size,
 }
 STYLE_SCALES: dict[Scaling, Callable[[Array, float, int], float]] = {
     "relative": lambda A, M, N: 1 / _size_of_target(A),
@@ -211,6 +214,7 @@ class Objective:
                 terms[f"style/{name}"] = sum(losses)
             if name in content:
                 P, scale = content[name]
+                assert isinstance(P, np.ndarray)  # only what strips are compared with is packed
                 terms[f"content/{name}"], content_dF = content_loss(F, P, scale, None if losses else dF)
                 if losses:
                     dF += content_dF
@@ -227,7 +231,7 @@ class Objective:
         network, (lower, upper) = self.network, divided(self.plan, {**content, **style})
         losses = [self._partial_losses(name, content, style, x.dtype) for name in lower]
         top = f"pool{self.plan}" if upper else lower[-1]
-        strips = Strips(network, x, top)
+        strips = Strips(network, x, top, x.dtype)
         F = strips.forward({one.name: one for one in losses}, bool(upper))
         network.arena.trim()  # slabs of other sizes are needed now
         for one in losses:
@@ -309,21 +313,34 @@ class Objective:
 
     def _content_terms(self, dtype: np.dtype[Any]) -> dict[str, ContentTerm]:
         s, weights = self.settings, self.settings.effective_content_weights
-        pixels = self.content.astype(dtype)
-        features = self._features(pixels, weights) if self.plan else self.network.forward(pixels, weights)
+        targets = self._content_targets(weights, dtype)
+        scale, shape = CONTENT_SCALES[s.scaling], self.content.shape
         return {
-            name: ContentTerm(P, s.content_weight * weights[name] * CONTENT_SCALES[s.scaling](P))
-            for name, P in features.items()
+            name: ContentTerm(
+                P, s.content_weight * weights[name] * scale(squares, prod(feature_shape(name, shape)))
+            )
+            for name, (P, squares) in targets.items()
         }
 
-    def _features(self, pixels: Array, layers: Iterable[str]) -> dict[str, Array]:
-        """`VGG19.forward` in strips."""
-        features = {name: np.empty(feature_shape(name, pixels.shape), pixels.dtype) for name in layers}
-        if features:
-            strips = Strips(self.network, pixels, deepest(features))
-            strips.forward({name: Copy(F) for name, F in features.items()})
+    def _content_targets(
+        self, layers: Iterable[str], dtype: np.dtype[Any]
+    ) -> dict[str, tuple[AnyArray | Packed, float]]:
+        """Feature maps of the content picture, packed if it is for strips, and their sums of squares."""
+        lower, _ = divided(self.plan, self.settings.layers)
+        shapes = {name: feature_shape(name, self.content.shape) for name in layers}
+        stored = {name: Pack() if name in lower else Copy(np.empty(shapes[name], dtype)) for name in shapes}
+        squares = {name: RunningDistance(shape, section_rows(name)) for name, shape in shapes.items()}
+        self._show(self.content, {name: Together([stored[name], squares[name]]) for name in shapes}, dtype)
+        return {name: (stored[name].target, sum(squares[name].sums)) for name in shapes}
+
+    def _show(self, picture: AnyArray, visitors: Mapping[str, Visitor], dtype: np.dtype[Any]) -> None:
+        """Compute feature maps of a picture, for the visitors of some."""
+        if self.plan and visitors:
+            Strips(self.network, picture, deepest(visitors), dtype).forward(visitors)
             self.network.arena.trim()
-        return features
+        elif visitors:
+            for name, F in self.network.walk(picture.astype(dtype), visitors):
+                visitors[name].visit(Rows.of(F, self.network.arena))
 
     def _style_terms(self, dtype: np.dtype[Any]) -> dict[str, list[StyleTerm]]:
         sums = self._style_sums(dtype)
@@ -376,7 +393,7 @@ class Objective:
     def _style_sums(self, dtype: np.dtype[Any]) -> dict[tuple[str, int, int], Sums]:
         """What the statistics are made of, by layer, style target and style picture in it."""
         sums: dict[tuple[str, int, int], Sums] = {}
-        network, names = self.network, self.settings.effective_style_weights
+        names = self.settings.effective_style_weights
         for style, picture in enumerate(self.styles):
             visitors: dict[str, Together] = {}
             for name in names:
@@ -386,12 +403,7 @@ class Objective:
                     if running not in visitors[name]:
                         visitors[name].append(running)
             visitors = {name: visitor for name, visitor in visitors.items() if visitor}
-            if self.plan and visitors:
-                Strips(network, picture.astype(dtype), deepest(visitors)).forward(visitors)
-                network.arena.trim()
-            elif visitors:
-                for name, F in network.walk(picture.astype(dtype), visitors):
-                    visitors[name].visit(Rows.of(F, network.arena))
+            self._show(picture, visitors, dtype)
         return sums
 
     def _running_sums(

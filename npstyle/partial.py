@@ -9,7 +9,7 @@ sections of `SECTION` rows of pixels first, so that several machines can compute
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,7 @@ from npstyle._runtime.arena import Arena
 from npstyle._typing import AnyArray, Array
 from npstyle.architecture import CONVOLUTIONS, log2_stride
 from npstyle.losses import ELEMENTS_PER_SUM, sum_of_squares
-from npstyle.rows import Packed, Rows, Visitor
+from npstyle.rows import Packed, Rows, Visitor, has_bits
 from npstyle.statistics import (
     OfSums,
     StyleTerm,
@@ -43,9 +43,9 @@ def section_rows(name: str) -> int:
 
 
 class ContentTerm(NamedTuple):
-    """The content loss of one layer: its target P (h, w, C), and its factor in the loss."""
+    """The content loss of one layer: its target P (h, w, C), packed if it is used by rows, and its factor."""
 
-    P: AnyArray
+    P: AnyArray | Packed
     scale: float
 
 
@@ -126,30 +126,53 @@ def _whole_parts(positions: int, M: int) -> int:
 
 
 class RunningDistance:
-    """Sum of (F - P)^2 as the rows of F come in, by sections of so many rows.
+    """Sum of (F - P)^2, or of F^2, as the rows of F come in: of each section of so many rows.
 
-    `losses.content_loss` has the same bits where there is one section.
+    `losses.content_loss` has the same bits where there is one.
     """
 
-    def __init__(self, P: AnyArray, section: int) -> None:
-        self.p = P.reshape(-1)
-        self.row = int(P[0].size)
-        self.parts: list[float] = []
-        self._section = section * self.row  # elements
-        self._done = 0
+    def __init__(self, shape: tuple[int, int, int], section: int, P: AnyArray | Packed | None = None) -> None:
+        H, W, C = shape
+        self.sums: list[float] = []
+        self._P, self._height, self._row, self._section = P, H, W * C, section
+        self._done = 0  # elements
 
     def visit(self, rows: Rows) -> int:
-        first, last = rows.first * self.row, rows.end * self.row
-        f = rows[rows.first, rows.end].reshape(-1)
+        last = rows.end * self._row
         while self._done < last:
-            end = min((self._done // self._section + 1) * self._section, self.p.size)
-            stop = min(self._done + ELEMENTS_PER_SUM, end)
-            if stop > last:
+            of_section = self._section * self._row
+            start = self._done // of_section * of_section
+            end = min(start + of_section, self._height * self._row)
+            stop = end if end <= last else start + (last - start) // ELEMENTS_PER_SUM * ELEMENTS_PER_SUM
+            if stop <= self._done:
                 break
-            difference = f[self._done - first : stop - first] - self.p[self._done : stop]
-            self.parts.append(float(np.sum(np.square(difference), dtype=np.float64)))
+            if self._done == start:
+                self.sums.append(0.0)
+            for square in self._squares(rows, stop):
+                self.sums[-1] += square
             self._done = stop
-        return self._done // self.row
+        return self._done // self._row
+
+    def _squares(self, rows: Rows, stop: int) -> Iterator[float]:
+        """Sums of parts of the elements up to this one."""
+        first = self._done // self._row
+        difference = rows[first, -(-stop // self._row)]
+        if self._P is not None:
+            target = np.empty(difference.shape, difference.dtype)
+            copy_rows(self._P, first, target)
+            difference = np.subtract(difference, target, out=target)
+        flat, offset = difference.reshape(-1), first * self._row
+        for one in range(self._done, stop, ELEMENTS_PER_SUM):
+            part = flat[one - offset : min(one + ELEMENTS_PER_SUM, stop) - offset]
+            yield float(np.sum(np.square(part), dtype=np.float64))
+
+
+def copy_rows(y: AnyArray | Packed, first: int, out: AnyArray) -> None:
+    """Rows from `first` on, as many as `out` has."""
+    if isinstance(y, Packed):
+        y.copy_to(first, out)
+    else:
+        out[...] = y[first : first + len(out)]
 
 
 class PartialLosses:
@@ -178,7 +201,7 @@ class PartialLosses:
         self.waiting = Packed()  # gradients that the backward pass has not reached
         section = section_rows(name)
         self._sums = [RunningSums(shape, term.mask, dtype, threads, arena, section) for term in style]
-        self._distance = RunningDistance(content.P, section) if content else None
+        self._distance = RunningDistance(shape, section, content.P) if content else None
         self._found: list[OfSums] = []
         self._threads, self._arena = threads, arena
 
@@ -193,7 +216,7 @@ class PartialLosses:
         self._sums = []
         terms = {f"style/{self.name}": sum(found.value for found in self._found)} if self.style else {}
         if self.content and self._distance:
-            terms[f"content/{self.name}"] = self.content.scale / 2 * sum(self._distance.parts)
+            terms[f"content/{self.name}"] = self.content.scale / 2 * sum(self._distance.sums)
         return terms
 
     def gradient(self, F: Array, first: int, out: Array) -> None:
@@ -207,7 +230,9 @@ class PartialLosses:
                 out += part
                 self._arena.release(part)
         if self.content:
-            difference = np.subtract(F, self.content.P[span], out=None if self.style else out)
+            difference = np.empty(F.shape, F.dtype) if self.style else out
+            copy_rows(self.content.P, first, difference)
+            np.subtract(F, difference, out=difference)
             np.multiply(difference, self.content.scale, out=difference)
             if self.style:
                 out += difference
@@ -234,15 +259,27 @@ class Copy:
     """The visitor that stores a feature map."""
 
     def __init__(self, out: AnyArray) -> None:
-        self._out, self._done = out, 0
+        self.target, self._done = out, 0
 
     def visit(self, rows: Rows) -> int:
-        self._out[self._done : rows.end] = rows[self._done, rows.end]
+        self.target[self._done : rows.end] = rows[self._done, rows.end]
         self._done = rows.end
         return rows.end
 
 
-class Together(list[RunningSums]):
+class Pack:
+    """The visitor that stores a feature map packed."""
+
+    def __init__(self) -> None:
+        self.target = Packed()
+
+    def visit(self, rows: Rows) -> int:
+        new = rows[self.target.end, rows.end]
+        self.target.push(new, has_bits(new))
+        return rows.end
+
+
+class Together(list[Visitor]):
     """Several visitors of one feature map."""
 
     def visit(self, rows: Rows) -> int:

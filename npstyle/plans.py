@@ -11,6 +11,7 @@ Results have the same bits whatever the plan: see `npstyle.strips` and docs/larg
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def divided(plan: int, layers: Iterable[str]) -> tuple[list[str], list[str]]:
 class Recomputed:
     """Gradients of `PartialLosses` whose feature map is computed again when the backward pass is there."""
 
-    def __init__(self, losses: PartialLosses, chain: Sequence[Link], pixels: Array, arena: Arena) -> None:
+    def __init__(self, losses: PartialLosses, chain: Sequence[Link], pixels: AnyArray, arena: Arena) -> None:
         self.end = chain[-1].layer.height
         self._losses, self._chain, self._pixels, self._arena = losses, chain, pixels, arena
         self._taken = 0
@@ -87,16 +88,15 @@ class Strips:
     ----------
     network : VGG19
     pixels : (H, W, 3) array
-        float32 or float64.
     top : str
         The topmost layer.
-    rows : int, optional
-        Height of a strip.
+    dtype : dtype
+        float32 or float64, which pixels are converted to strip by strip.
     """
 
-    def __init__(self, network: VGG19, pixels: Array, top: str, rows: int | None = None) -> None:
+    def __init__(self, network: VGG19, pixels: AnyArray, top: str, dtype: np.dtype[Any]) -> None:
         check_size(pixels.shape, [top], "picture")
-        self._network, self._pixels, self._top, self._height = network, pixels, top, rows or STRIP
+        self._network, self._pixels, self._top, self._dtype = network, pixels, top, dtype
         self._arena = network.arena
 
     def forward(self, visitors: Mapping[str, Visitor], whole: bool = False) -> Array | None:
@@ -104,7 +104,7 @@ class Strips:
         source, chain = self._source(), self._chain(self._top)
         output: Array | None = None
         if whole:
-            output = self._arena.borrow((chain[-1].layer.height, *chain[-1].row), self._pixels.dtype)
+            output = self._arena.borrow((chain[-1].layer.height, *chain[-1].row), self._dtype)
         forward = ForwardPass(chain, source, self._arena, visitors, output)
         run(forward.step, lambda: self._next(source))
         return output
@@ -120,7 +120,7 @@ class Strips:
             The gradient with respect to the topmost feature map of what is above it. Otherwise there is
             nothing above, and the topmost layer has a loss.
         """
-        dx = np.empty_like(self._pixels)
+        dx = np.empty(self._pixels.shape, self._dtype)
         bottom = Rows(len(dx), dx.shape[1:], dx.dtype, self._arena, dx)
         if above is None and block_of(self._top) > DELAYED_BLOCKS + 1:
             self._gradient_in_two(losses, bottom)
@@ -175,17 +175,18 @@ class Strips:
         return forward, BackwardPass(forward, gradient, bottom, waiting, self._arena)
 
     def _source(self) -> Rows:
-        x = self._pixels
-        return Rows(len(x), x.shape[1:], x.dtype, self._arena, x)
+        return Rows(len(self._pixels), self._pixels.shape[1:], self._dtype, self._arena)
 
     def _next(self, source: Rows) -> bool:
         """Let the next strip of the pixels in, if there is one."""
-        count = min(self._height, source.height - source.end)
-        source.end += count
-        return count > 0
+        first = source.end
+        strip = self._pixels[first : first + STRIP]
+        if len(strip):
+            source.extend(len(strip))[...] = strip
+        return len(strip) > 0
 
     def _chain(self, top: str, below: str | None = None, source: Rows | None = None) -> list[Link]:
-        dtype = self._pixels.dtype
+        dtype = self._dtype
         steps = self._network.steps(top, self._pixels.shape, dtype, below)
         shape = self._pixels.shape if source is None else (source.height, *source.shape)
         return links([(step.layer, step.feature_map) for step in steps], shape, dtype)

@@ -114,9 +114,15 @@ class Packed:
         self._rows: deque[tuple[AnyArray, AnyArray]] = deque()
 
     def push(self, rows: AnyArray, stored: AnyArray) -> None:
-        for row, of_row in zip(rows, stored, strict=True):
-            which = of_row.reshape(-1)
-            self._rows.append((row.reshape(-1)[which.nonzero()[0]], np.packbits(which)))
+        which = [of_row.reshape(-1) for of_row in stored]
+        values = np.empty(np.count_nonzero(stored), rows.dtype)
+        first = 0
+        for row, of_row in zip(rows, which, strict=True):
+            part = row.reshape(-1)[of_row.nonzero()[0]]
+            kept = values[first : first + len(part)]
+            kept[...] = part
+            self._rows.append((kept, np.packbits(of_row)))
+            first += len(part)
         self.end += len(rows)
 
     def copy_to(self, first: int, out: AnyArray) -> None:
@@ -132,6 +138,11 @@ class Packed:
         for _ in out:
             self._rows.popleft()
         self._taken += len(out)
+
+
+def has_bits(x: AnyArray) -> AnyArray:
+    """Where x is anything but +0."""
+    return np.asarray(x.view(f"u{x.itemsize}") != 0)
 
 
 class Visitor(Protocol):
