@@ -16,6 +16,7 @@ from npstyle.losses import content_loss, edge_map, edges_loss, sum_of_squares, t
 from npstyle.partial import (
     ContentTerm,
     Copy,
+    LayerGradient,
     Pack,
     PartialLosses,
     RunningDistance,
@@ -171,12 +172,7 @@ class Objective:
             x = x.astype(np.float32, copy=False)
         content, style = self._terms_in(x.dtype)
         terms: dict[str, float] = {}
-        if self.plan:
-            gradient = self._in_strips(x, content, style, terms)
-        else:
-            tape: Tape = []
-            walk = self.network.walk(x, {**content, **style}, tape)
-            gradient = self._whole(walk, tape, content, style, terms)
+        gradient = self._of_network(x, content, style, terms)
         terms["total_variation"] = 0.0
         if self.settings.tv_weight:
             terms["total_variation"], dx = total_variation_term(x, self.settings)
@@ -187,6 +183,20 @@ class Objective:
             gradient += dx
         self.terms = terms
         return sum(terms.values()), gradient
+
+    def _of_network(
+        self,
+        x: Array,
+        content: dict[str, ContentTerm],
+        style: dict[str, list[StyleTerm]],
+        terms: dict[str, float],
+    ) -> Array:
+        """The gradient of the terms of all layers with respect to the pixels; the terms are added."""
+        if self.plan:
+            return self._in_strips(x, content, style, terms)
+        tape: Tape = []
+        walk = self.network.walk(x, {**content, **style}, tape)
+        return self._whole(walk, tape, content, style, terms)
 
     def _whole(
         self,
@@ -204,8 +214,9 @@ class Objective:
             if has_sections(self.content.shape[0]):
                 partial = self._partial_losses(name, content, style, F.dtype)
                 partial.visit(Rows.of(F, network.arena))
-                terms.update(partial.finish())
-                partial.gradient(F, 0, dF)
+                values, gradient = partial.finish()
+                terms.update(values)
+                gradient.of_rows(F, 0, dF)
                 continue
             losses: list[float] = []
             for term in style.get(name, ()):
@@ -234,15 +245,18 @@ class Objective:
         strips = Strips(network, x, top, x.dtype)
         F = strips.forward({one.name: one for one in losses}, bool(upper))
         network.arena.trim()  # slabs of other sizes are needed now
+        layers: list[LayerGradient] = []
         for one in losses:
-            terms.update(one.finish())
+            values, layer = one.finish()
+            terms.update(values)
+            layers.append(layer)
         above: Array | None = None
         if F is not None:
             tape: Tape = []
             walk = network.walk_above(top, F, x.shape, upper, tape)
             above = self._whole(walk, tape, content, style, terms)
             network.arena.trim()
-        gradient = strips.gradient(losses, above)
+        gradient = strips.gradient(layers, above)
         if above is not None:
             network.arena.release(above)
         network.arena.trim()  # the memory is wanted for other things until the next evaluation

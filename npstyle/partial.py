@@ -16,10 +16,10 @@ import numpy as np
 
 from npstyle import _kernels
 from npstyle._runtime.arena import Arena
-from npstyle._typing import AnyArray, Array
+from npstyle._typing import AnyArray, Array, Double
 from npstyle.architecture import CONVOLUTIONS, log2_stride
 from npstyle.losses import ELEMENTS_PER_SUM, sum_of_squares
-from npstyle.rows import Packed, Rows, Visitor, has_bits
+from npstyle.rows import Packed, Rows, Span, Visitor, has_bits
 from npstyle.statistics import (
     OfSums,
     StyleTerm,
@@ -52,7 +52,8 @@ class ContentTerm(NamedTuple):
 class RunningSums:
     """`statistics.feature_sums` of a feature map (H, W, C), or of a region T of it, as its rows come in.
 
-    They are accumulated over sections of so many rows, and then over these.
+    They are accumulated over sections of so many rows, and then over these. With `only`, sections of these
+    numbers are summed, and not added up: `by_section`.
     """
 
     def __init__(
@@ -63,24 +64,22 @@ class RunningSums:
         threads: int | None,
         arena: Arena,
         section: int,
+        only: Span | None = None,
     ) -> None:
         H, W, C = shape
         self.M, self.C, self.W = H * W, C, W
         self.t = None if T is None else T.reshape(-1)
-        self.sums = Sums(
-            np.zeros((C, C)),
-            np.zeros(C),
-            float(self.M) if T is None else sum_of_squares(T),
-            self.M if T is None else int(np.count_nonzero(T)),
-        )
+        self.sums = empty_sums(shape, T)
+        self.by_section: list[tuple[Double, Double]] = []
         self._section = section * W  # positions
+        self._apart, self._end = only is not None, min(only[1] * self._section, self.M) if only else self.M
         # Of the section that is not complete; of the only one, those are the sums.
-        single = section >= H
+        single = section >= H and not self._apart
         self._gram = self.sums.gram if single else np.zeros((C, C))
         self._total = self.sums.total if single else np.zeros(C)
         # Where there are fewer vectors than channels, the Wasserstein distance takes these themselves.
-        self._r = np.empty((self.M, C), dtype) if self.M <= C else None
-        self._done = 0  # positions
+        self._r = np.empty((self.M, C), dtype) if self.M <= C and not self._apart else None
+        self._done = only[0] * self._section if only else 0  # positions
         self._threads, self._arena = threads, arena
 
     @property
@@ -89,7 +88,7 @@ class RunningSums:
 
     def visit(self, rows: Rows) -> int:
         f = rows[rows.first, rows.end].reshape(-1, self.C)
-        first, last = rows.first * self.W, rows.end * self.W
+        first, last = rows.first * self.W, min(rows.end * self.W, self._end)
         while self._done < last:
             start = self._done // self._section * self._section
             end = min(start + self._section, self.M)
@@ -97,11 +96,16 @@ class RunningSums:
             if stop <= self._done:
                 break
             self._add(f[self._done - first : stop - first], start)
-            if stop == end and end - start < self.M:
-                np.add(self.sums.gram, self._gram, out=self.sums.gram)
-                np.add(self.sums.total, self._total, out=self.sums.total)
-                self._total[:] = 0
+            if stop == end:
+                self._end_section()
         return self._done // self.W
+
+    def _end_section(self) -> None:
+        if self._apart:
+            self.by_section.append((self._gram.copy(), self._total.copy()))
+        elif self._gram is not self.sums.gram:
+            add_sums(self.sums, self._gram, self._total)
+        self._total = self._total if self._gram is self.sums.gram else np.zeros(self.C)
 
     def _add(self, f: Array, section: int) -> None:
         """Further positions of the section that begins at this one."""
@@ -119,6 +123,20 @@ class RunningSums:
         self._done = last
 
 
+def empty_sums(shape: tuple[int, int, int], T: Array | None) -> Sums:
+    """No sums yet of a feature map (H, W, C), or of its region T."""
+    H, W, C = shape
+    if T is None:
+        return Sums(np.zeros((C, C)), np.zeros(C), float(H * W), H * W)
+    return Sums(np.zeros((C, C)), np.zeros(C), sum_of_squares(T), int(np.count_nonzero(T)))
+
+
+def add_sums(sums: Sums, gram: Double, total: Double) -> None:
+    """Add those of a section."""
+    np.add(sums.gram, gram, out=sums.gram)
+    np.add(sums.total, total, out=sums.total)
+
+
 def _whole_parts(positions: int, M: int) -> int:
     """So many of the positions as make parts whose products are summed at once."""
     part = _kernels.gram_rows_per_sum(M)
@@ -128,17 +146,24 @@ def _whole_parts(positions: int, M: int) -> int:
 class RunningDistance:
     """Sum of (F - P)^2, or of F^2, as the rows of F come in: of each section of so many rows.
 
-    `losses.content_loss` has the same bits where there is one.
+    `losses.content_loss` has the same bits where there is one. `only` as in `RunningSums`.
     """
 
-    def __init__(self, shape: tuple[int, int, int], section: int, P: AnyArray | Packed | None = None) -> None:
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        section: int,
+        P: AnyArray | Packed | None = None,
+        only: Span | None = None,
+    ) -> None:
         H, W, C = shape
         self.sums: list[float] = []
         self._P, self._height, self._row, self._section = P, H, W * C, section
-        self._done = 0  # elements
+        self._end = min(only[1] * section, H) if only else H
+        self._done = only[0] * section * self._row if only else 0  # elements
 
     def visit(self, rows: Rows) -> int:
-        last = rows.end * self._row
+        last = min(rows.end, self._end) * self._row
         while self._done < last:
             of_section = self._section * self._row
             start = self._done // of_section * of_section
@@ -176,7 +201,7 @@ def copy_rows(y: AnyArray | Packed, first: int, out: AnyArray) -> None:
 
 
 class PartialLosses:
-    """All losses of one layer: first their values, by `visit` and `finish`, then their gradients by rows.
+    """All losses of one layer: first their values, by `visit` and `finish`, then their gradient by rows.
 
     Parameters
     ----------
@@ -197,62 +222,96 @@ class PartialLosses:
         threads: int | None,
         arena: Arena,
     ) -> None:
-        self.name, self.style, self.content = name, style, content
-        self.waiting = Packed()  # gradients that the backward pass has not reached
         section = section_rows(name)
+        self.name, self._style, self._content = name, style, content
         self._sums = [RunningSums(shape, term.mask, dtype, threads, arena, section) for term in style]
         self._distance = RunningDistance(shape, section, content.P) if content else None
-        self._found: list[OfSums] = []
         self._threads, self._arena = threads, arena
 
     def visit(self, rows: Rows) -> int:
         visitors: list[Visitor] = [*self._sums, *filter(None, [self._distance])]
         return min(one.visit(rows) for one in visitors)
 
-    def finish(self) -> dict[str, float]:
-        """The values, by their names in `Objective.terms`."""
-        pairs = zip(self.style, self._sums, strict=True)
-        self._found = [term.of_sums(running.sums, running.vectors) for term, running in pairs]
-        self._sums = []
-        terms = {f"style/{self.name}": sum(found.value for found in self._found)} if self.style else {}
-        if self.content and self._distance:
-            terms[f"content/{self.name}"] = self.content.scale / 2 * sum(self._distance.sums)
+    def finish(self) -> tuple[dict[str, float], LayerGradient]:
+        """The values, by their names in `Objective.terms`, and what the gradient is computed from."""
+        pairs = zip(self._style, self._sums, strict=True)
+        found = [term.of_sums(running.sums, running.vectors) for term, running in pairs]
+        distance = sum(self._distance.sums) if self._distance else None
+        masks = [term.mask for term in self._style]
+        gradient = LayerGradient(self.name, found, masks, self._content, self._threads, self._arena)
+        return self.values(found, distance), gradient
+
+    def values(self, found: Sequence[OfSums], distance: float | None) -> dict[str, float]:
+        """The values of the style terms' sums, and of the squared distance to the content target."""
+        terms = {f"style/{self.name}": sum(one.value for one in found)} if self._style else {}
+        if self._content and distance is not None:
+            terms[f"content/{self.name}"] = self._content.scale / 2 * distance
         return terms
 
-    def gradient(self, F: Array, first: int, out: Array) -> None:
-        """The gradient with respect to rows F of the feature map, the first of which is `first`."""
+
+class LayerGradient:
+    """The gradient of a layer's losses with respect to its feature map, by rows.
+
+    Parameters
+    ----------
+    name : str
+        The layer's.
+    found : sequence of OfSums
+        Of each style term.
+    masks : sequence of array or None
+        Likewise.
+    content : ContentTerm or None
+    """
+
+    def __init__(
+        self,
+        name: str,
+        found: Sequence[OfSums],
+        masks: Sequence[Array | None],
+        content: ContentTerm | None,
+        threads: int | None,
+        arena: Arena,
+    ) -> None:
+        self.name, self._found, self._masks, self._content = name, found, masks, content
+        self._threads, self._arena = threads, arena
+
+    def of_rows(self, F: Array, first: int, out: Array) -> None:
+        """For rows F of the feature map, the first of which is `first`."""
         span = slice(first, first + len(F))
-        for n, (term, found) in enumerate(zip(self.style, self._found, strict=True)):
-            T = None if term.mask is None else term.mask[span]
+        for n, (found, mask) in enumerate(zip(self._found, self._masks, strict=True)):
             part = self._arena.borrow(F.shape, F.dtype) if n else out
+            T = None if mask is None else mask[span]
             gradient_of_part(found, F, T, part, self._threads, self._arena)
             if n:
                 out += part
                 self._arena.release(part)
-        if self.content:
-            difference = np.empty(F.shape, F.dtype) if self.style else out
-            copy_rows(self.content.P, first, difference)
+        if self._content:
+            difference = np.empty(F.shape, F.dtype) if self._found else out
+            copy_rows(self._content.P, first, difference)
             np.subtract(F, difference, out=difference)
-            np.multiply(difference, self.content.scale, out=difference)
-            if self.style:
+            np.multiply(difference, self._content.scale, out=difference)
+            if self._found:
                 out += difference
 
 
 class Gradients:
-    """The visitor of the second pass: gradients of `PartialLosses`, for the backward pass."""
+    """The visitor of the second pass: rows of a `LayerGradient`, which wait for the backward pass."""
 
-    def __init__(self, losses: PartialLosses, arena: Arena) -> None:
-        self._losses, self._arena = losses, arena
+    def __init__(self, gradient: LayerGradient, arena: Arena, first: int = 0) -> None:
+        self.waiting = Packed(first)
+        self._gradient, self._arena = gradient, arena
 
     def visit(self, rows: Rows) -> int:
-        waiting = self._losses.waiting
-        F = rows[waiting.end, rows.end]
-        out = self._arena.borrow(F.shape, F.dtype)
-        self._losses.gradient(F, waiting.end, out)
-        # The ReLU passes on what comes back where its output is above 0, a pooling everything.
-        waiting.push(out, F > 0 if self._losses.name in CONVOLUTIONS else np.ones(F.shape, np.bool_))
-        self._arena.release(out)
-        return rows.end
+        waiting = self.waiting
+        if rows.end > waiting.end:
+            F = rows[waiting.end, rows.end]
+            out = self._arena.borrow(F.shape, F.dtype)
+            self._gradient.of_rows(F, waiting.end, out)
+            # The ReLU passes on what comes back where its output is above 0, a pooling everything.
+            of_relu = self._gradient.name in CONVOLUTIONS
+            waiting.push(out, F > 0 if of_relu else np.ones(F.shape, np.bool_))
+            self._arena.release(out)
+        return waiting.end
 
 
 class Copy:
@@ -268,12 +327,14 @@ class Copy:
 
 
 class Pack:
-    """The visitor that stores a feature map packed."""
+    """The visitor that stores a feature map packed, from a row on."""
 
-    def __init__(self) -> None:
-        self.target = Packed()
+    def __init__(self, first: int = 0) -> None:
+        self.target = Packed(first)
 
     def visit(self, rows: Rows) -> int:
+        if rows.end <= self.target.end:
+            return self.target.end
         new = rows[self.target.end, rows.end]
         self.target.push(new, has_bits(new))
         return rows.end

@@ -11,19 +11,27 @@ Results have the same bits whatever the plan: see `npstyle.strips` and docs/larg
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from npstyle import _kernels
 from npstyle._runtime.arena import Arena
 from npstyle._typing import AnyArray, Array
-from npstyle.architecture import LAYERS, block_of, check_size, deepest
+from npstyle.architecture import LAYERS, block_of, channels, check_size, deepest, log2_stride
 from npstyle.errors import UserError
-from npstyle.partial import Gradients, PartialLosses
+from npstyle.partial import Gradients, LayerGradient
 from npstyle.row_layers import Link, links
-from npstyle.rows import Rows, Visitor
-from npstyle.strips import BackwardPass, ForwardPass, Waiting, rows_by_themselves, run
+from npstyle.rows import Rows, Span, Visitor
+from npstyle.strips import (
+    BackwardPass,
+    ForwardPass,
+    Waiting,
+    rows_by_themselves,
+    run,
+    spans_above,
+    spans_below,
+)
 from npstyle.vgg import VGG19
 
 ALL_BLOCKS = 5
@@ -31,6 +39,7 @@ PLANS = (0, 1, 2, 3, ALL_BLOCKS)
 # With all blocks in strips, gradients of blocks 1 and 2 would wait for those of block 5, a thousand rows of
 # pixels behind. So these two are computed a third time, when the gradient with respect to pool2 is there.
 DELAYED_BLOCKS = 2
+MIDDLE = f"pool{DELAYED_BLOCKS}"
 STRIP = 12  # rows of pixels that are given to the network at a time
 CHEAP = "conv1_1"  # a hundredth of the multiplications: rather than let gradients wait, compute it again
 
@@ -66,127 +75,224 @@ def divided(plan: int, layers: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 class Recomputed:
-    """Gradients of `PartialLosses` whose feature map is computed again when the backward pass is there."""
+    """Rows of a `LayerGradient` whose feature map is computed again when the backward pass is there."""
 
-    def __init__(self, losses: PartialLosses, chain: Sequence[Link], pixels: AnyArray, arena: Arena) -> None:
+    def __init__(
+        self, gradient: LayerGradient, chain: Sequence[Link], pixels: Rows, first: int, arena: Arena
+    ) -> None:
         self.end = chain[-1].layer.height
-        self._losses, self._chain, self._pixels, self._arena = losses, chain, pixels, arena
-        self._taken = 0
+        self._gradient, self._chain, self._pixels, self._arena = gradient, chain, pixels, arena
+        self._taken = first
 
     def take(self, out: AnyArray) -> None:
         span = self._taken, self._taken + len(out)
         F = rows_by_themselves(self._chain, self._pixels, out.dtype, span, self._arena)
-        self._losses.gradient(F, span[0], out)
+        self._gradient.of_rows(F, span[0], out)
         self._arena.release(F)
         self._taken = span[1]
 
 
+class SpansInTwo(NamedTuple):
+    """Rows of input and outputs: of the lower blocks, the upper ones, the lower ones again; of gradients."""
+
+    first: list[Span]
+    upper: list[Span]
+    upper_back: list[Span]
+    again: list[Span]
+    lower_back: list[Span]
+
+
 class Strips:
-    """Feature maps and gradients of one picture in strips.
+    """Feature maps and gradients of one picture in strips, or of a band of it.
 
     Parameters
     ----------
     network : VGG19
-    pixels : (H, W, 3) array
+    pixels : (H, W, 3) array or Rows
     top : str
         The topmost layer.
     dtype : dtype
         float32 or float64, which pixels are converted to strip by strip.
+    band : (int, int), optional
+        Rows of pixels, of which sums and gradient are wanted: all if omitted. They begin and end at multiples
+        of 16, or with the picture. `pixels` has those that they depend on, too: `pixel_rows`.
     """
 
-    def __init__(self, network: VGG19, pixels: AnyArray, top: str, dtype: np.dtype[Any]) -> None:
-        check_size(pixels.shape, [top], "picture")
-        self._network, self._pixels, self._top, self._dtype = network, pixels, top, dtype
+    def __init__(
+        self,
+        network: VGG19,
+        pixels: AnyArray | Rows,
+        top: str,
+        dtype: np.dtype[Any],
+        band: Span | None = None,
+    ) -> None:
+        self._network, self._top, self._dtype = network, top, dtype
         self._arena = network.arena
+        self._pixels = pixels if isinstance(pixels, Rows) else Rows.of(pixels, self._arena)
+        self._shape = (self._pixels.height, *self._pixels.shape)
+        check_size(self._shape, [top], "picture")
+        self._band = band or (0, self._shape[0])
 
     def forward(self, visitors: Mapping[str, Visitor], whole: bool = False) -> Array | None:
         """Show all rows to the visitors of layers; returned is the topmost feature map, if it is wanted."""
-        source, chain = self._source(), self._chain(self._top)
+        chain = self._chain(self._top)
         output: Array | None = None
         if whole:
             output = self._arena.borrow((chain[-1].layer.height, *chain[-1].row), self._dtype)
-        forward = ForwardPass(chain, source, self._arena, visitors, output)
-        run(forward.step, lambda: self._next(source))
+        spans = spans_below(chain, self._wanted(chain, set(visitors)))
+        source = self._source(spans)
+        forward = ForwardPass(chain, source, self._arena, visitors, output, spans=spans)
+        run(forward.step, lambda: self._next(source, spans))
         return output
 
-    def gradient(self, losses: Sequence[PartialLosses], above: Array | None) -> Array:
-        """The gradient with respect to the pixels.
+    def gradient(self, losses: Sequence[LayerGradient], above: Array | None) -> Array:
+        """The gradient with respect to the pixels, or the band of them.
 
         Parameters
         ----------
-        losses : sequence of PartialLosses
-            Whose values are known.
+        losses : sequence of LayerGradient
         above : array, optional
             The gradient with respect to the topmost feature map of what is above it. Otherwise there is
             nothing above, and the topmost layer has a loss.
         """
-        dx = np.empty(self._pixels.shape, self._dtype)
-        bottom = Rows(len(dx), dx.shape[1:], dx.dtype, self._arena, dx)
-        if above is None and block_of(self._top) > DELAYED_BLOCKS + 1:
+        chain = self._chain(self._top)
+        first, last = spans_above(chain, self._band)[0]
+        dx = np.empty((last - first, *self._shape[1:]), self._dtype)
+        bottom = Rows(self._shape[0], self._shape[1:], self._dtype, self._arena, dx, first)
+        if above is None and self._in_two():
             self._gradient_in_two(losses, bottom)
-            return dx
-        source = self._source()
-        forward, backward = self._passes(self._chain(self._top), source, losses, bottom, above=above)
-        run(backward.step, forward.step, lambda: self._next(source))
-        return dx
+        else:
+            back = spans_above(chain, self._band)
+            spans = spans_below(chain, back)
+            source = self._source(spans)
+            passes = self._passes(chain, source, losses, bottom, (spans, back), above=above)
+            run(passes[1].step, passes[0].step, lambda: self._next(source, spans))
+        return dx[self._band[0] - first : self._band[1] - first]
 
-    def _gradient_in_two(self, losses: Sequence[PartialLosses], bottom: Rows) -> None:
+    def pixel_rows(self) -> Span:
+        """The rows of pixels that the gradient with respect to the band depends on."""
+        if self._in_two():
+            spans = self._spans_in_two()
+            both = spans.first[0], spans.again[0]
+            return min(first for first, _ in both), max(last for _, last in both)
+        chain = self._chain(self._top)
+        return spans_below(chain, spans_above(chain, self._band))[0]
+
+    def forward_around(self, visitors: Mapping[str, Visitor]) -> None:
+        """Show visitors all rows of feature maps that `gradient` will compare with something."""
+        chain = self._chain(deepest(visitors))
+        rows = self.rows_around()
+        wanted = [None, *(rows[name] if (name := link.feature_map) in visitors else None for link in chain)]
+        spans = spans_below(chain, wanted)
+        source = self._source(spans)
+        forward = ForwardPass(chain, source, self._arena, visitors, spans=spans)
+        run(forward.step, lambda: self._next(source, spans))
+
+    def rows_around(self) -> dict[str | None, Span]:
+        """The rows of feature maps, by name, that are computed on the way to the gradient of the band."""
+        if not self._in_two():
+            chain = self._chain(self._top)
+            rows = spans_below(chain, spans_above(chain, self._band))[1:]
+            return {link.feature_map: span for link, span in zip(chain, rows, strict=True)}
+        spans = self._spans_in_two()
+        lower, upper = self._chain(MIDDLE), self._chain(self._top, MIDDLE)
+        return {
+            link.feature_map: span
+            for chain, rows in ((lower, spans.again), (upper, spans.upper))
+            for link, span in zip(chain, rows[1:], strict=True)
+        }
+
+    def _in_two(self) -> bool:
+        return block_of(self._top) > DELAYED_BLOCKS + 1
+
+    def _spans_in_two(self) -> SpansInTwo:
+        lower, upper = self._chain(MIDDLE), self._chain(self._top, MIDDLE)
+        lower_back = spans_above(lower, self._band)
+        upper_back = spans_above(upper, lower_back[-1])
+        of_upper = spans_below(upper, upper_back)
+        first = spans_below(lower, [*[None] * len(lower), of_upper[0]])
+        return SpansInTwo(first, of_upper, upper_back, spans_below(lower, lower_back), lower_back)
+
+    def _gradient_in_two(self, losses: Sequence[LayerGradient], bottom: Rows) -> None:
         """`gradient`, where a second computation of the lower blocks follows that of all blocks."""
-        middle = f"pool{DELAYED_BLOCKS}"
-        shallow = [one for one in losses if LAYERS.index(one.name) < LAYERS.index(middle)]
+        spans = self._spans_in_two()
+        shallow = [one for one in losses if LAYERS.index(one.name) < LAYERS.index(MIDDLE)]
         deep = [one for one in losses if one not in shallow]
-        source, again = self._source(), self._source()
-        lower = ForwardPass(self._chain(middle), source, self._arena, {}, continued=True)
-        between = Rows(lower.output.height, lower.output.shape, bottom.dtype, self._arena)
-        chain = self._chain(self._top, middle, lower.output)
-        upper, upper_back = self._passes(chain, lower.output, deep, between, middle)
-        following, back = self._passes(lower.chain, again, shallow, bottom, gradient=between)
+        source, again = self._source(spans.first), self._source(spans.again)
+        chain, above = self._chain(MIDDLE), self._chain(self._top, MIDDLE)
+        lower = ForwardPass(chain, source, self._arena, {}, continued=True, spans=spans.first)
+        out, (first, end) = lower.output, spans.upper_back[0]
+        between = Rows(out.height, out.shape, self._dtype, self._arena, first=first)
+        both = spans.upper, spans.upper_back
+        upper, upper_back = self._passes(above, out, deep, between, both, below=MIDDLE)
+        both = spans.again, spans.lower_back
+        following, back = self._passes(chain, again, shallow, bottom, both, gradient=between)
 
         def follow() -> bool:
             """Let pixels in again, where there is the gradient of what they become."""
-            there = following.output.end < between.end or between.end == between.height
-            return there and self._next(again)
+            there = following.output.end < between.end or between.end == end
+            return there and self._next(again, spans.again)
 
         steps = (back.step, following.step, follow, upper_back.step, upper.step, lower.step)
-        run(*steps, lambda: self._next(source))
+        run(*steps, lambda: self._next(source, spans.first))
 
     def _passes(
         self,
         chain: Sequence[Link],
         source: Rows,
-        losses: Sequence[PartialLosses],
+        losses: Sequence[LayerGradient],
         bottom: Rows,
+        spans: tuple[Sequence[Span], Sequence[Span]],
         below: str | None = None,
         above: Array | None = None,
         gradient: Rows | None = None,
     ) -> tuple[ForwardPass, BackwardPass]:
         """Both passes over a chain; the gradient at its top is an array, or comes in rows, or is a loss's."""
-        waiting: dict[str | None, Waiting] = {one.name: one.waiting for one in losses}
-        visitors: dict[str, Visitor] = {one.name: Gradients(one, self._arena) for one in losses}
+        names = [below, *(link.feature_map for link in chain)]
+        first = {name: span[0] for name, span in zip(names, spans[1], strict=True)}
+        visitors = {one.name: Gradients(one, self._arena, first[one.name]) for one in losses}
+        waiting: dict[str | None, Waiting] = {name: one.waiting for name, one in visitors.items()}
         if CHEAP in visitors and below is None:
             del visitors[CHEAP]
             (loss,) = (one for one in losses if one.name == CHEAP)
-            waiting[CHEAP] = Recomputed(loss, self._chain(CHEAP), self._pixels, self._arena)
-        forward = ForwardPass(chain, source, self._arena, visitors, saves=True, below=below)
+            waiting[CHEAP] = Recomputed(loss, self._chain(CHEAP), self._pixels, first[CHEAP], self._arena)
+        forward = ForwardPass(chain, source, self._arena, visitors, saves=True, below=below, spans=spans[0])
         out = forward.output
         if gradient is None:
-            gradient = Rows(out.height, out.shape, out.dtype, self._arena, above)
-            gradient.end = out.height if above is not None else 0
-        return forward, BackwardPass(forward, gradient, bottom, waiting, self._arena)
+            gradient = Rows(out.height, out.shape, out.dtype, self._arena, above, spans[1][-1][0])
+            gradient.end = out.height if above is not None else gradient.first
+        return forward, BackwardPass(forward, gradient, bottom, waiting, self._arena, spans[1])
 
-    def _source(self) -> Rows:
-        return Rows(len(self._pixels), self._pixels.shape[1:], self._dtype, self._arena)
+    def _wanted(self, chain: Sequence[Link], names: set[str | None]) -> list[Span | None]:
+        """The band's rows of the feature maps of these names and of the topmost one, by input and outputs."""
+        wanted: list[Span | None] = [None]
+        for link in chain:
+            shown = link is chain[-1] or link.feature_map in names
+            wanted.append(self._rows_of_band(link) if shown else None)
+        return wanted
 
-    def _next(self, source: Rows) -> bool:
+    def _rows_of_band(self, link: Link) -> Span:
+        first, last = self._band
+        if link.feature_map is None:
+            return 0, link.layer.height
+        depth = log2_stride(link.feature_map)
+        return first >> depth, link.layer.height if last == self._shape[0] else last >> depth
+
+    def _source(self, spans: Sequence[Span]) -> Rows:
+        return Rows(self._shape[0], self._shape[1:], self._dtype, self._arena, first=spans[0][0])
+
+    def _next(self, source: Rows, spans: Sequence[Span]) -> bool:
         """Let the next strip of the pixels in, if there is one."""
-        first = source.end
-        strip = self._pixels[first : first + STRIP]
-        if len(strip):
-            source.extend(len(strip))[...] = strip
-        return len(strip) > 0
+        first, last = source.end, min(source.end + STRIP, spans[0][1])
+        if first < last:
+            source.extend(last - first)[...] = self._pixels[first, last]
+        return first < last
 
-    def _chain(self, top: str, below: str | None = None, source: Rows | None = None) -> list[Link]:
-        dtype = self._dtype
-        steps = self._network.steps(top, self._pixels.shape, dtype, below)
-        shape = self._pixels.shape if source is None else (source.height, *source.shape)
-        return links([(step.layer, step.feature_map) for step in steps], shape, dtype)
+    def _chain(self, top: str, below: str | None = None) -> list[Link]:
+        """The layers from the feature map `below`, or the pixels, to that of `top`."""
+        steps = self._network.steps(top, self._shape, self._dtype, below)
+        shape = self._shape
+        if below is not None:
+            depth = log2_stride(below)
+            shape = (shape[0] >> depth, shape[1] >> depth, channels(below))
+        return links([(step.layer, step.feature_map) for step in steps], shape, self._dtype)

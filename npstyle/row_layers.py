@@ -218,10 +218,14 @@ def _put(computed: AnyArray, dx: AnyArray, add: bool) -> None:
 
 
 class Portion(NamedTuple):
-    """Rows that a layer computes at a time: at least so many, unless the picture ends, and at most."""
+    """Rows that a layer computes at a time: at least so many, unless the picture ends, and at most.
+
+    They begin at multiples of `step`.
+    """
 
     least: int = 1
     most: int = MAX_ROWS
+    step: int = 1
 
     def of(self, first: int, last: int, end: int) -> int:
         """Which row to compute up to, where rows from `first` to `last` can be; the layer's end at `end`."""
@@ -264,6 +268,7 @@ def links(steps: Sequence[tuple[Layer, str | None]], shape: tuple[int, ...], dty
             C = K
         elif isinstance(layer, (AveragePool, MaxPool)):
             by_rows, W = Halves(layer, H), W // 2
+            backward = Portion(step=2)  # of whole cells
         elif isinstance(layer, ReplicatePad):
             by_rows, W = Padded(layer, H), W + 2
             forward = backward = Portion(most=H + 2)
@@ -281,7 +286,7 @@ def portion(step: int, W: int, of_winograd: bool) -> Portion:
     """What a convolution computes at a time, whose strips begin at multiples of a step."""
     tiles = -(-W // step)  # in a row of them
     least = step * -(-MIN_TILES // tiles) if of_winograd else step
-    return Portion(least, max(least, MAX_ROWS // step * step))
+    return Portion(least, max(least, MAX_ROWS // step * step), step)
 
 
 def _step(layer: Layer, H: int, W: int, C: int, K: int, itemsize: int) -> int:

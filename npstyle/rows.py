@@ -26,22 +26,30 @@ class Rows:
     shape : tuple of int
         Of a row.
     whole : array, optional
-        All rows, which are kept.
+        Where all rows are kept.
+    first : int, optional
+        Rows above this one are not needed.
     """
 
     def __init__(
-        self, height: int, shape: tuple[int, ...], dtype: Any, arena: Arena, whole: AnyArray | None = None
+        self,
+        height: int,
+        shape: tuple[int, ...],
+        dtype: Any,
+        arena: Arena,
+        whole: AnyArray | None = None,
+        first: int = 0,
     ) -> None:
         self.height, self.shape, self.dtype = height, shape, dtype
-        self.first = self.end = 0
+        self.first = self.end = first
         self.held = height  # the first row that a loss still needs; `drop` keeps it
         self._arena, self._whole, self._rows = arena, whole, whole
 
     @classmethod
-    def of(cls, y: AnyArray, arena: Arena) -> Rows:
-        """All rows of an array."""
-        rows = cls(len(y), y.shape[1:], y.dtype, arena, y)
-        rows.end = len(y)
+    def of(cls, y: AnyArray, arena: Arena, first: int = 0, height: int | None = None) -> Rows:
+        """All rows of an array, or some of an array that is higher."""
+        rows = cls(height or len(y), y.shape[1:], y.dtype, arena, y, first)
+        rows.end = first + len(y)
         return rows
 
     def extend(self, count: int) -> AnyArray:
@@ -77,8 +85,8 @@ class Rows:
 class Pieces:
     """Rows that wait for the backward pass, in the pieces that they came in."""
 
-    def __init__(self) -> None:
-        self.end = 0
+    def __init__(self, first: int = 0) -> None:
+        self.first = self.end = first
         self._pieces: deque[tuple[int, AnyArray]] = deque()
 
     def push(self, rows: AnyArray) -> None:
@@ -108,10 +116,14 @@ class Packed:
     A feature map has many zeros after its ReLU, and the gradient with respect to it does not matter there.
     """
 
-    def __init__(self) -> None:
-        self.end = 0
-        self._taken = 0
+    def __init__(self, first: int = 0) -> None:
+        self.end = self._taken = first
         self._rows: deque[tuple[AnyArray, AnyArray]] = deque()
+
+    @property
+    def dtype(self) -> Any:
+        """Of the elements; there has to be a row."""
+        return self._rows[0][0].dtype
 
     def push(self, rows: AnyArray, stored: AnyArray) -> None:
         which = [of_row.reshape(-1) for of_row in stored]

@@ -46,6 +46,8 @@ class ForwardPass:
         The feature map that is the input, if it is one.
     continued : bool
         Somebody else reads the output, and drops its rows.
+    spans : sequence of Span, optional
+        The rows that are computed, of the source and each output; all if omitted.
     """
 
     def __init__(
@@ -58,15 +60,17 @@ class ForwardPass:
         saves: bool = False,
         below: str | None = None,
         continued: bool = False,
+        spans: Sequence[Span] | None = None,
     ) -> None:
         self.chain, self.below = chain, below
+        self.spans = spans or [(0, source.height), *((0, link.layer.height) for link in chain)]
         self.rows = [source]
-        for link in chain:
+        for link, (first, _) in zip(chain, self.spans[1:], strict=True):
             last = whole if link is chain[-1] else None
-            self.rows.append(Rows(link.layer.height, link.row, source.dtype, arena, last))
-        self.caches = [Pieces() for _ in chain] if saves else []
+            self.rows.append(Rows(link.layer.height, link.row, source.dtype, arena, last, first))
+        self.caches = [Pieces(first) for first, _ in self.spans[1:]] if saves else []
         self._visitors, self._continued = visitors, continued
-        self._seen = 0  # rows of the input that its visitor has been shown
+        self._seen = source.first  # rows of the input that its visitor has been shown
 
     @property
     def output(self) -> Rows:
@@ -81,14 +85,14 @@ class ForwardPass:
 
     def _compute(self, n: int) -> bool:
         layer, name, _, portion, _ = self.chain[n]
-        x, y = self.rows[n], self.rows[n + 1]
-        first, last = y.end, portion.of(y.end, layer.outputs(x.end), layer.height)
+        x, y, end = self.rows[n], self.rows[n + 1], self.spans[n + 1][1]
+        first, last = y.end, portion.of(y.end, min(layer.outputs(x.end), end), end)
         if last <= first:
             return False
         cache = layer.forward(x[layer.inputs(first, last)], first, y.extend(last - first))
         if self.caches and cache is not None:
             self.caches[n].push(cache)
-        x.drop(layer.inputs(last, last)[0] if last < layer.height else x.end)
+        x.drop(layer.inputs(last, last)[0] if last < end else x.end)
         self._visit(name, y)
         if y is self.output and not self._continued:
             y.drop(y.end)
@@ -99,23 +103,45 @@ class ForwardPass:
             rows.held = self._visitors[name].visit(rows)
 
 
-def rows_by_themselves(
-    chain: Sequence[Link], pixels: AnyArray, dtype: Any, span: Span, arena: Arena
-) -> AnyArray:
+def rows_by_themselves(chain: Sequence[Link], pixels: Rows, dtype: Any, span: Span, arena: Arena) -> AnyArray:
     """Rows of a chain's output from the pixels that they depend on, with nothing from rows before.
 
     Returned is an array of the arena.
     """
     if not chain:
-        return pixels[slice(*span)].astype(dtype)
-    layer, _, row, (least, _), _ = chain[-1]
-    # Strips begin at multiples of `least`.
-    first, last = span[0] // least * least, min(layer.height, -(-span[1] // least) * least)
+        return pixels[span].astype(dtype)
+    layer, _, row, (_, _, step), _ = chain[-1]
+    first, last = span[0] // step * step, min(layer.height, -(-span[1] // step) * step)
     x = rows_by_themselves(chain[:-1], pixels, dtype, layer.inputs(first, last), arena)
     y = arena.borrow((last - first, *row), dtype)
     layer.forward(x, first, y)
     arena.release(x)
     return y[span[0] - first : span[1] - first]
+
+
+def spans_below(chain: Sequence[Link], wanted: Sequence[Span | None]) -> list[Span]:
+    """The rows of the input and each output that have to be computed, so that all that are wanted are."""
+    spans = list(wanted)
+    for n in reversed(range(len(chain))):
+        layer, step = chain[n].layer, chain[n].forward.step
+        span = spans[n + 1]
+        assert span is not None  # of the topmost layer there are some
+        first, last = span[0] // step * step, min(layer.height, -(-span[1] // step) * step)
+        spans[n + 1] = first, last
+        needed, also = layer.inputs(first, last), spans[n]
+        spans[n] = needed if also is None else (min(needed[0], also[0]), max(needed[1], also[1]))
+    return [span for span in spans if span is not None]
+
+
+def spans_above(chain: Sequence[Link], span: Span) -> list[Span]:
+    """The rows of the gradients with respect to input and outputs that those of the input depend on."""
+    spans: list[Span] = []
+    for link in chain:
+        layer, step = link.layer, link.backward.step
+        first, last = span[0] // step * step, min(layer.H, -(-span[1] // step) * step)
+        spans.append((first, last))
+        span = layer.of_gradient(first, last)
+    return [*spans, span]
 
 
 class Waiting(Protocol):
@@ -141,6 +167,8 @@ class BackwardPass:
         that of a loss, and takes the rows of the other.
     waiting : mapping of str to Waiting
         Gradients of losses with respect to feature maps, as far as the forward pass is.
+    spans : sequence of Span, optional
+        The rows that are computed, of the gradients with respect to the input and each output.
     """
 
     def __init__(
@@ -150,9 +178,13 @@ class BackwardPass:
         bottom: Rows,
         waiting: Mapping[str | None, Waiting],
         arena: Arena,
+        spans: Sequence[Span] | None = None,
     ) -> None:
-        self._forward, self._waiting = forward, waiting
-        inner = [Rows(rows.height, rows.shape, rows.dtype, arena) for rows in forward.rows[1:-1]]
+        self._forward, self._waiting, self._spans = forward, waiting, spans or forward.spans
+        inner = [
+            Rows(rows.height, rows.shape, rows.dtype, arena, first=first)
+            for rows, (first, _) in zip(forward.rows[1:-1], self._spans[1:-1], strict=True)
+        ]
         self.rows = [bottom, *inner, top]
 
     def step(self) -> bool:
@@ -162,8 +194,9 @@ class BackwardPass:
     def _compute(self, n: int) -> bool:
         layer, _, _, _, portion = self._forward.chain[n]
         dx, dy, caches = self.rows[n], self.rows[n + 1], self._forward.caches[n]
-        possible = layer.gradients(min(dy.end, self._forward.rows[n + 1].end))
-        first, last = dx.end, portion.of(dx.end, possible, layer.H)
+        end = self._spans[n][1]
+        possible = min(layer.gradients(min(dy.end, self._forward.rows[n + 1].end)), end)
+        first, last = dx.end, portion.of(dx.end, possible, end)
         if last <= first:
             return False
         span = layer.of_gradient(first, last)
@@ -171,9 +204,9 @@ class BackwardPass:
         below = self._forward.chain[n - 1].feature_map if n else self._forward.below
         if below in self._waiting:
             self._waiting[below].take(out)
-        cache = caches.rows(span) if caches.end else None
+        cache = caches.rows(span) if caches.end > caches.first else None
         layer.backward(dy[span], cache, first, out, below in self._waiting)
-        needed = layer.of_gradient(last, last)[0] if last < layer.H else dy.end
+        needed = layer.of_gradient(last, last)[0] if last < end else dy.end
         dy.drop(needed)
         caches.drop(needed)
         return True
@@ -183,7 +216,8 @@ class BackwardPass:
         top, dy = self._forward.chain[-1].feature_map, self.rows[-1]
         if top not in self._waiting:
             return False
-        new = min(self._waiting[top].end - dy.end, self._forward.chain[-1].backward.most)
+        there = min(self._waiting[top].end, self._spans[-1][1])
+        new = min(there - dy.end, self._forward.chain[-1].backward.most)
         if new:
             self._waiting[top].take(dy.extend(new))
         return new > 0
