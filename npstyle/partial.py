@@ -176,18 +176,22 @@ class PartialLosses:
 
 
 class Gradients:
-    """The visitor of the second pass: gradients of `PartialLosses`, for the backward pass."""
+    """The visitor of the second pass: gradients of `PartialLosses`, for the backward pass.
 
-    def __init__(self, losses: PartialLosses, arena: Arena) -> None:
+    They are packed where they wait for long.
+    """
+
+    def __init__(self, losses: PartialLosses, arena: Arena, packed: bool) -> None:
         self._losses, self._arena = losses, arena
+        # A convolution's ReLU passes on what comes back where its output is above 0, a pooling everything.
+        self._packed = packed and losses.name in CONVOLUTIONS
 
     def visit(self, rows: Rows) -> int:
         waiting = self._losses.waiting
         F = rows[waiting.end, rows.end]
         out = self._arena.borrow(F.shape, F.dtype)
         self._losses.gradient(F, waiting.end, out)
-        # The ReLU passes on what comes back where its output is above 0, a pooling everything.
-        waiting.push(out, F > 0 if self._losses.name in CONVOLUTIONS else np.ones(F.shape, np.bool_))
+        waiting.push(out, F > 0 if self._packed else None)
         self._arena.release(out)
         return rows.end
 

@@ -31,7 +31,10 @@ PLANS = (0, 1, 2, 3, ALL_BLOCKS)
 # With all blocks in strips, gradients of blocks 1 and 2 would wait for those of block 5, a thousand rows of
 # pixels behind. So these two are computed a third time, when the gradient with respect to pool2 is there.
 DELAYED_BLOCKS = 2
-STRIP = 12  # rows of pixels that are given to the network at a time
+STRIP = 24  # rows of pixels that are given to the network at a time
+# Winograd's tiles that are computed at a time, at least. The filters' transforms take as long as 10 of them;
+# but gradients wait until so many are there.
+TILES, TILES_WITHOUT_GRADIENT = 20, 100
 CHEAP = "conv1_1"  # a hundredth of the multiplications: rather than let gradients wait, compute it again
 
 
@@ -101,7 +104,7 @@ class Strips:
 
     def forward(self, visitors: Mapping[str, Visitor], whole: bool = False) -> Array | None:
         """Show all rows to the visitors of layers; returned is the topmost feature map, if it is wanted."""
-        source, chain = self._source(), self._chain(self._top)
+        source, chain = self._source(), self._chain(self._top, tiles=TILES_WITHOUT_GRADIENT)
         output: Array | None = None
         if whole:
             output = self._arena.borrow((chain[-1].layer.height, *chain[-1].row), self._dtype)
@@ -162,7 +165,11 @@ class Strips:
     ) -> tuple[ForwardPass, BackwardPass]:
         """Both passes over a chain; the gradient at its top is an array, or comes in rows, or is a loss's."""
         waiting: dict[str | None, Waiting] = {one.name: one.waiting for one in losses}
-        visitors: dict[str, Visitor] = {one.name: Gradients(one, self._arena) for one in losses}
+        # Those of the topmost block do not wait for long.
+        top_block = block_of(chain[-1].feature_map or self._top)
+        visitors: dict[str, Visitor] = {
+            one.name: Gradients(one, self._arena, block_of(one.name) < top_block) for one in losses
+        }
         if CHEAP in visitors and below is None:
             del visitors[CHEAP]
             (loss,) = (one for one in losses if one.name == CHEAP)
@@ -185,8 +192,11 @@ class Strips:
             source.extend(len(strip))[...] = strip
         return len(strip) > 0
 
-    def _chain(self, top: str, below: str | None = None, source: Rows | None = None) -> list[Link]:
+    def _chain(
+        self, top: str, below: str | None = None, source: Rows | None = None, tiles: int | None = None
+    ) -> list[Link]:
         dtype = self._dtype
         steps = self._network.steps(top, self._pixels.shape, dtype, below)
         shape = self._pixels.shape if source is None else (source.height, *source.shape)
-        return links([(step.layer, step.feature_map) for step in steps], shape, dtype)
+        named = [(step.layer, step.feature_map) for step in steps]
+        return links(named, shape, dtype, tiles or TILES)
