@@ -28,14 +28,14 @@ from npstyle.vgg import VGG19
 
 ALL_BLOCKS = 5
 PLANS = (0, 1, 2, 3, ALL_BLOCKS)
-# With all blocks in strips, gradients of blocks 1 and 2 would wait for those of block 5, a thousand rows of
-# pixels behind. So these two are computed a third time, when the gradient with respect to pool2 is there.
+# With all blocks in strips, gradients of blocks 1 and 2 would wait for those of block 5, 750 rows of pixels
+# behind. So these two are computed a third time, when the gradient with respect to pool2 is there.
 DELAYED_BLOCKS = 2
 STRIP = 24  # rows of pixels that are given to the network at a time
 # Winograd's tiles that are computed at a time, at least. The filters' transforms take as long as 10 of them;
 # but gradients wait until so many are there.
 TILES, TILES_WITHOUT_GRADIENT = 20, 100
-CHEAP = "conv1_1"  # a hundredth of the multiplications: rather than let gradients wait, compute it again
+CHEAP = "conv1_1"  # a two-hundredth of the multiplications: rather than let gradients wait, compute it again
 
 
 def check_plan(plan: int, padding: str) -> int:
@@ -45,7 +45,7 @@ def check_plan(plan: int, padding: str) -> int:
     if plan and padding == "wrap":
         cure = "leave the plan out, or choose another padding"
         raise UserError("plan", f"{plan} with the padding 'wrap'", "0: the whole picture at once", cure)
-    if plan and _kernels.IMPLEMENTATION == "reference":
+    if plan and _kernels.IMPLEMENTATION == "reference":  # NumPy's products have other bits in strips
         expected = "0 with the reference implementations of the kernels"
         raise UserError("plan", repr(plan), expected, "unset NPSTYLE_KERNELS")
     return plan
@@ -164,16 +164,16 @@ class Strips:
         gradient: Rows | None = None,
     ) -> tuple[ForwardPass, BackwardPass]:
         """Both passes over a chain; the gradient at its top is an array, or comes in rows, or is a loss's."""
-        waiting: dict[str | None, Waiting] = {one.name: one.waiting for one in losses}
-        # Those of the topmost block do not wait for long.
+        visitors: dict[str, Visitor] = {}
+        waiting: dict[str | None, Waiting] = {}
         top_block = block_of(chain[-1].feature_map or self._top)
-        visitors: dict[str, Visitor] = {
-            one.name: Gradients(one, self._arena, block_of(one.name) < top_block) for one in losses
-        }
-        if CHEAP in visitors and below is None:
-            del visitors[CHEAP]
-            (loss,) = (one for one in losses if one.name == CHEAP)
-            waiting[CHEAP] = Recomputed(loss, self._chain(CHEAP), self._pixels, self._arena)
+        for one in losses:
+            if one.name == CHEAP:
+                waiting[CHEAP] = Recomputed(one, self._chain(CHEAP), self._pixels, self._arena)
+                continue
+            # Those of the topmost block do not wait for long.
+            visitors[one.name] = Gradients(one, self._arena, packed=block_of(one.name) < top_block)
+            waiting[one.name] = one.waiting
         forward = ForwardPass(chain, source, self._arena, visitors, saves=True, below=below)
         out = forward.output
         if gradient is None:

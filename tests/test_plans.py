@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from helpers import error_line, picture
-from npstyle import VGG19, Objective, Settings, _kernels, load_weights, plans, preset, stylize
+from npstyle import VGG19, Objective, Settings, _kernels, load_weights, plans, preset, row_layers, stylize
+from npstyle._runtime.arena import Arena
 from npstyle._typing import Array, Convolution, Padding
-from npstyle.rows import Rows
+from npstyle.partial import Gradients, PartialLosses
+from npstyle.rows import Packed, Rows, has_bits
 from npstyle.run import memory
 from npstyle.run.inputs import Request
 
@@ -35,6 +37,7 @@ SETTINGS = {
     "moments": replace(PAPER, statistics="gram+moments"),
     "wasserstein": replace(PAPER, statistics="wasserstein"),
     "losses": replace(PAPER, mixture="losses"),
+    "relative": replace(PAPER, scaling="relative"),
     "many": MANY,
     "up to pool3": replace(MANY, content_layers=("pool3",), style_layers=("conv1_2", "pool2")),
     "conv1_1": replace(MANY, content_layers=("conv1_1",), style_layers=("conv1_1",)),
@@ -43,8 +46,9 @@ SETTINGS = {
 
 @pytest.fixture(autouse=True)
 def low_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that small pictures have several."""
-    monkeypatch.setattr(plans, "STRIP", 24)
+    """So that small pictures have several, and layers go on with any tile."""
+    monkeypatch.setattr(plans, "STRIP", 10)
+    monkeypatch.setattr(plans, "TILES", 1)
 
 
 def result(
@@ -99,10 +103,52 @@ def test_so_they_have_with_other_kernels(name: str, convolution: Convolution, dt
     assert_same_bits(SETTINGS[name], (53, 35), plans.ALL_BLOCKS, convolution=convolution, dtype=dtype)
 
 
-@pytest.mark.parametrize("rows", [1, 7, 50, 10_000])
-def test_so_they_have_with_strips_of_any_height(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rows", "tiles"), [(1, 1), (7, 30), (50, 8), (10_000, 1)])
+def test_so_they_have_with_strips_of_any_height(
+    rows: int, tiles: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(plans, "STRIP", rows)
+    monkeypatch.setattr(plans, "TILES", tiles)
+    monkeypatch.setattr(row_layers, "MAX_ROWS", 12)
     assert_same_bits(PAPER, (53, 35), 2, plans.ALL_BLOCKS)
+
+
+def test_layers_compute_neither_a_few_rows_nor_all_that_wait() -> None:
+    portion = row_layers.portion(6, 60, 20)  # 10 tiles in a row of them
+    assert portion == (12, row_layers.MAX_ROWS)
+    assert portion.of(12, 18, 100) == 12  # later
+    assert portion.of(12, 24, 100) == 24
+    assert portion.of(12, 90, 100) == 12 + row_layers.MAX_ROWS
+    assert portion.of(96, 100, 100) == 100  # the last ones
+    assert portion.of(0, row_layers.MAX_ROWS + 1, row_layers.MAX_ROWS + 1) == row_layers.MAX_ROWS + 1
+
+
+def test_packed_rows_are_what_they_were() -> None:
+    rows = np.array([[0, 1, -0.0], [np.nan, 0, 2], [0, 0, 0], [3, 4, 5]], np.float32)
+    packed, out = Packed(), np.empty((2, 3), np.float32)
+    packed.push(rows[:3], has_bits(rows[:3]))
+    packed.push(rows[3:])
+    assert packed.end == 4
+    packed.take(out)
+    assert out.tobytes() == rows[:2].tobytes()
+    packed.copy_to(2, out)
+    packed.take(out[:1])
+    packed.take(out[1:])
+    assert out.tobytes() == rows[2:].tobytes()
+
+
+def test_gradients_wait_packed_where_they_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored: dict[str, bool] = {}
+
+    class Seen(Gradients):
+        def __init__(self, losses: PartialLosses, arena: Arena, packed: bool) -> None:
+            super().__init__(losses, arena, packed)
+            stored[losses.name] = packed
+
+    monkeypatch.setattr(plans, "Gradients", Seen)
+    result(PAPER, (53, 35), plans.ALL_BLOCKS)
+    # conv1_1 does not wait at all, but is computed again.
+    assert stored == {"conv2_1": False, "conv3_1": True, "conv4_1": True, "conv4_2": True, "conv5_1": False}
 
 
 def test_plans_that_there_are_not() -> None:
