@@ -295,11 +295,16 @@ class LayerGradient:
 
 
 class Gradients:
-    """The visitor of the second pass: rows of a `LayerGradient`, which wait for the backward pass."""
+    """The visitor of the second pass: rows of a `LayerGradient`, which wait for the backward pass.
 
-    def __init__(self, gradient: LayerGradient, arena: Arena, first: int = 0) -> None:
+    They are packed where they wait for long.
+    """
+
+    def __init__(self, gradient: LayerGradient, arena: Arena, packed: bool, first: int = 0) -> None:
         self.waiting = Packed(first)
         self._gradient, self._arena = gradient, arena
+        # A convolution's ReLU passes on what comes back where its output is above 0, a pooling everything.
+        self._packed = packed and gradient.name in CONVOLUTIONS
 
     def visit(self, rows: Rows) -> int:
         waiting = self.waiting
@@ -307,9 +312,7 @@ class Gradients:
             F = rows[waiting.end, rows.end]
             out = self._arena.borrow(F.shape, F.dtype)
             self._gradient.of_rows(F, waiting.end, out)
-            # The ReLU passes on what comes back where its output is above 0, a pooling everything.
-            of_relu = self._gradient.name in CONVOLUTIONS
-            waiting.push(out, F > 0 if of_relu else np.ones(F.shape, np.bool_))
+            waiting.push(out, F > 0 if self._packed else None)
             self._arena.release(out)
         return waiting.end
 

@@ -36,12 +36,15 @@ from npstyle.vgg import VGG19
 
 ALL_BLOCKS = 5
 PLANS = (0, 1, 2, 3, ALL_BLOCKS)
-# With all blocks in strips, gradients of blocks 1 and 2 would wait for those of block 5, a thousand rows of
-# pixels behind. So these two are computed a third time, when the gradient with respect to pool2 is there.
+# With all blocks in strips, gradients of blocks 1 and 2 would wait for those of block 5, 750 rows of pixels
+# behind. So these two are computed a third time, when the gradient with respect to pool2 is there.
 DELAYED_BLOCKS = 2
 MIDDLE = f"pool{DELAYED_BLOCKS}"
-STRIP = 12  # rows of pixels that are given to the network at a time
-CHEAP = "conv1_1"  # a hundredth of the multiplications: rather than let gradients wait, compute it again
+STRIP = 24  # rows of pixels that are given to the network at a time
+# Winograd's tiles that are computed at a time, at least. The filters' transforms take as long as 10 of them;
+# but gradients wait until so many are there.
+TILES, TILES_WITHOUT_GRADIENT = 20, 100
+CHEAP = "conv1_1"  # a two-hundredth of the multiplications: rather than let gradients wait, compute it again
 
 
 def check_plan(plan: int, padding: str) -> int:
@@ -51,7 +54,7 @@ def check_plan(plan: int, padding: str) -> int:
     if plan and padding == "wrap":
         cure = "leave the plan out, or choose another padding"
         raise UserError("plan", f"{plan} with the padding 'wrap'", "0: the whole picture at once", cure)
-    if plan and _kernels.IMPLEMENTATION == "reference":
+    if plan and _kernels.IMPLEMENTATION == "reference":  # NumPy's products have other bits in strips
         expected = "0 with the reference implementations of the kernels"
         raise UserError("plan", repr(plan), expected, "unset NPSTYLE_KERNELS")
     return plan
@@ -135,7 +138,7 @@ class Strips:
 
     def forward(self, visitors: Mapping[str, Visitor], whole: bool = False) -> Array | None:
         """Show all rows to the visitors of layers; returned is the topmost feature map, if it is wanted."""
-        chain = self._chain(self._top)
+        chain = self._chain(self._top, tiles=TILES_WITHOUT_GRADIENT)
         output: Array | None = None
         if whole:
             output = self._arena.borrow((chain[-1].layer.height, *chain[-1].row), self._dtype)
@@ -250,12 +253,17 @@ class Strips:
         """Both passes over a chain; the gradient at its top is an array, or comes in rows, or is a loss's."""
         names = [below, *(link.feature_map for link in chain)]
         first = {name: span[0] for name, span in zip(names, spans[1], strict=True)}
-        visitors = {one.name: Gradients(one, self._arena, first[one.name]) for one in losses}
-        waiting: dict[str | None, Waiting] = {name: one.waiting for name, one in visitors.items()}
-        if CHEAP in visitors and below is None:
-            del visitors[CHEAP]
-            (loss,) = (one for one in losses if one.name == CHEAP)
-            waiting[CHEAP] = Recomputed(loss, self._chain(CHEAP), self._pixels, first[CHEAP], self._arena)
+        visitors: dict[str, Visitor] = {}
+        waiting: dict[str | None, Waiting] = {}
+        top_block = block_of(chain[-1].feature_map or self._top)
+        for one in losses:
+            start = first[one.name]
+            if one.name == CHEAP:
+                waiting[CHEAP] = Recomputed(one, self._chain(CHEAP), self._pixels, start, self._arena)
+                continue
+            # Those of the topmost block do not wait for long.
+            gradients = Gradients(one, self._arena, block_of(one.name) < top_block, start)
+            visitors[one.name], waiting[one.name] = gradients, gradients.waiting
         forward = ForwardPass(chain, source, self._arena, visitors, saves=True, below=below, spans=spans[0])
         out = forward.output
         if gradient is None:
@@ -288,11 +296,11 @@ class Strips:
             source.extend(last - first)[...] = self._pixels[first, last]
         return first < last
 
-    def _chain(self, top: str, below: str | None = None) -> list[Link]:
+    def _chain(self, top: str, below: str | None = None, tiles: int | None = None) -> list[Link]:
         """The layers from the feature map `below`, or the pixels, to that of `top`."""
         steps = self._network.steps(top, self._shape, self._dtype, below)
         shape = self._shape
         if below is not None:
             depth = log2_stride(below)
             shape = (shape[0] >> depth, shape[1] >> depth, channels(below))
-        return links([(step.layer, step.feature_map) for step in steps], shape, self._dtype)
+        return links([(step.layer, step.feature_map) for step in steps], shape, self._dtype, tiles or TILES)

@@ -20,9 +20,7 @@ from npstyle.layers import AveragePool, Conv2D, Layer, MaxPool, ReLU
 from npstyle.padding import Crop, ReplicatePad
 from npstyle.rows import Span
 
-MAX_ROWS = 12  # of a layer at a time
-# For fewer of Winograd's tiles it is not worth to transform the filters, which takes as long as 10 tiles do.
-MIN_TILES = 20
+MAX_ROWS = 24  # of a layer at a time
 
 
 class RowLayer(Protocol):
@@ -245,8 +243,13 @@ class Link(NamedTuple):
     backward: Portion
 
 
-def links(steps: Sequence[tuple[Layer, str | None]], shape: tuple[int, ...], dtype: Any) -> list[Link]:
-    """The chain of a network's steps for an input (H, W, C)."""
+def links(
+    steps: Sequence[tuple[Layer, str | None]], shape: tuple[int, ...], dtype: Any, tiles: int
+) -> list[Link]:
+    """The chain of a network's steps for an input (H, W, C).
+
+    Winograd's convolutions compute at least so many tiles at a time.
+    """
     H, W, C = shape
     chain: list[Link] = []
     remaining = deque(steps)
@@ -263,7 +266,7 @@ def links(steps: Sequence[tuple[Layer, str | None]], shape: tuple[int, ...], dty
             K = layer.bias.size
             of_winograd, itemsize = isinstance(layer, WinogradConvReLU), np.dtype(dtype).itemsize
             steps_ = tuple(_step(layer, H, W, *channels, itemsize) for channels in ((C, K), (K, C)))
-            forward, backward = (portion(step, W, of_winograd) for step in steps_)
+            forward, backward = (portion(step, W, tiles if of_winograd else 1) for step in steps_)
             by_rows = Neighbors(layer, relu, H, (steps_[0], steps_[1]))
             C = K
         elif isinstance(layer, (AveragePool, MaxPool)):
@@ -282,10 +285,10 @@ def links(steps: Sequence[tuple[Layer, str | None]], shape: tuple[int, ...], dty
     return chain
 
 
-def portion(step: int, W: int, of_winograd: bool) -> Portion:
-    """What a convolution computes at a time, whose strips begin at multiples of a step."""
-    tiles = -(-W // step)  # in a row of them
-    least = step * -(-MIN_TILES // tiles) if of_winograd else step
+def portion(step: int, W: int, tiles: int) -> Portion:
+    """At least so many tiles of a convolution, whose strips begin at multiples of a step."""
+    in_row = -(-W // step)
+    least = step * -(-tiles // in_row)
     return Portion(least, max(least, MAX_ROWS // step * step), step)
 
 

@@ -118,31 +118,37 @@ class Packed:
 
     def __init__(self, first: int = 0) -> None:
         self.end = self._taken = first
-        self._rows: deque[tuple[AnyArray, AnyArray]] = deque()
+        self._rows: deque[tuple[AnyArray, AnyArray | None]] = deque()
 
     @property
     def dtype(self) -> Any:
         """Of the elements; there has to be a row."""
         return self._rows[0][0].dtype
 
-    def push(self, rows: AnyArray, stored: AnyArray) -> None:
-        which = [of_row.reshape(-1) for of_row in stored]
+    def push(self, rows: AnyArray, stored: AnyArray | None = None) -> None:
+        """Further rows; without a mask of what is stored, all of them, which takes less time."""
+        if stored is None:
+            self._rows.extend((row, None) for row in rows.copy())
+            self.end += len(rows)
+            return
         values = np.empty(np.count_nonzero(stored), rows.dtype)
         first = 0
-        for row, of_row in zip(rows, which, strict=True):
-            part = row.reshape(-1)[of_row.nonzero()[0]]
-            kept = values[first : first + len(part)]
-            kept[...] = part
-            self._rows.append((kept, np.packbits(of_row)))
-            first += len(part)
+        for row, which in zip(rows, stored.reshape(len(rows), -1), strict=True):
+            places = which.nonzero()[0]
+            kept = np.take(row, places, out=values[first : first + len(places)])
+            self._rows.append((kept, np.packbits(which)))
+            first += len(places)
         self.end += len(rows)
 
     def copy_to(self, first: int, out: AnyArray) -> None:
         """Rows from `first` on, as many as `out` has."""
-        out[...] = 0
         start = first - self._taken
         for row, (values, bits) in zip(out, islice(self._rows, start, start + len(out)), strict=True):
-            row.reshape(-1)[np.unpackbits(bits, count=row.size).nonzero()[0]] = values
+            if bits is None:
+                row[...] = values
+            else:
+                row[...] = 0
+                row.reshape(-1)[np.unpackbits(bits, count=row.size).nonzero()[0]] = values
 
     def take(self, out: AnyArray) -> None:
         """The next rows, as many as `out` has: they are stored no longer."""

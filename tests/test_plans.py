@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from helpers import error_line, picture
-from npstyle import VGG19, Objective, Settings, _kernels, load_weights, plans, preset, stylize
+from npstyle import VGG19, Objective, Settings, _kernels, load_weights, plans, preset, row_layers, stylize
+from npstyle._runtime.arena import Arena
 from npstyle._typing import Array, Convolution, Padding
-from npstyle.rows import Rows
+from npstyle.partial import Gradients, LayerGradient
+from npstyle.rows import Packed, Rows, has_bits
 from npstyle.run import memory
 from npstyle.run.inputs import Request
 
@@ -35,6 +37,7 @@ SETTINGS = {
     "moments": replace(PAPER, statistics="gram+moments"),
     "wasserstein": replace(PAPER, statistics="wasserstein"),
     "losses": replace(PAPER, mixture="losses"),
+    "relative": replace(PAPER, scaling="relative"),
     "many": MANY,
     "up to pool3": replace(MANY, content_layers=("pool3",), style_layers=("conv1_2", "pool2")),
     "conv1_1": replace(MANY, content_layers=("conv1_1",), style_layers=("conv1_1",)),
@@ -43,8 +46,9 @@ SETTINGS = {
 
 @pytest.fixture(autouse=True)
 def low_strips(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that small pictures have several."""
-    monkeypatch.setattr(plans, "STRIP", 24)
+    """So that small pictures have several, and layers go on with any tile."""
+    monkeypatch.setattr(plans, "STRIP", 10)
+    monkeypatch.setattr(plans, "TILES", 1)
 
 
 def result(
@@ -118,10 +122,52 @@ def test_so_they_have_with_other_kernels(name: str, convolution: Convolution, dt
     assert_same_bits(SETTINGS[name], (53, 35), plans.ALL_BLOCKS, convolution=convolution, dtype=dtype)
 
 
-@pytest.mark.parametrize("rows", [1, 7, 50, 10_000])
-def test_so_they_have_with_strips_of_any_height(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rows", "tiles"), [(1, 1), (7, 30), (50, 8), (10_000, 1)])
+def test_so_they_have_with_strips_of_any_height(
+    rows: int, tiles: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(plans, "STRIP", rows)
+    monkeypatch.setattr(plans, "TILES", tiles)
+    monkeypatch.setattr(row_layers, "MAX_ROWS", 12)
     assert_same_bits(PAPER, (53, 35), 2, plans.ALL_BLOCKS)
+
+
+def test_layers_compute_neither_a_few_rows_nor_all_that_wait() -> None:
+    portion = row_layers.portion(6, 60, 20)  # 10 tiles in a row of them
+    assert tuple(portion) == (12, row_layers.MAX_ROWS, 6)
+    assert portion.of(12, 18, 100) == 12  # later
+    assert portion.of(12, 24, 100) == 24
+    assert portion.of(12, 90, 100) == 12 + row_layers.MAX_ROWS
+    assert portion.of(96, 100, 100) == 100  # the last ones
+    assert portion.of(0, row_layers.MAX_ROWS + 1, row_layers.MAX_ROWS + 1) == row_layers.MAX_ROWS + 1
+
+
+def test_packed_rows_are_what_they_were() -> None:
+    rows = np.array([[0, 1, -0.0], [np.nan, 0, 2], [0, 0, 0], [3, 4, 5]], np.float32)
+    packed, out = Packed(), np.empty((2, 3), np.float32)
+    packed.push(rows[:3], has_bits(rows[:3]))
+    packed.push(rows[3:])
+    assert packed.end == 4
+    packed.take(out)
+    assert out.tobytes() == rows[:2].tobytes()
+    packed.copy_to(2, out)
+    packed.take(out[:1])
+    packed.take(out[1:])
+    assert out.tobytes() == rows[2:].tobytes()
+
+
+def test_gradients_wait_packed_where_they_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored: dict[str, bool] = {}
+
+    class Seen(Gradients):
+        def __init__(self, gradient: LayerGradient, arena: Arena, packed: bool, first: int) -> None:
+            super().__init__(gradient, arena, packed, first)
+            stored[gradient.name] = packed
+
+    monkeypatch.setattr(plans, "Gradients", Seen)
+    result(PAPER, (53, 35), plans.ALL_BLOCKS)
+    # conv1_1 does not wait at all, but is computed again.
+    assert stored == {"conv2_1": False, "conv3_1": True, "conv4_1": True, "conv4_2": True, "conv5_1": False}
 
 
 def test_plans_that_there_are_not() -> None:
@@ -166,7 +212,7 @@ rng = np.random.default_rng(0)
 settings = npstyle.preset("paper")
 network = npstyle.VGG19.for_settings(npstyle.load_weights("random", deepest="conv5_1"), settings, threads=2)
 start = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
-content = rng.integers(0, 255, (H, W, 3), np.uint8)
+content = rng.integers(0, 255, (H, W, 3), np.uint8).astype(np.float32)
 objective = npstyle.Objective(network, content, [content[:64, :64]], settings, plan=plan)
 objective(content[::-1])
 with open("/proc/self/status") as file:  # ru_maxrss would include the parent's, from before exec
@@ -183,12 +229,12 @@ def peak(H: int, W: int, plan: int) -> float:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is in /proc on Linux only")
+@pytest.mark.parametrize("size", [(1600, 320), (960, 640)])
 @pytest.mark.parametrize("plan", [0, *PLANS])
-def test_memory_of_an_evaluation_is_what_is_estimated(plan: int) -> None:
-    H, W = 1600, 320
-    libraries = 38e6  # what they grow by in a first evaluation, with two threads: 0 to 60 MB were seen
-    estimated = libraries + memory.objective_bytes(H, W, PAPER, "auto", 2, plan)
-    assert peak(H, W, plan) == pytest.approx(estimated, rel=0.15)
+def test_memory_of_an_evaluation_is_what_is_estimated(plan: int, size: tuple[int, int]) -> None:
+    libraries = 20e6  # what they grow by in a first evaluation, with two threads: 0 to 60 MB were seen
+    estimated = libraries + memory.objective_bytes(*size, PAPER, "auto", 2, plan)
+    assert peak(*size, plan) == pytest.approx(estimated, rel=0.15)
 
 
 def test_plans_are_chosen_by_memory() -> None:

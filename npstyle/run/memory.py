@@ -32,7 +32,7 @@ from npstyle.optimize import optimizer_bytes, with_possible_optimizer
 from npstyle.padding import is_padded
 from npstyle.plans import ALL_BLOCKS, divided, possible_plans
 from npstyle.run.inputs import Request
-from npstyle.run.strip_memory import WORKSPACES, strips_bytes
+from npstyle.run.strip_memory import PACKED, WORKSPACES, strips_bytes
 from npstyle.settings import Settings
 
 Size = tuple[int, int]  # width, height
@@ -158,7 +158,11 @@ def objective_bytes(
     layers, padding = settings.layers, settings.padding
     evaluation = evaluation_memory(H, W, layers, convolution, threads, padding=padding, plan=plan)
     content = settings.effective_content_weights
-    targets = sum(4.0 * (H * W >> 2 * log2_stride(name)) * channels(name) for name in content)
+    packed = divided(plan, layers)[0] if plan else []
+    targets = sum(
+        4.0 * (H * W >> 2 * log2_stride(name)) * channels(name) * (PACKED if name in packed else 1)
+        for name in content
+    )
     return evaluation + targets
 
 
@@ -215,10 +219,10 @@ def evaluation_memory(
         return pixels + _memory_above(None, H, W, layers, convolution, threads, backward, padding)
     if not backward:
         top = deepest(layers)
-        return pixels + strips_bytes(H, W, top, layers, convolution, threads, False, False, padding)
+        return pixels + strips_bytes(H, W, top, layers, convolution, threads, False, False)
     _, above = divided(plan, layers)
     top = f"pool{plan}" if above else deepest(layers)
-    needed = [strips_bytes(H, W, top, layers, convolution, threads, True, bool(above), padding)]
+    needed = [strips_bytes(H, W, top, layers, convolution, threads, True, bool(above))]
     if above:
         needed.append(_memory_above(top, H, W, above, convolution, threads, True, padding))
     return pixels + max(needed)

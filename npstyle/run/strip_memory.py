@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from npstyle import _kernels
-from npstyle._typing import Convolution, Padding
-from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, channels, log2_stride
+from npstyle._typing import Convolution
+from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, channels
 from npstyle.fused import method_of
-from npstyle.padding import is_padded
-from npstyle.plans import DELAYED_BLOCKS, STRIP
+from npstyle.plans import CHEAP, DELAYED_BLOCKS, STRIP, TILES, TILES_WITHOUT_GRADIENT
+from npstyle.row_layers import portion
 
 # By method of convolution: elements of its workspace, of (H, W, C, K, itemsize, threads).
 WORKSPACES = {
@@ -21,18 +21,25 @@ WORKSPACES = {
     "winograd": _kernels.winograd_workspace,
     "first_layer": _kernels.first_layer_workspace,
 }
+# Of a feature map, packed: its elements above 0, and a bit for each. Half of them with random filters; with
+# trained ones a third in conv3_1, and fewer above.
+PACKED = 0.5 + 1 / 32
+# Slabs of the arena beside what is borrowed: 169 MB and 130 at 2048 x 2048 pixels.
+FRAGMENTATION = 1.3
+AFTER_CHEAP = LAYERS[LAYERS.index(CHEAP) + 1]
 
 
-class Rows(NamedTuple):
-    """A layer's output: bytes of a row, and how many rows are new with each strip, and kept for the next."""
+class ByRows(NamedTuple):
+    """A layer from x to y: bytes of their rows, and how many are computed and kept at a time."""
 
     name: str
-    row: int
+    x_row: int
+    y_row: int
+    height: int  # of y
     new: int
-    kept: int
-    step: int  # rows that are computed together
+    kept: float  # of x, on the way up
+    kept_dy: float  # on the way down
     workspace: int  # bytes
-    height: int
 
 
 def strips_bytes(
@@ -44,7 +51,6 @@ def strips_bytes(
     threads: int,
     backward: bool,
     above: bool,
-    padding: Padding,
 ) -> float:
     """Bytes of all layers up to `top` in strips, of a picture (H, W).
 
@@ -53,68 +59,75 @@ def strips_bytes(
     """
     losses = set(layers)
     names = LAYERS[: LAYERS.index(top) + 1]
-    chain = [_rows(name, H, W, convolution, threads) for name in names]
-    whole = H * chain[-1].row >> log2_stride(top) if above else 0
-    forward = whole + _at_work(chain)
+    chain = _chain(names, H, W, convolution, threads, TILES_WITHOUT_GRADIENT)
+    whole = chain[-1].y_row * chain[-1].height if above else 0
+    forward = whole + FRAGMENTATION * (_at_work(chain, losses) + _tails(chain, False))
     if not backward:
         return forward
     middle = DELAYED_BLOCKS if not above and block_of(top) > DELAYED_BLOCKS + 1 else 0
-    if middle:
-        low = STRIP
-        chain = [
-            _rows(name, H, W, convolution, threads, low if block_of(name) <= middle else STRIP)
-            for name in names
-        ]
+    chain = _chain(names, H, W, convolution, threads, TILES)
     shallow = [layer for layer in chain if block_of(layer.name) <= middle]
-    both = 0.0
-    for part in (shallow, chain[len(shallow) :]):
-        both += _waiting(part, losses) + _tails(part) * 2 if part else 0.0
-    if shallow:
-        both += _tails(shallow)
-    padded = 2 * 4 * 3 * H * W if is_padded("conv1_1", padding) else 0
-    return padded + max(forward, whole + both + _at_work(chain))
+    parts = [part for part in (shallow, chain[len(shallow) :]) if part]
+    tails = sum(_tails(part, True) for part in parts) + _tails(shallow, False)
+    waiting = sum(_waiting(part, losses) for part in parts)
+    return max(forward, whole + waiting + FRAGMENTATION * (_at_work(chain, losses) + tails))
 
 
-def _rows(name: str, H: int, W: int, convolution: Convolution, threads: int, strip: int = STRIP) -> Rows:
-    h, w, new = (size >> block_of(name) - 1 for size in (H, W, strip))
+def _chain(
+    names: Sequence[str], H: int, W: int, convolution: Convolution, threads: int, tiles: int
+) -> list[ByRows]:
+    return [_by_rows(name, H, W, convolution, threads, tiles) for name in names]
+
+
+def _by_rows(name: str, H: int, W: int, convolution: Convolution, threads: int, tiles: int) -> ByRows:
+    h, w, new = (size >> block_of(name) - 1 for size in (H, W, STRIP))
     K = channels(name)
     if name not in CONVOLUTIONS:
-        return Rows(name, 4 * (w // 2) * K, new // 2, 8, 1, 0, h // 2)
+        return ByRows(name, 4 * w * K, 4 * (w // 2) * K, h // 2, new // 2, 0, 1, 0)
     method, C = method_of(convolution, name, h, w), CONVOLUTIONS[name][0]
-    step = {"winograd": 6, "first_layer": 1}.get(method) or _kernels.conv3x3_rows(w)
-    new = max(new, step)
-    return Rows(name, 4 * w * K, new, step + 2, step, 4 * WORKSPACES[method](new, w, C, K, 4, threads), h)
+    least, kept = _least_and_kept(method, h, w, C, K, tiles)
+    least_dx, kept_dy = _least_and_kept(method, h, w, K, C, tiles)
+    new = min(max(new, least, least_dx), h)
+    workspace = 4 * WORKSPACES[method](new, w, C, K, 4, threads)
+    return ByRows(name, 4 * w * C, 4 * w * K, h, new, min(kept, h), min(kept_dy, h), workspace)
 
 
-def _at_work(chain: Sequence[Rows]) -> float:
-    """The input and the output of one layer, the workspace, and what the other layers keep."""
-    below = [None, *chain[:-1]]
-    pairs = [
-        y.row * (y.new + y.kept) + (x.row * (x.new + x.kept) if x else 0) + y.workspace
-        for x, y in zip(below, chain, strict=True)
-    ]
-    gram = max(
-        4 * _kernels.gram_workspace(y.new * y.row // (4 * channels(y.name)), channels(y.name), 4, 1)
-        for y in chain
-    )
-    return max(pairs) + gram + _tails(chain)
+def _least_and_kept(method: str, h: int, w: int, C: int, K: int, tiles: int) -> tuple[int, float]:
+    """Rows that a convolution computes at a time, and how many are kept for the next time, in the mean."""
+    if method == "winograd":
+        step = _kernels.winograd_rows(h, w, C, K, 4)
+    else:
+        step, tiles = 1 if method == "first_layer" else _kernels.conv3x3_rows(w), 1
+    least = portion(step, w, tiles).least
+    return least, (least + step) / 2 + 1
 
 
-def _tails(chain: Sequence[Rows]) -> float:
-    return sum(layer.row * layer.kept for layer in chain)
+def _at_work(chain: Sequence[ByRows], losses: set[str]) -> float:
+    """New rows of a layer's input and output with its workspace, or of a loss's gradient."""
+    most = 0.0
+    for y in chain:
+        again = y.x_row if y.name == AFTER_CHEAP and CHEAP in losses else 0
+        most = max(most, y.new * (y.x_row + y.y_row + again) + y.workspace)
+        if y.name in losses:
+            K = channels(y.name)
+            gram = 4 * _kernels.gram_workspace(y.new * y.y_row // (4 * K), K, 4, 1)
+            most = max(most, 2 * y.new * y.y_row + gram)
+    return most
 
 
-def _waiting(chain: Sequence[Rows], losses: set[str]) -> float:
+def _tails(chain: Sequence[ByRows], backward: bool) -> float:
+    """What all layers of a pass keep for their next rows, and those of a backward pass, if one follows."""
+    return sum(y.x_row * y.kept + (y.y_row * y.kept_dy if backward else 0) for y in chain)
+
+
+def _waiting(chain: Sequence[ByRows], losses: set[str]) -> float:
     """Gradients of losses, and bits, of the rows that the backward pass has not reached."""
-    at = 960 * STRIP >> block_of(chain[0].name) - 1  # rows of the chain's input
-    reached = []
-    for layer in chain:
-        at = at // 2 if layer.name not in CONVOLUTIONS else (at - 1) // layer.step * layer.step
-        reached.append(at)
-    total = 0.0
-    for layer, forward in zip(reversed(chain), reversed(reached), strict=True):
-        # A piece that came with a strip is there until all of its rows have been taken.
-        rows = min(forward - at + 2 * layer.new, layer.height)
-        total += rows * layer.row * ((layer.name in losses) + 1 / 32)
-        at = 2 * at if layer.name not in CONVOLUTIONS else (at - 1) // layer.step * layer.step
+    behind, total = 0.0, 0.0  # rows of y
+    for y in reversed(chain):
+        rows = min(behind + y.new, y.height)
+        packed = PACKED if block_of(y.name) < block_of(chain[-1].name) else 1.0
+        loss = y.name in losses and y.name != CHEAP
+        total += rows * y.y_row * ((packed if loss else 0) + 1 / 32)
+        # A convolution waits for its rows on the way up, and on the way down.
+        behind = behind + y.kept + y.kept_dy - 2 if y.name in CONVOLUTIONS else 2 * behind
     return total
