@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -355,49 +356,71 @@ class Objective:
         # In the units of the distance, so that this, too, is relative to the target.
         regularization = REGULARIZATION * (target.size / len(A) if s.scaling == "relative" else 1.0)
         vectors = sum(one.vectors for one, _ in weighted)
-        transport = Transport(Gaussian(target.mean, target.covariance), regularization, vectors)
+        gaussian = Gaussian(target.mean, target.covariance)
+        transport = self.network.keep(
+            "transport",
+            (*gaussian, regularization, vectors),
+            lambda: Transport(gaussian, regularization, vectors),
+        )
         return WassersteinTerm(transport, moments_scale, T)
 
     def _style_sums(self, dtype: np.dtype[Any]) -> dict[tuple[str, int, int], Sums]:
         """What the statistics are made of, by layer, style target and style picture in it."""
         sums: dict[tuple[str, int, int], Sums] = {}
-        threads = self.network.threads
-        if self.plan:
-            return self._style_sums_in_strips(dtype)
         for style, picture in enumerate(self.styles):
-            for name, F in self.network.walk(picture.astype(dtype), self.settings.effective_style_weights):
-                whole: Sums | None = None  # computed once, though several targets may use it
-                for n, target in enumerate(self.style_targets):
-                    for _, mask, _ in (region for region in target.regions if region.style == style):
-                        if mask is not None:
-                            T = downsample_mask(mask, log2_stride(name), dtype)
-                            sums[name, n, style] = feature_sums(F, T, threads)
-                            continue
-                        whole = whole or feature_sums(F, None, threads)
-                        sums[name, n, style] = whole
+            masks = [
+                (n, region.mask)
+                for n, target in enumerate(self.style_targets)
+                for region in target.regions
+                if region.style == style
+            ]
+            compute = partial(self._sums_in_strips if self.plan else self._sums, picture, dtype, masks)
+            if masks and all(mask is None for _, mask in masks):
+                names, targets = tuple(self.settings.effective_style_weights), [n for n, _ in masks]
+                found = self.network.keep("sums", (picture, names, targets, dtype, self.plan), compute)
+            else:
+                found = compute()
+            sums |= {(name, n, style): of_layer for (name, n), of_layer in found.items()}
         return sums
 
-    def _style_sums_in_strips(self, dtype: np.dtype[Any]) -> dict[tuple[str, int, int], Sums]:
-        sums: dict[tuple[str, int, int], Sums] = {}
+    def _sums(
+        self, picture: AnyArray, dtype: np.dtype[Any], masks: Sequence[tuple[int, Array | None]]
+    ) -> dict[tuple[str, int], Sums]:
+        """Those of one style picture, by layer and style target, whose mask comes with it."""
+        sums: dict[tuple[str, int], Sums] = {}
+        threads = self.network.threads
+        for name, F in self.network.walk(picture.astype(dtype), self.settings.effective_style_weights):
+            whole: Sums | None = None  # computed once, though several targets may use it
+            for n, mask in masks:
+                if mask is not None:
+                    T = downsample_mask(mask, log2_stride(name), dtype)
+                    sums[name, n] = feature_sums(F, T, threads)
+                    continue
+                whole = whole or feature_sums(F, None, threads)
+                sums[name, n] = whole
+        return sums
+
+    def _sums_in_strips(
+        self, picture: AnyArray, dtype: np.dtype[Any], masks: Sequence[tuple[int, Array | None]]
+    ) -> dict[tuple[str, int], Sums]:
+        sums: dict[tuple[str, int], Sums] = {}
         network, names = self.network, self.settings.effective_style_weights
-        for style, picture in enumerate(self.styles):
-            visitors: dict[str, Together] = {name: Together() for name in names}
-            for name in names:
-                shape, whole = feature_shape(name, picture.shape), None
-                for n, target in enumerate(self.style_targets):
-                    for _, mask, _ in (region for region in target.regions if region.style == style):
-                        T = None if mask is None else downsample_mask(mask, log2_stride(name), dtype)
-                        running = whole if T is None else None
-                        if running is None:
-                            running = RunningSums(shape, T, dtype, network.threads, network.arena)
-                            visitors[name].append(running)
-                        whole = running if T is None else whole
-                        sums[name, n, style] = running.sums
-            if any(visitors.values()):
-                Strips(network, picture.astype(dtype), deepest(names)).forward(
-                    {name: visitor for name, visitor in visitors.items() if visitor}
-                )
-                network.arena.trim()
+        visitors: dict[str, Together] = {name: Together() for name in names}
+        for name in names:
+            shape, whole = feature_shape(name, picture.shape), None
+            for n, mask in masks:
+                T = None if mask is None else downsample_mask(mask, log2_stride(name), dtype)
+                running = whole if T is None else None
+                if running is None:
+                    running = RunningSums(shape, T, dtype, network.threads, network.arena)
+                    visitors[name].append(running)
+                whole = running if T is None else whole
+                sums[name, n] = running.sums
+        if any(visitors.values()):
+            Strips(network, picture.astype(dtype), deepest(names)).forward(
+                {name: visitor for name, visitor in visitors.items() if visitor}
+            )
+            network.arena.trim()
         return sums
 
 
