@@ -122,9 +122,9 @@ def stylize(
         A file that the run's state is written to every `checkpoint_every` seconds and on Ctrl-C, or a folder
         for it. It is left there. A file that is there must be a checkpoint of the same run, and is replaced
         once this one is further.
-    resume : bool or "must"
+    resume : bool, "must" or "quietly"
         Continue from the checkpoint, if there is one, to the same result as a run that was never stopped;
-        with "must", raise an error if there is none.
+        with "must", raise an error if there is none, and with "quietly" no warning.
 
     Returns
     -------
@@ -278,8 +278,8 @@ def paint(
 
 def _check_checkpoint(checkpoint: str | os.PathLike[str] | None, resume: Resume) -> None:
     """Raise UserError, before anything takes time, where a run's state can't be read or written."""
-    if resume not in (False, True, "must"):
-        raise UserError("resume", repr(resume), "False, True or 'must'", "choose one of these")
+    if resume not in (False, True, "must", "quietly"):
+        raise UserError("resume", repr(resume), "False, True, 'must' or 'quietly'", "choose one of these")
     if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
         raise UserError("checkpoint", repr(checkpoint), "a path", "name a file or a folder")
     if checkpoint is not None:
