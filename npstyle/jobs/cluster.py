@@ -80,7 +80,7 @@ class Cluster:
                 self.client.register_plugin(SentFile(Path(path)))
 
     def run(self, function: Callable[[Job], Any], jobs: Iterable[Job]) -> Iterator[Outcome]:
-        """Do every job, at most two for each worker at hand, and yield their outcomes as they come.
+        """Do every job, one at a time for each worker at hand, and yield their outcomes as they come.
 
         Raises
         ------
@@ -105,14 +105,19 @@ class Cluster:
             return True
 
         try:
-            while len(futures) < max(2, 2 * self.number) and submit():
-                pass
-            while futures:
+            while True:
+                # Not more: a worker that is killed would take those that wait for it with it.
+                while len(futures) < max(1, self.number) and submit():
+                    pass
+                if not futures:
+                    return
                 future = next(completed)
                 futures.discard(future)
                 yield self._outcome(numbers.pop(future.key), future)
                 future.release()
-                submit()
+        except (OSError, CancelledError) as error:  # a connection that is closed, too
+            cause = UserError(self.name, "no connection any more", "a scheduler that runs", "start it again")
+            raise cause from error
         finally:
             with suppress(Exception):  # it may be gone
                 self.client.cancel(list(futures), force=True)
@@ -120,10 +125,11 @@ class Cluster:
     def _outcome(self, number: int, future: Future) -> Outcome:
         try:
             value, failure, warned = future.result()
-        except (OSError, CancelledError) as error:  # a connection that is closed, too
-            cause = UserError(self.name, "no connection any more", "a scheduler that runs", "start it again")
-            raise cause from error
+        except (OSError, CancelledError):
+            raise
         except Exception as error:
+            if future.status != "error":  # it is not the job that failed
+                raise OSError(str(error)) from error
             if type(error).__name__ == "KilledWorker":
                 text = f"workers: found {MAX_FAILURES + 1} killed while they painted it"
                 return Outcome(number, None, f"{text}; expected one that lives; is there enough memory?")
