@@ -150,6 +150,13 @@ def test_names_that_can_not_be_are_refused_before_anything_is_made(
     assert not Path("out").exists()
 
 
+def test_a_pictures_name_is_no_folder(batch: Batch) -> None:
+    status, _, err = batch("photos", "--styles", "x.png", "-o", "out.png")
+    assert status == 1
+    assert "output: out.png: found a picture's name; expected a folder" in err
+    assert not Path("out.png").exists()
+
+
 def test_names_that_differ_in_case_alone_collide() -> None:
     pairs = [plan.Pair(Path("a"), (Path("x"),), Path("out") / name) for name in ("A.png", "a.png")]
     with pytest.raises(UserError, match="found the same for a with x and for a with x"):
@@ -607,10 +614,10 @@ def test_without_dask_one_at_a_time_which_is_said(jobs: Any, monkeypatch: Patch,
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert many._shares(options(), jobs, None)[0] == 1
     assert capsys.readouterr().err == (
-        "npstyle: one picture at a time: 4 workers would need pip install 'npstyle[dask]'\n"
+        f"npstyle: one picture at a time: 4 workers would need {cluster.HOW_TO_INSTALL}\n"
     )
     line = error_line(lambda: many._shares(options(), jobs, 2), "--workers")
-    assert line == "found no package distributed; expected Dask; pip install 'npstyle[dask]'"
+    assert line == f"found no package distributed; expected Dask; {cluster.HOW_TO_INSTALL}"
     assert many._shares(options(), jobs, 1)[0] == 1
 
 

@@ -147,8 +147,12 @@ def _planned(options: argparse.Namespace, given: dict[str, Any]) -> list[Planned
     UserError
         A file is missing, or two results would have one name.
     """
+    from npstyle import images
     from npstyle.jobs import plan
 
+    if options.output.suffix.lower() in images.FORMATS and not options.output.is_dir():
+        found, cure = "a picture's name", "--name is for the pictures in it"
+        raise UserError(f"output: {options.output}", found, "a folder", cure)
     plan.check_names(options.name)
     planned = list(_from_file(options, given) if options.jobs else _from_command_line(options))
     pairs = [plan.Pair(one.options.content, tuple(one.options.style), one.output) for one in planned]

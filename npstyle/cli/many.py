@@ -368,6 +368,7 @@ class BatchBar:
         form = "{percentage:3.0f}%|{bar}| {desc} [{elapsed}{postfix}]"
         self._bar = tqdm(total=total, disable=not shows_bars(quiet), bar_format=form, dynamic_ncols=True)
         self._show(0.0)
+        self._bar.refresh()
 
     def advance(self) -> None:
         """One more picture is done, or has failed."""

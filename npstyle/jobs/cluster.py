@@ -33,7 +33,7 @@ MAX_FAILURES = 3  # of workers with the same job, before it is taken for their d
 TIMEOUT = 10.0  # seconds for a scheduler to answer, and for its first worker to come
 # What has to be the same everywhere, so that results are.
 PACKAGES = ("npstyle", "numpy", "scipy", "pillow")
-HOW_TO_INSTALL = "pip install 'npstyle[dask]'"
+HOW_TO_INSTALL = "pip install distributed cryptography (npstyle's extra dask)"
 
 
 def is_installed() -> bool:
