@@ -168,7 +168,7 @@ def test_names_that_differ_in_case_alone_collide() -> None:
     [
         ("nowhere", "content: nowhere: found no such file; expected a picture, a folder or a pattern"),
         ("empty", "content: empty: found no file; expected at least one picture"),
-        ("texts", "content: texts: found 1 files, none of them a picture"),
+        ("texts", "content: texts: found files, but no picture (notes.txt, ...); expected at least one"),
         ("photos/*.gif", "content: photos/*.gif: found no file"),
         ("https://example.org/a.jpg", "content: found the address https://example.org/a.jpg"),
     ],
@@ -524,6 +524,7 @@ JOB = '[[job]]\ncontent = "photos/a.png"\nstyle = "x.png"\n'
         (JOB + "overwrite = true", "which is no option of a picture"),
         (JOB + "output = 3", "job 1: output: found 3; expected a name"),
         (JOB + "content-mask = 3", "job 1: found 3; expected the name of a picture"),
+        (JOB + 'weights = "nowhere.h5"', "job 1: nowhere.h5: found no such file"),
         (JOB + 'output = "/tmp/x.png"', "found a path that leads out of the folder"),
         (JOB + JOB, "found the same for photos/a.png with x.png and for photos/a.png with x.png"),
     ],
@@ -628,6 +629,22 @@ def test_what_is_sent_are_contents_in_place_of_paths(jobs: Any) -> None:
     assert job.styles == (FileContents("x.png", Path("x.png").read_bytes()),)
     assert job.request["keep"].data == Path("y.png").read_bytes()
     assert job.request["init"] == Path("nowhere.png")
+
+
+def test_pictures_painted_at_a_time_share_what_memory_is_free(jobs: Any, monkeypatch: Patch) -> None:
+    seen: list[Any] = []
+
+    def paint(*_: object, **options: Any) -> None:
+        seen.append(options["memory"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(picture, "paint", paint)
+    monkeypatch.setattr(picture, "available_memory", lambda threads: 6e9)
+    job = picture.replace(jobs[0], filters=picture.Filters("random", "random filters (seed 0)", "conv1_2"))
+    for changes in ({}, {"at_a_time": 3}, {"at_a_time": 3, "memory": 1e9}):
+        with pytest.raises(KeyboardInterrupt):
+            picture.paint_picture(picture.replace(job, **changes))
+    assert seen == [6e9, 2e9, 1e9]
 
 
 def test_filters_by_another_checksum_are_refused(folder: Path) -> None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 T = TypeVar("T")
 
-MAX_BYTES = 256e6
+MAX_BYTES = 128e6  # a style of the default recipe at 512 pixels takes 40e6
 
 
 class Memo:

@@ -30,6 +30,8 @@ OTHER_OPTIONS = {"help", "version", "overwrite", "quiet", "json", "format", "for
 OTHER_OPTIONS |= {"resume", "resume=must", "checkpoint", "no-checkpoint", "log", "log-every", "save-every"}
 OTHER_OPTIONS |= {"output", "content", "style"}
 FILES = ("content-mask", "style-mask", "keep-mask")
+# Options whose values are files, or one of these.
+NAMED = {"init": STARTS, "weights": ("auto", "imagenet", "8bit", "random")}
 EXAMPLE = 'content = "photo.jpg" and style = "painting.jpg"'
 
 
@@ -100,7 +102,7 @@ def _words(parser: Parser, key: str, value: Any, folder: Path, name: str) -> Ite
     known = parser._option_string_actions
     if f"--{key}" not in known or key in OTHER_OPTIONS:
         raise ValueError(f"found {key}, which is no option of a picture")
-    if key in FILES or (key == "init" and value not in STARTS):
+    if key in FILES or (key in NAMED and value not in NAMED[key]):
         value = [str(_beside(folder, file, name)) for file in _as_list(value)]
     elif isinstance(value, list):
         value = ",".join(map(str, value))

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from npstyle.run import Progress, Request
     from npstyle.weights import Weights
 
-WORKER_BYTES = 150e6  # of a worker process before its first job: Python, NumPy and Dask
+WORKER_BYTES = 280e6  # of a worker process: Python, NumPy and Dask, and what it keeps of styles (`Memo`)
 
 
 class Planned(NamedTuple):
@@ -272,7 +272,8 @@ def workers_for(
         cluster.require_dask("--scheduler")
         with cluster.connected_cluster(options.scheduler) as workers:
             _say_dashboard(options, workers, f"{count_of(workers.number, 'worker')} at {options.scheduler}")
-            yield workers, [replace(job, threads=options.threads, memory=options.memory) for job in jobs]
+            shares = {"threads": options.threads, "memory": options.memory, "at_a_time": workers.per_machine}
+            yield workers, [replace(job, **shares) for job in jobs]
         return
     number, threads, memory = _shares(options, jobs, number)
     shared = [replace(job, threads=threads, memory=memory) for job in jobs]

@@ -67,6 +67,15 @@ class Cluster:
         return sum(self.client.nthreads().values())
 
     @property
+    def per_machine(self) -> int:
+        """How many jobs are done at a time on one machine, at most."""
+        machines: dict[str, int] = {}
+        for address, threads in self.client.nthreads().items():
+            machine = address.rpartition(":")[0]
+            machines[machine] = machines.get(machine, 0) + threads
+        return max(machines.values(), default=1)
+
+    @property
     def dashboard(self) -> str:
         """The address of Dask's dashboard; empty without one."""
         return self.client.dashboard_link if find_spec("bokeh") else ""

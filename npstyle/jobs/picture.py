@@ -16,6 +16,7 @@ from npstyle._typing import Convolution, Preprocessing
 from npstyle.errors import UserError
 from npstyle.images.metadata import as_text
 from npstyle.run import Progress, Request, StyleResult, paint
+from npstyle.run.memory import available_memory
 from npstyle.study.judging import JUDGED_SIZE, Judge, trained_weights
 from npstyle.weights import Weights, load_weights
 
@@ -62,6 +63,9 @@ class PictureJob:
         The options that are stored in the picture (`npstyle.images.metadata.as_text`).
     convolution, threads, memory
         See `npstyle.stylize`.
+    at_a_time : int
+        How many pictures are painted at a time where it is: without `memory`, each takes its part of what
+        is free.
     depth : {8, 16}
         Bits per channel.
     alpha : bool
@@ -83,6 +87,7 @@ class PictureJob:
     convolution: Convolution = "auto"
     threads: int | None = None
     memory: float | None = None
+    at_a_time: int = 1
     depth: int = 8
     alpha: bool = False
     judge: bool = False
@@ -143,12 +148,13 @@ def paint_picture(job: PictureJob, callback: Callable[[Progress], None] | None =
     images.check_dimensions(job.output, width, height)
     alpha = _alpha(job, request)
     weights, memo = _kept(job.filters)
+    free = available_memory(job.threads) if job.memory is None else job.memory
     result = paint(
         request,
         weights,
         convolution=job.convolution,
         threads=job.threads,
-        memory=job.memory,
+        memory=(free or 0) / (job.at_a_time if job.memory is None else 1) or None,
         callback=callback,
         checkpoint=job.checkpoint,
         checkpoint_every=job.checkpoint_every,

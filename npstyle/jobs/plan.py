@@ -62,7 +62,7 @@ def find_pictures(names: Iterable[str], what: str) -> Found:
         visible = [file for file in files if not file.name.startswith(".")]
         inside = [file for file in visible if file.suffix.lower() in picture_extensions()]
         if not inside:
-            found = f"{len(visible)} files, none of them a picture" if visible else "no file"
+            found = f"files, but no picture ({visible[0].name}, ...)" if visible else "no file"
             raise UserError(f"{what}: {path}", found, "at least one picture", "check the name")
         pictures.update(dict.fromkeys(inside))
         others.update(dict.fromkeys(file for file in visible if file not in set(inside)))
