@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from math import prod
 from typing import Any, NamedTuple, get_args
 
@@ -212,9 +213,9 @@ class Objective:
         for name, F in walk:
             dF = gradients[name] = network.arena.borrow(F.shape, F.dtype)
             if has_sections(self.content.shape[0]):
-                partial = self._partial_losses(name, content, style, F.dtype)
-                partial.visit(Rows.of(F, network.arena))
-                values, gradient = partial.finish()
+                of_layer = self._partial_losses(name, content, style, F.dtype)
+                of_layer.visit(Rows.of(F, network.arena))
+                values, gradient = of_layer.finish()
                 terms.update(values)
                 gradient.of_rows(F, 0, dF)
                 continue
@@ -401,40 +402,66 @@ class Objective:
         # In the units of the distance, so that this, too, is relative to the target.
         regularization = REGULARIZATION * (target.size / len(A) if s.scaling == "relative" else 1.0)
         vectors = sum(one.vectors for one, _ in weighted)
-        transport = Transport(Gaussian(target.mean, target.covariance), regularization, vectors)
+        gaussian = Gaussian(target.mean, target.covariance)
+        transport = self.network.keep(
+            "transport",
+            (*gaussian, regularization, vectors),
+            lambda: Transport(gaussian, regularization, vectors),
+        )
         return WassersteinTerm(transport, moments_scale, T)
 
     def _style_sums(self, dtype: np.dtype[Any]) -> dict[tuple[str, int, int], Sums]:
         """What the statistics are made of, by layer, style target and style picture in it."""
         sums: dict[tuple[str, int, int], Sums] = {}
-        names = self.settings.effective_style_weights
         for style, picture in enumerate(self.styles):
-            visitors: dict[str, Together] = {}
-            for name in names:
-                visitors[name] = Together()
-                for n, running in self._running_sums(name, style, picture.shape, dtype):
-                    sums[name, n, style] = running.sums
-                    if running not in visitors[name]:
-                        visitors[name].append(running)
-            visitors = {name: visitor for name, visitor in visitors.items() if visitor}
-            self._show(picture, visitors, dtype)
+            masks = [
+                (n, region.mask)
+                for n, target in enumerate(self.style_targets)
+                for region in target.regions
+                if region.style == style
+            ]
+            compute = partial(self._sums, picture, dtype, masks)
+            if masks and all(mask is None for _, mask in masks):
+                names, targets = tuple(self.settings.effective_style_weights), [n for n, _ in masks]
+                found = self.network.keep("sums", (picture, names, targets, dtype), compute)
+            else:
+                found = compute()
+            sums |= {(name, n, style): of_layer for (name, n), of_layer in found.items()}
+        return sums
+
+    def _sums(
+        self, picture: AnyArray, dtype: np.dtype[Any], masks: Sequence[tuple[int, Array | None]]
+    ) -> dict[tuple[str, int], Sums]:
+        """Those of one style picture, by layer and style target, whose mask comes with it."""
+        sums: dict[tuple[str, int], Sums] = {}
+        visitors: dict[str, Together] = {}
+        for name in self.settings.effective_style_weights:
+            visitors[name] = Together()
+            for n, running in self._running_sums(name, picture.shape, dtype, masks):
+                sums[name, n] = running.sums
+                if running not in visitors[name]:
+                    visitors[name].append(running)
+        self._show(picture, {name: visitor for name, visitor in visitors.items() if visitor}, dtype)
         return sums
 
     def _running_sums(
-        self, name: str, style: int, picture: tuple[int, ...], dtype: np.dtype[Any]
+        self,
+        name: str,
+        picture: tuple[int, ...],
+        dtype: np.dtype[Any],
+        masks: Sequence[tuple[int, Array | None]],
     ) -> Iterator[tuple[int, RunningSums]]:
         """Sums of one layer of a style picture of this shape, by style target; several may be the same."""
         shape, network, section = feature_shape(name, picture), self.network, section_rows(name)
         whole: RunningSums | None = None  # computed once, though several targets may use it
-        for n, target in enumerate(self.style_targets):
-            for _, mask, _ in (region for region in target.regions if region.style == style):
-                T = None if mask is None else downsample_mask(mask, log2_stride(name), dtype)
-                if T is not None or whole is None:
-                    running = RunningSums(shape, T, dtype, network.threads, network.arena, section)
-                    whole = running if T is None else whole
-                else:
-                    running = whole
-                yield n, running
+        for n, mask in masks:
+            T = None if mask is None else downsample_mask(mask, log2_stride(name), dtype)
+            if T is not None or whole is None:
+                running = RunningSums(shape, T, dtype, network.threads, network.arena, section)
+                whole = running if T is None else whole
+            else:
+                running = whole
+            yield n, running
 
 
 def feature_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:

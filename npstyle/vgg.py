@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from npstyle import _kernels
 from npstyle._runtime import threads as _threads
 from npstyle._runtime.arena import Arena
+from npstyle._runtime.memo import Memo
 from npstyle._typing import Array, Convolution, Padding, Pooling, Preprocessing
 from npstyle.architecture import (
     CONVOLUTION_METHODS,
@@ -36,6 +37,8 @@ from npstyle.layers import (
     TorchvisionInput,
 )
 from npstyle.padding import padding_layers
+
+T = TypeVar("T")
 
 POOLINGS: dict[Pooling, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
 INPUTS: dict[Preprocessing, Callable[[], Layer]] = {"caffe": CaffeInput, "torchvision": TorchvisionInput}
@@ -128,10 +131,23 @@ class VGG19:
         _kernels.warn_without_openmp(threads)
         self.preprocessing = preprocessing_of(weights, preprocessing)
         self.arena = Arena()
+        # Where what is computed of style pictures is kept, for other networks with the same filters, too.
+        self.memo: Memo | None = None
         self._steps: dict[tuple[Any, ...], list[Step]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "arena": Arena(), "_steps": {}}  # steps are built again when needed
+        # Steps are built again when needed.
+        return {**self.__dict__, "arena": Arena(), "memo": None, "_steps": {}}
+
+    def keep(self, purpose: str, arguments: tuple[Any, ...], compute: Callable[[], T]) -> T:
+        """The result of `compute`, from the memo if it was computed from the same arguments and filters.
+
+        `purpose` tells functions apart. Without a memo it is computed each time.
+        """
+        if self.memo is None:
+            return compute()
+        network = (self.pooling, self.padding, self.convolution, self.preprocessing)
+        return self.memo.get((purpose, network, *arguments), compute)
 
     @classmethod
     def for_settings(

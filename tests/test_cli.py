@@ -666,7 +666,7 @@ def test_one_thread_without_openmp_is_announced(
 
 
 COMMANDS = ["", "info", "presets", "show", "weights", "weights normalize", "cache", "cache clear"]
-COMMANDS += ["reconstruct", "texture", "figure", "inspect"]
+COMMANDS += ["reconstruct", "texture", "figure", "inspect", "batch", "sheet"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -675,7 +675,7 @@ def test_help_needs_nothing_that_is_slow_to_import(command: str) -> None:
     code = (
         "import sys\nfrom npstyle.cli.main import main\n"
         f"try:\n    main({words})\nexcept SystemExit:\n    pass\n"
-        "print(sorted({'numpy', 'scipy', 'PIL', 'h5py', 'pooch', 'tqdm'} & set(sys.modules)))"
+        "print(sorted({'numpy', 'scipy', 'PIL', 'h5py', 'pooch', 'tqdm', 'distributed'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     usage, *_, slow = done.stdout.splitlines()

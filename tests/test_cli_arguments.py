@@ -13,6 +13,7 @@ from PIL import Image
 
 from npstyle.cli import paint
 from npstyle.cli.main import main
+from npstyle.cli.terminal import Parser
 from npstyle.cli.weights import _parser as weights_parser
 from pictures import Patch
 
@@ -269,3 +270,24 @@ def test_option_without_effect_is_said(
 ) -> None:
     parsed(f"photo.png painting.png {options}")
     assert capsys.readouterr().err.splitlines() == [f"npstyle: {line}" for line in lines]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "a b --some x y --one 1",
+        "--some x y --one 1 a b",
+        "a --one 1 b --some x y",
+        "a --some x y --flag b --one 1",
+        "--some x y --one=1 -- a b",
+        "a b --one 1 --some x y --",
+    ],
+)
+def test_an_option_with_several_values_takes_the_words_up_to_the_next_option(line: str) -> None:
+    parser = Parser()
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--some", nargs="+")
+    parser.add_argument("--one")
+    parser.add_argument("--flag", action="store_true")
+    options = parser.parse_args(shlex.split(line))
+    assert (options.names, options.some, options.one) == (["a", "b"], ["x", "y"], "1")

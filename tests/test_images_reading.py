@@ -287,3 +287,29 @@ def test_describe_upright_size(tmp_path: Path) -> None:
     description = images.describe(tmp_path / "x.jpg")
     assert (description.width, description.height) == (20, 30)
     assert images.read(tmp_path / "x.jpg").shape == (30, 20, 3)
+
+
+@pytest.mark.parametrize("orientation", sorted(UPRIGHT))
+def test_size_is_that_of_the_upright_picture(orientation: int, tmp_path: Path) -> None:
+    Image.fromarray(PICTURE).save(tmp_path / "x.jpg", exif=orientation_exif(orientation))
+    height, width, _ = images.read(tmp_path / "x.jpg").shape
+    assert images.read_size(tmp_path / "x.jpg") == (width, height)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg", "tif", "webp"])
+def test_contents_are_read_as_their_file(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x.{kind}"
+    images.write(path, PICTURE, text={"note": "here"})
+    contents = images.FileContents("sent", path.read_bytes())
+    np.testing.assert_array_equal(images.read(contents), images.read(path))
+    np.testing.assert_array_equal(images.read_mask(contents), images.read_mask(path))
+    assert images.read_alpha(contents) is None
+    assert images.describe(contents) == images.describe(path)
+    assert images.read_size(contents) == (30, 20)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_damaged_contents_are_named(reader: Callable[[object], object], tmp_path: Path) -> None:
+    images.write(tmp_path / "x.png", PICTURE)
+    damaged = images.FileContents("sent", (tmp_path / "x.png").read_bytes()[:300])
+    assert "damaged file" in error_line(lambda: reader(damaged), "picture: sent")

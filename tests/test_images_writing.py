@@ -266,3 +266,20 @@ def test_formats_of_8_bits_only(form: str, tmp_path: Path) -> None:
         == "found 12; expected 8 or 16; choose one of these"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.jpg", "x.webp", "x.tif"])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_encoded_bytes_are_those_of_the_file(name: str, depth: int, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if depth == 16 and name in ("x.jpg", "x.webp"):
+        error_line(lambda: images.encode(path, PICTURE, depth=depth), f"output: {path}")
+        return
+    images.write(path, PICTURE, depth=depth, text={"note": "here"})
+    assert images.encode(name, PICTURE, depth=depth, text={"note": "here"}) == path.read_bytes()
+
+
+def test_what_no_format_can_hold_is_one_line_when_encoded() -> None:
+    wide = np.zeros((1, 70_000, 3), np.uint8)
+    line = error_line(lambda: images.encode("x.jpg", wide), "output: x.jpg")
+    assert "on encoding it; expected a format for this size" in line

@@ -19,6 +19,7 @@ from PIL import Image
 import helpers
 from helpers import error_line
 from npstyle import __version__
+from npstyle._runtime import json_lines
 from npstyle.cli import main as cli
 from npstyle.cli import progress, run_log, time_left
 from npstyle.cli.progress import ProgressBar
@@ -258,7 +259,7 @@ def test_full_disk_does_not_end_the_run_and_warns_once(
         os.close(descriptor)
         return disk
 
-    monkeypatch.setattr(run_log, "open", open_on_disk, raising=False)
+    monkeypatch.setattr(json_lines, "open", open_on_disk, raising=False)
     monkeypatch.setattr(disk, "close", lambda: contents.write(disk.getvalue()))
 
     def update(self: Any, progress: Any) -> None:

@@ -171,7 +171,9 @@ def test_stylize_does_not_replace_what_is_no_checkpoint(folder: Path) -> None:
             else:
                 error_line(paint, f"checkpoint: {name}")
     assert contents(folder) == before
-    with pytest.raises(npstyle.UserError, match="resume: found 'maybe'; expected False, True or 'must'"):
+    with pytest.raises(
+        npstyle.UserError, match="resume: found 'maybe'; expected False, True, 'must' or 'quietly'"
+    ):
         npstyle.stylize("photo.png", "painting.png", checkpoint="x", resume="maybe")  # type: ignore[arg-type]
 
 

@@ -26,7 +26,7 @@ LEGEND = (
     "style distance, by layer: sum (G - A)^2 / sum A^2 of the Gram matrices",
     "correlation: of conv4_2 with the photograph's",
 )
-MAX_SIZE = 1024  # to which results are reduced, unless --size says otherwise
+MAX_SIZE = 1024  # JUDGED_SIZE of npstyle.study.judging, which is slow to import
 
 
 def main(argv: list[str]) -> int:

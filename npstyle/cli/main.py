@@ -24,6 +24,8 @@ COMMANDS = {
     "figure": ("npstyle.cli.study", "main_figure"),
     "inspect": ("npstyle.cli.inspect", "main"),
     "judge": ("npstyle.cli.judge", "main"),
+    "batch": ("npstyle.cli.batch", "main"),
+    "sheet": ("npstyle.cli.sheet", "main"),
 }
 MAIN_JOB = ("npstyle.cli.paint", "main")
 

@@ -6,7 +6,8 @@ Everything slow to import is imported where it is used, so that --help is instan
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,7 +59,15 @@ from npstyle.cli.session import (
     session,
     write_error,
 )
-from npstyle.cli.terminal import Parser, print_err
+from npstyle.cli.standard_streams import (
+    add_format,
+    check_streams,
+    checked_output,
+    is_standard,
+    read_standard_input,
+    write_standard_output,
+)
+from npstyle.cli.terminal import Parser, print_err, print_out
 from npstyle.errors import UserError
 from npstyle.presets import PRESETS
 from npstyle.settings import STARTS, Settings
@@ -66,6 +75,7 @@ from npstyle.settings import STARTS, Settings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from npstyle.images import PictureFile
     from npstyle.run import Progress, Request, StyleResult
     from npstyle.weights import Weights
 
@@ -78,7 +88,10 @@ examples:
   npstyle photo.jpg painting.jpg --color match       in the colors of the photograph
   npstyle photo.jpg painting.jpg --resume            continue the same command after Ctrl-C
 
+  npstyle - painting.jpg -o - <photo.jpg >out.png    from standard input to standard output
+
 other commands, each with --help:
+  batch, sheet                        many pictures, and a contact sheet to choose from
   presets, info, show, weights        recipes by name; this installation; how a picture was made; filters
   cache                               what interrupted runs left, and how to remove it
   reconstruct, texture, figure,       what layers and Gram matrices contain, as pictures
@@ -98,6 +111,7 @@ def main(argv: list[str]) -> int:
     if options.size and exact:
         found = f"{' and '.join(exact)}, too"
         parser.error(f"--size: found {found}; expected the one or the other; leave --size out")
+    check_streams(parser, options)
     try:
         settings = settings_from(options)
     except UserError as error:
@@ -111,22 +125,24 @@ def main(argv: list[str]) -> int:
 def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) -> int:
     """All that comes after the options, to the exit status."""
     from npstyle import images
+    from npstyle.images.metadata import as_text
     from npstyle.run import memory as run_memory
     from npstyle.run import paint
     from npstyle.run.pyramid import level_sizes
 
-    output = images.check_output(options.output or default_output(options), options.overwrite)
+    output = checked_output(options.output or default_output(options), options.overwrite, options.format)
     images.check_depth(output, options.depth)
     if options.alpha:
         images.check_alpha(output)
     check_log_file(options, output)
     seconds_between_checkpoints = checkpoint_every()
-    request, change = _read(options, settings)
+    content, *styles = read_standard_input([options.content, *options.style])
+    request, change = _read(options, settings, content, styles)
     check_save_every(options, output, request)
     checkpoint = checkpoint_place(options, output)
     W, H = request.result_size
     images.check_dimensions(output, W, H)
-    alpha = images.read_alpha(options.content) if options.alpha else None  # now, while the file is there
+    alpha = images.read_alpha(content) if options.alpha else None  # now, while the file is there
     if alpha is not None:
         alpha = images.resize(images.crop(alpha, W, H) if request.crops else alpha, W, H)
     free = run_memory.available_memory(options.threads) if options.memory is None else options.memory
@@ -154,9 +170,14 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
                 resume=options.resume,
             )
             signals.ignore()
-        _save(output, result, options, _metadata(options, request, result, weights.random), alpha)
+        recorded = recorded_options(options, request.settings, weights.random)
+        metadata = as_text(recorded, note=result.message, filters=result.weights)
+        _save(output, result, options, metadata, alpha)
         log.end(result, output)
-    report(output, result, bar.seconds, options.quiet)
+    if options.json:
+        print_out(json.dumps(_as_json(options, output, result, bar.seconds)))
+    else:
+        report(output, result, bar.seconds, options.quiet, print_err if is_standard(output) else print_out)
     tidy_checkpoint(options, output, result)
     return exit_status(signals, result.interrupted, result.diverged)
 
@@ -175,10 +196,15 @@ def _gather_pictures(parser: argparse.ArgumentParser, options: argparse.Namespac
 
 def default_output(options: argparse.Namespace) -> Path:
     """photo.jpg and painting.jpg make photo-painting.png in the current folder."""
-    return Path(f"{options.content.stem}-{options.style[0].stem}.png")
+    content, style = (
+        "stdin" if is_standard(path) else path.stem for path in (options.content, options.style[0])
+    )
+    return Path(f"{content}-{style}.png")
 
 
-def _read(options: argparse.Namespace, settings: Settings) -> tuple[Request, str]:
+def _read(
+    options: argparse.Namespace, settings: Settings, source: PictureFile, styles: Sequence[PictureFile]
+) -> tuple[Request, str]:
     """Read and check all pictures and masks, before anything takes time.
 
     Returned are also words about a photograph that is cropped or enlarged.
@@ -186,27 +212,31 @@ def _read(options: argparse.Namespace, settings: Settings) -> tuple[Request, str
     from npstyle import images
     from npstyle.run import Request
 
-    content = images.read(options.content)
-    request = Request.read(
-        content,
-        options.style,
-        settings=settings,
-        size=options.size,
-        blend=options.blend,
-        style_scale=options.style_scale,
-        content_masks=options.content_mask,
-        style_masks=options.style_mask,
-        keep=options.keep_mask,
-        init=read_init(options.init, STARTS),
-        seed=options.seed,
-        enlarge=options.enlarge,
-        width=options.width,
-        height=options.height,
-    )
+    content = images.read(source)
+    init = read_init(options.init, STARTS)
+    request = Request.read(content, styles, **{**request_arguments(options, settings), "init": init})
     (H, W, _), (h, w, _), result = content.shape, request.content.shape, request.result_size
     change = ["cropped"] if (w, h) != (W, H) else []
     change += ["enlarged"] if result[0] > w or result[1] > h else []
     return request, f" ({' and '.join(change)} from {W} x {H})" if change else ""
+
+
+def request_arguments(options: argparse.Namespace, settings: Settings) -> dict[str, Any]:
+    """What `Request.read` is given beside the pictures; masks, and the picture to start from, as paths."""
+    return {
+        "settings": settings,
+        "size": options.size,
+        "blend": options.blend,
+        "style_scale": options.style_scale,
+        "content_masks": options.content_mask,
+        "style_masks": options.style_mask,
+        "keep": options.keep_mask,
+        "init": None if options.init in (None, *STARTS) else options.init,
+        "seed": options.seed,
+        "enlarge": options.enlarge,
+        "width": options.width,
+        "height": options.height,
+    }
 
 
 def _check_memory(
@@ -314,20 +344,22 @@ def _save(
     picture = result.pixels if options.depth == 16 else result.image
 
     def write(path: Path, overwrite: bool) -> None:
-        images.write(path, picture, overwrite, alpha=alpha, depth=options.depth, text=metadata)
+        if is_standard(path):
+            write_standard_output(
+                images.encode(path, picture, alpha=alpha, depth=options.depth, text=metadata)
+            )
+        else:
+            images.write(path, picture, overwrite, alpha=alpha, depth=options.depth, text=metadata)
 
     save_or_refuge(output, write, options.overwrite)
 
 
-def _metadata(
-    options: argparse.Namespace, request: Request, result: StyleResult, random: bool
-) -> dict[str, str]:
-    """The options of the run, as they are kept in the picture's file for `npstyle show`."""
-    from npstyle.images.metadata import as_text
+def recorded_options(options: argparse.Namespace, settings: Settings, random: bool) -> dict[str, Any]:
+    """The options of a run with these settings, as they are kept in the picture's file for `npstyle show`."""
+    from npstyle.run.inputs import SIZE
 
-    settings = request.settings
-    values = {"content": options.content, "style": options.style, "size": request.size}
-    if request.exact:
+    values = {"content": options.content, "style": options.style, "size": options.size or SIZE}
+    if options.width or options.height:
         values |= {"size": None, "width": options.width, "height": options.height}
     names = ("seed", "weights", "preprocessing", "convolution", "style_scale")
     values |= {name: getattr(options, name) for name in names}
@@ -342,7 +374,22 @@ def _metadata(
     blend = None if options.blend is None else ",".join(map(repr, options.blend))
     more = {"blend": blend, "alpha": options.alpha or None, "depth": options.depth}
     more["enlarge"] = options.enlarge or None
-    return as_text({**values, **masks, **more}, note=result.message, filters=result.weights)
+    return {**values, **masks, **more}
+
+
+def _as_json(
+    options: argparse.Namespace, output: Path, result: StyleResult, seconds: float
+) -> dict[str, Any]:
+    """What --json prints of a picture."""
+    from npstyle.jobs.picture import facts_of
+
+    files = {
+        "output": str(output),
+        "content": str(options.content),
+        "styles": list(map(str, options.style)),
+    }
+    outcome = "diverged" if result.diverged else "interrupted" if result.interrupted else "done"
+    return {**files, "outcome": outcome, **facts_of(result), "seconds": round(seconds, 3)}
 
 
 # ------------------------------------------------------------------------------------------------
@@ -350,9 +397,9 @@ def _metadata(
 # ------------------------------------------------------------------------------------------------
 
 
-def painting_parser() -> argparse.ArgumentParser:
+def painting_parser(kind: type[Parser] = Parser) -> Parser:
     """All options of the main job."""
-    parser = Parser(
+    parser = kind(
         prog="npstyle",
         description="Paint a photograph in the style of a painting (neural style transfer).",
         epilog=EPILOG,
@@ -368,9 +415,23 @@ def painting_parser() -> argparse.ArgumentParser:
     text = "a painting, after those among STYLE; repeat for more"
     add("-s", "--style", dest="style_option", metavar="PICTURE", type=input_file, action="append", help=text)
     add_output(parser, "CONTENT-STYLE.png")
+    add_format(parser)
+    text = "print the result as one JSON object"
+    add("--json", action="store_true", help=text)
+    add_picture(parser)
+    add("--version", action="version", version=f"npstyle {__version__}")
+    _add_long_runs(parser)
+    _add_regions(parser)
+    add_recipe(parser)
+    return parser
+
+
+def add_picture(parser: argparse.ArgumentParser, size: int = 512) -> None:
+    """Add the options that any number of pictures may share, but for the recipe's; `size` is the default."""
+    add = parser.add_argument
     add("--preset", choices=list(PRESETS), help="a recipe by name, see npstyle presets; options change it")
-    add_run(parser, size=512)
-    parser.set_defaults(size=None)  # 512, unless another option says how large
+    add_run(parser, size)
+    parser.set_defaults(size=None)  # that, unless another option says how large
     add("--enlarge", action="store_true", help="let the picture become larger than the photograph")
     text = "exact {} in pixels, instead of --size; with both, the photograph is cropped, around its center"
     for side in ("width", "height"):
@@ -381,11 +442,6 @@ def painting_parser() -> argparse.ArgumentParser:
     add("--memory", type=size_in_bytes, metavar="SIZE", help=text)
     add("--depth", type=int, choices=(8, 16), default=8, help="bits per channel; 16 for PNG and TIFF (8)")
     add("--alpha", action="store_true", help="keep the photograph's transparency")
-    add("--version", action="version", version=f"npstyle {__version__}")
-    _add_long_runs(parser)
-    _add_regions(parser)
-    add_recipe(parser)
-    return parser
 
 
 def _add_long_runs(parser: argparse.ArgumentParser) -> None:

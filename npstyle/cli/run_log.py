@@ -7,7 +7,6 @@ settings; the last one is its end, also after Ctrl-C and SIGTERM. A log that is 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import time
@@ -16,8 +15,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
+from npstyle._runtime.json_lines import JsonLines
 from npstyle._version import __version__
 from npstyle.cli.terminal import print_err
 from npstyle.errors import UserError
@@ -49,8 +49,7 @@ class RunLog:
     def __init__(self, path: Path | None, overwrite: bool, resume: bool) -> None:
         self.path = path
         self._start = time.monotonic()
-        self._file: BinaryIO | None = None
-        self._whole = False  # whether the file is known to end with a whole line
+        self._file: JsonLines | None = None
         self._warned = self._ended = False
         if path is not None:
             check_log(path, overwrite, resume)
@@ -59,10 +58,8 @@ class RunLog:
 
     def __enter__(self) -> RunLog:
         if self.path is not None:
-            target = os.path.realpath(self.path)
-            flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | self._flags
             try:
-                self._file = open(os.open(target, flags, 0o666), "ab+", buffering=0)
+                self._file = JsonLines(self.path, self._flags)
             except OSError as error:
                 found = f"{error.strerror} on writing"
                 raise UserError(f"--log: {self.path}", found, "a new file", "choose another") from error
@@ -125,15 +122,9 @@ class RunLog:
     def _write(self, event: str, **values: Any) -> None:
         if self._file is None:
             return
-        values = {"event": event, "seconds": round(time.monotonic() - self._start, 3), **values}
-        line = json.dumps(values, default=str).encode() + b"\n"
+        seconds = round(time.monotonic() - self._start, 3)
         try:
-            if not self._whole and not _ends_with_line(self._file):
-                line = b"\n" + line
-            self._whole = False
-            if self._file.write(line) < len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            self._whole = True
+            self._file.write({"event": event, "seconds": seconds, **values})
         except OSError as error:
             if not self._warned:
                 name, found = f"--log: {self.path}", f"{error.strerror} on writing"
@@ -181,11 +172,3 @@ def _is_log(path: Path) -> bool:
     except ValueError:
         return False
     return isinstance(start, Mapping) and start.get("event") == "start" and "npstyle" in start
-
-
-def _ends_with_line(file: BinaryIO) -> bool:
-    """Whether nothing follows the last line, which a killed run or a full disk may have cut."""
-    if not file.seek(0, os.SEEK_END):
-        return True
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"

@@ -246,7 +246,13 @@ def write_error(error: BaseException, output: Path) -> UserError:
     return UserError(f"output: {output}", "too little memory to write it", "more", "close other programs")
 
 
-def report(output: Path, result: StyleResult, seconds: float, quiet: bool) -> None:
+def report(
+    output: Path,
+    result: StyleResult,
+    seconds: float,
+    quiet: bool,
+    print_line: Callable[[str], None] = print_out,
+) -> None:
     """Print the line about a picture that was saved; an error if its run diverged."""
     if result.diverged:
         print_err(f"npstyle: {output}: {result.message}")
@@ -254,4 +260,4 @@ def report(output: Path, result: StyleResult, seconds: float, quiet: bool) -> No
         H, W, _ = result.image.shape
         losses = result.levels[-1].losses if result.levels else ()
         change = f", loss {losses[0]:.4g} -> {result.loss:.4g}" if losses else ""
-        print_out(f"{output}: {W} x {H} pixels, {result.message} in {seconds:.0f} s{change}")
+        print_line(f"{output}: {W} x {H} pixels, {result.message} in {seconds:.0f} s{change}")

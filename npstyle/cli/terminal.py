@@ -41,7 +41,8 @@ class Parser(argparse.ArgumentParser):
         """The same words, options first, where options stand between positional arguments.
 
         argparse gives positionals to an argument only as far as they stand together, and calls the others
-        unrecognized. Its `parse_intermixed_args` loses what `--` means. No option here takes several values.
+        unrecognized. Its `parse_intermixed_args` loses what `--` means. An option with several values takes
+        all words up to the next option.
         """
         positionals = self._get_positional_actions()
         if words is None or not positionals or any(action.nargs == argparse.PARSER for action in positionals):
@@ -49,14 +50,16 @@ class Parser(argparse.ArgumentParser):
         options: list[str] = []
         others: list[str] = []
         remaining = iter(words)
+        several = False  # whether the last option takes any number of values
         for word in remaining:
             if word == "--":
                 others += remaining
             elif self._parse_optional(word) is None:
-                others.append(word)
+                (options if several else others).append(word)
             else:
                 options.append(word)
                 action = self._option_string_actions.get(word)
+                several = action is not None and action.nargs == argparse.ONE_OR_MORE
                 if action is not None and action.nargs is None:
                     options += islice(remaining, 1)
         return [*options, "--", *others] if options and others else words

@@ -78,8 +78,9 @@ def command_line(text: Mapping[str, str]) -> str:
         if not re.fullmatch("[a-z][a-z-]*", word):
             raise _invalid_settings(word)
     for name in ("content", "style"):
-        # A file name that begins with a dash must not be taken for an option.
-        words += [f"./{word}" if word.startswith("-") else word for word in _split(text.get(name, ""))]
+        # A file name that begins with a dash must not be taken for an option; "-" alone is none.
+        names = _split(text.get(name, ""))
+        words += [f"./{word}" if word.startswith("-") and word != "-" else word for word in names]
     for name, value in text.items():
         if name in ("command", "content", "style", *FACTS):
             continue

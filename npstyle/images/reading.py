@@ -8,6 +8,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +27,28 @@ from npstyle.images.tiff import check_tiff, raw_error
 
 # A picture of this format is a program; Pillow would have Ghostscript run it, without a time limit.
 EXECUTABLE_FORMATS = ("EPS",)
+ORIENTATION = 0x0112  # the EXIF tag
 # Without a handler, what Pillow logs about a damaged file would be printed on standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+@dataclass(frozen=True)
+class FileContents:
+    """A picture file that is no file here: one from standard input, or sent by another machine.
+
+    Attributes
+    ----------
+    name : str
+        What it is called in errors.
+    data : bytes
+        Its contents.
+    """
+
+    name: str
+    data: bytes = field(repr=False)
+
+
+PictureFile = str | os.PathLike[str] | FileContents
 
 
 class Description(NamedTuple):
@@ -41,7 +62,7 @@ class Description(NamedTuple):
     text: dict[str, str]
 
 
-def read(path: str | os.PathLike[str]) -> Picture:
+def read(path: PictureFile) -> Picture:
     """Read the picture in a file as (H, W, 3) uint8 sRGB: upright, on white where it is transparent.
 
     Gray, palette, CMYK, 16-bit and floating-point pictures are converted; 16 bits become 8. Colors are
@@ -59,10 +80,10 @@ def read(path: str | os.PathLike[str]) -> Picture:
         The profile is damaged or not for such a picture. The picture is read as if it had none.
     """
     with _opened(path) as image:
-        return np.array(_as_rgb(image, f"picture: {path}"))
+        return np.array(_as_rgb(image, _name(path)))
 
 
-def read_alpha(path: str | os.PathLike[str]) -> Picture | None:
+def read_alpha(path: PictureFile) -> Picture | None:
     """Read a picture's alpha channel as (H, W) uint8, upright: 0 transparent, 255 opaque; None without one.
 
     Raises
@@ -71,11 +92,11 @@ def read_alpha(path: str | os.PathLike[str]) -> Picture | None:
         As `read`.
     """
     with _opened(path) as image:
-        _, alpha = _split_alpha(image, f"picture: {path}")
+        _, alpha = _split_alpha(image, _name(path))
         return None if alpha is None else np.array(alpha)
 
 
-def read_mask(path: str | os.PathLike[str]) -> Mask:
+def read_mask(path: PictureFile) -> Mask:
     """Read a mask as (H, W) float32, upright: 1 (inside) where it is white, 0 (outside) where it is black.
 
     It may be any picture that `read` reads; of colors the luma counts. Transparent pixels are outside,
@@ -89,10 +110,10 @@ def read_mask(path: str | os.PathLike[str]) -> Mask:
         As `read`.
     """
     with _opened(path) as image:
-        return _as_mask(image, f"picture: {path}")
+        return _as_mask(image, _name(path))
 
 
-def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
+def read_text(path: PictureFile) -> dict[str, str]:
     """Read the `text` that `write` stored in a file; empty if it stored none.
 
     Raises
@@ -103,7 +124,7 @@ def read_text(path: str | os.PathLike[str]) -> dict[str, str]:
     return describe(path).text
 
 
-def describe(path: str | os.PathLike[str]) -> Description:
+def describe(path: PictureFile) -> Description:
     """Describe what a file carries besides its pixels.
 
     Raises
@@ -116,8 +137,22 @@ def describe(path: str | os.PathLike[str]) -> Description:
         mode = image.mode + (", 16 bits" if ";16" in str(image.tile) else "")
         width, height = ImageOps.exif_transpose(image).size  # loads it: the text may follow the pixels
         profile = printable(profile_name(_profile_info(image), _color_mode(image.mode)))
-        text = stored_text(image, f"picture: {path}")
+        text = stored_text(image, _name(path))
         return Description(image.format or "", width, height, mode, profile, text)
+
+
+def read_size(path: PictureFile) -> tuple[int, int]:
+    """Width and height of the upright picture, as its file states them; its pixels are not read.
+
+    Raises
+    ------
+    UserError
+        Missing, or not a picture.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        lying = image.getexif().get(ORIENTATION) in (5, 6, 7, 8)
+        return (height, width) if lying else (width, height)
 
 
 def from_pillow(source: Any, name: str = "Pillow image") -> Any:
@@ -177,21 +212,25 @@ def _check_opened(image: Image.Image) -> None:
 class _BoundedReader(io.BufferedReader):
     """A file whose `read` allocates no more than its size, whatever length a damaged header has."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path))
-        self.end = os.fstat(self.fileno()).st_size
+    def __init__(self, source: Path | FileContents) -> None:
+        if isinstance(source, FileContents):
+            super().__init__(io.BytesIO(source.data))  # it does as a raw stream
+            self.end = len(source.data)
+        else:
+            super().__init__(io.FileIO(source))
+            self.end = os.fstat(self.fileno()).st_size
 
     def read(self, size: int | None = -1, /) -> bytes:
         return super().read(size if size is None else min(size, max(0, self.end - self.tell())))
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
+def _opened(path: PictureFile) -> Iterator[ImageFile.ImageFile]:
     """An open picture file; any failure, also while it is being decoded, becomes a UserError."""
-    path = as_input(path, "picture")
-    name = f"picture: {path}"
-    if not os.path.isfile(path):  # Path.is_file may raise
-        found, cure = what_is_there(path)
+    source = path if isinstance(path, FileContents) else as_input(path, "picture")
+    name = _name(source)
+    if not isinstance(source, FileContents) and not os.path.isfile(source):  # Path.is_file may raise
+        found, cure = what_is_there(source)
         raise UserError(name, found, "a picture file", cure)
     try:
         with warnings.catch_warnings():
@@ -201,11 +240,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
             warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
             # A file object, not the name: Pillow would map some files into memory by their name, and
             # then confuses rows and columns of a gray TIFF whose orientation is not upright.
-            with _BoundedReader(path) as file:
+            with _BoundedReader(source) as file:
                 prepare(file, name)
-                source = without_bad_chunks(file, name)
+                whole = without_bad_chunks(file, name)
                 try:
-                    image = Image.open(source)
+                    image = Image.open(whole)
                 except UnidentifiedImageError:
                     raise unidentified(file, name) from None
                 with image:
@@ -216,6 +255,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[ImageFile.ImageFile]:
         raise
     except Exception as error:  # a damaged file can make Pillow raise anything
         raise _reading_error(name, error) from error
+
+
+def _name(path: PictureFile) -> str:
+    """What a picture file is called in errors."""
+    return f"picture: {path.name if isinstance(path, FileContents) else path}"
 
 
 def _reading_error(name: str, error: Exception) -> UserError:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,11 @@ def check_output(path: str | os.PathLike[str], overwrite: bool = False) -> Path:
         _format_of(path)
     check_writable(path, overwrite)
     return path
+
+
+def check_format(path: str | os.PathLike[str]) -> None:
+    """Raise UserError unless the extension is that of a format that `write` writes."""
+    _format_of(as_path(path))
 
 
 def check_dimensions(path: Path, width: int, height: int) -> None:
@@ -111,6 +116,45 @@ def write(
         16 bits; the disk is full, or the folder is missing.
     """
     path = as_path(path)
+    save = _saver(path, picture, alpha, depth, text)
+    try:
+        with open_replacing(path, overwrite) as file:
+            save(file)
+    except UserError:
+        raise
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"output: {path}",
+            f"{getattr(error, 'strerror', None) or error} on writing",
+            "a folder with room and a format for this size",
+            "choose another",
+        ) from error
+
+
+def encode(
+    path: str | os.PathLike[str],
+    picture: NDArray[Any],
+    *,
+    alpha: Picture | None = None,
+    depth: int = 8,
+    text: Mapping[str, str] | None = None,
+) -> bytes:
+    """The bytes of the file that `write` would write with the same arguments; none is written."""
+    path = as_path(path)
+    file = io.BytesIO()
+    save = _saver(path, picture, alpha, depth, text)
+    try:
+        save(file)
+    except (OSError, ValueError) as error:
+        found = f"{error} on encoding it"
+        raise UserError(f"output: {path}", found, "a format for this size", "choose another") from error
+    return file.getvalue()
+
+
+def _saver(
+    path: Path, picture: NDArray[Any], alpha: Picture | None, depth: int, text: Mapping[str, str] | None
+) -> Callable[[BinaryIO], None]:
+    """What writes a picture to an open file, in the format that the path's extension names."""
     form, options = _format_of(path)
     check_depth(path, depth)
     values = picture
@@ -121,21 +165,14 @@ def write(
     if alpha is not None:
         check_alpha(path)
         values = _with_alpha(values, alpha)
-    try:
-        with open_replacing(path, overwrite) as file:
-            if depth == 16:
-                DEEP_WRITERS[form](file, values, text)
-            else:
-                Image.fromarray(values).save(file, format=form, **options, **save_options(form, text))
-    except UserError:
-        raise
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"output: {path}",
-            f"{getattr(error, 'strerror', None) or error} on writing",
-            "a folder with room and a format for this size",
-            "choose another",
-        ) from error
+
+    def save(file: BinaryIO) -> None:
+        if depth == 16:
+            DEEP_WRITERS[form](file, values, text)
+        else:
+            Image.fromarray(values).save(file, format=form, **options, **save_options(form, text))
+
+    return save
 
 
 def png(picture: Picture) -> bytes:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from npstyle import images
+from npstyle._runtime.memo import Memo
 from npstyle._runtime.paths import as_path
 from npstyle._typing import Convolution, Preprocessing
 from npstyle.architecture import deepest
@@ -121,9 +122,9 @@ def stylize(
         A file that the run's state is written to every `checkpoint_every` seconds and on Ctrl-C, or a folder
         for it. It is left there. A file that is there must be a checkpoint of the same run, and is replaced
         once this one is further.
-    resume : bool or "must"
+    resume : bool, "must" or "quietly"
         Continue from the checkpoint, if there is one, to the same result as a run that was never stopped;
-        with "must", raise an error if there is none.
+        with "must", raise an error if there is none, and with "quietly" no warning.
 
     Returns
     -------
@@ -203,6 +204,7 @@ def paint(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: float = 60.0,
     resume: Resume = False,
+    memo: Memo | None = None,
 ) -> StyleResult:
     """Paint a picture that was requested, with weights that are loaded.
 
@@ -214,6 +216,9 @@ def paint(
         Random ones (`Weights.random`) are initialized to the request's pictures first.
     preprocessing, convolution, threads, memory, callback, checkpoint, checkpoint_every, resume
         See `stylize`.
+    memo : Memo, optional
+        Where what is computed of the style pictures is kept, for further pictures with the same weights: one
+        memo for each weights. Not used with random ones, which are initialized to each picture.
 
     Returns
     -------
@@ -243,12 +248,14 @@ def paint(
         getattr(weights, "label", "filters given as a mapping"),
     )
     if _random(weights):
+        memo = None  # it would take the filters of all pictures for the same
         styles = [images.fit(style, request.size, request.enlarges_styles) for style in request.styles]
         pictures = [images.resize(request.content, *request.result_size), *styles]
         weights = data_dependent_init(
             weights, pictures, settings.layers, settings.pooling, threads, preprocessing
         )
     network = VGG19.for_settings(weights, settings, convolution, threads, preprocessing)
+    network.memo = memo
     writer = None
     if checkpoint is not None:
         options = {"convolution": convolution, "preprocessing": network.preprocessing}
@@ -271,8 +278,8 @@ def paint(
 
 def _check_checkpoint(checkpoint: str | os.PathLike[str] | None, resume: Resume) -> None:
     """Raise UserError, before anything takes time, where a run's state can't be read or written."""
-    if resume not in (False, True, "must"):
-        raise UserError("resume", repr(resume), "False, True or 'must'", "choose one of these")
+    if resume not in (False, True, "must", "quietly"):
+        raise UserError("resume", repr(resume), "False, True, 'must' or 'quietly'", "choose one of these")
     if checkpoint is not None and not isinstance(checkpoint, (str, os.PathLike)):
         raise UserError("checkpoint", repr(checkpoint), "a path", "name a file or a folder")
     if checkpoint is not None:

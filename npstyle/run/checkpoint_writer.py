@@ -30,7 +30,7 @@ from npstyle.run.checkpoint import (
 )
 from npstyle.run.results import LevelResult
 
-Resume = bool | Literal["must"]
+Resume = bool | Literal["must", "quietly"]
 
 MAX_AGE = 14 * 24 * 3600.0  # seconds, in the user's cache
 NOTHING = (-1, -1)  # less than the progress of any checkpoint
@@ -74,7 +74,7 @@ class CheckpointWriter:
         if resume == "must" and not os.path.exists(self.path):
             raise no_such_file(self.path)
         stored = self._look(resume=bool(resume))
-        if resume and stored is None:
+        if resume and resume != "quietly" and stored is None:
             text = f"resume: no checkpoint of this run at {self.path}; beginning with its first iteration"
             warnings.warn(text, CheckpointWarning, stacklevel=2)
         elif stored is not None and not resume:

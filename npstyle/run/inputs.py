@@ -21,7 +21,8 @@ from npstyle.regions import as_mask, style_targets
 from npstyle.settings import Settings
 
 Array = NDArray[Any]
-Source = ArrayLike | str | os.PathLike[str]
+Source = ArrayLike | images.PictureFile
+FILE = (str, os.PathLike, images.FileContents)  # a Source that is read
 
 MAX_MASK_DISTORTION = 0.01  # to which a mask of another size may be resized, as a part of its width or height
 SIZE = 512  # longer side of the result where nothing else is asked for
@@ -261,14 +262,14 @@ def _check_sizes(*sizes: int | None) -> Iterator[int | None]:
 
 def as_array(source: Source, name: str) -> Array:
     """A picture from a file, a Pillow image or an array."""
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, FILE):
         return images.read(source)
     return images.as_picture(images.from_pillow(source, name), name)
 
 
 def as_mask_array(source: Source, name: str) -> Array:
     """A mask (H, W), from 0 to 1, from a file, a Pillow image or an array."""
-    if isinstance(source, (str, os.PathLike)):
+    if isinstance(source, FILE):
         return images.read_mask(source)
     mask = images.mask_from_pillow(source, name)
     try:

@@ -31,6 +31,7 @@ CORRELATION_LAYER = "conv4_2"
 LAYERS = tuple(
     dict.fromkeys([*WASSERSTEIN_LAYERS, *SIMILARITY_LAYERS, *PAPER_STYLE_LAYERS, CORRELATION_LAYER])
 )
+JUDGED_SIZE = 1024  # to which results are reduced, unless another size is asked for
 GRID = 28  # positions along each side, that self-similarities are taken between
 
 

@@ -267,14 +267,16 @@ def read_weights(
     bits = f"{contents.bits}-bit" if contents.bits else ""
     label = f"{path.name} ({bits and f'{bits}, '}sha256 {sha256[:LABEL_DIGITS]})"
     source = f"{path} ({bits})" if bits else str(path)
-    if preprocessing is None and contents.preprocessing is None:
-        return recognize_filters(path, layers, sha256, label)
     stated = preprocessing or contents.preprocessing
-    for known in PREPROCESSINGS:
-        if stated == known:
-            return Weights(layers, source, preprocessing=known, label=label)
-    expected = " or ".join(PREPROCESSINGS)
-    raise UserError(name, f"the preprocessing {stated!r}", expected, f"give --preprocessing {expected}")
+    if stated is None:
+        weights = recognize_filters(path, layers, sha256, label)
+    elif stated in PREPROCESSINGS:
+        weights = Weights(layers, source, preprocessing=stated, label=label)
+    else:
+        expected = " or ".join(PREPROCESSINGS)
+        raise UserError(name, f"the preprocessing {stated!r}", expected, f"give --preprocessing {expected}")
+    weights.path = path
+    return weights
 
 
 def write_weights(path: str | os.PathLike[str], weights: Weights, overwrite: bool = False) -> Path:

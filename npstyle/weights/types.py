@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple, cast
 
 from npstyle._typing import Array, Preprocessing
@@ -54,6 +55,8 @@ class Weights(Mapping[str, ConvWeights]):
         digits of its checksum.
     random : bool
         Whether the filters were drawn at random; these are initialized to the pictures before use.
+    path : Path or None
+        The file that they were read from.
     preprocessing : {"caffe", "torchvision"}
         What the filters expect the network to do to a picture first. "caffe": blue, green, red from 0 to 255,
         minus the mean color. "torchvision": red, green, blue from 0 to 1, minus the mean, divided by the
@@ -75,6 +78,7 @@ class Weights(Mapping[str, ConvWeights]):
         self.source = source
         self.label = source if label is None else label
         self.random = random
+        self.path: Path | None = None
         self.preprocessing = cast(Preprocessing, preprocessing)
 
     def __getitem__(self, name: str) -> ConvWeights:

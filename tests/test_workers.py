@@ -1,0 +1,303 @@
+"""Workers on Dask: the same bytes by whoever paints, killed workers and schedulers, signals, other versions.
+
+NPSTYLE_TEST_KILLS is the number of kills of the longest test, 6 if it is not set.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from helpers import error_line, structured_picture
+from npstyle.cli import main as cli
+from npstyle.errors import UserError
+from npstyle.images import PictureWarning
+from npstyle.jobs import cluster, manifest
+from npstyle.weights import random_weights, write_weights
+
+pytest.importorskip("distributed")
+psutil = pytest.importorskip("psutil")
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="kill -9 is something else there")
+
+KILLS = int(os.environ.get("NPSTYLE_TEST_KILLS", 6))
+PAINT = ["--style-layers", "conv1_1", "--content-layers", "conv1_2", "--min-size", "0"]
+FAST = [*PAINT, "--iterations", "1", "--weights", "w.npz"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with three photographs in a folder, two paintings and filters."""
+    (tmp_path / "photos").mkdir()
+    for n, name in enumerate(("photos/a", "photos/b", "photos/c", "x", "y")):
+        Image.fromarray(structured_picture(32, 48, n)).save(tmp_path / f"{name}.png")
+    write_weights(tmp_path / "w.npz", random_weights(0, "conv1_2"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def pictures_in(place: str) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in Path(place).glob("[!.]*.png")}
+
+
+def painted_alone(place: str, *options: str) -> dict[str, bytes]:
+    """The pictures of a batch that one process has painted without interruption."""
+    command = ["batch", "photos", "--styles", "x.png", "y.png", "-o", place, "--workers", "1", "--quiet"]
+    assert cli.main([*command, *FAST, *options]) == 0
+    pictures = pictures_in(place)
+    assert len(pictures) == 6
+    return pictures
+
+
+# ------------------------------------------------------------------------------------------------
+# On this machine
+# ------------------------------------------------------------------------------------------------
+
+
+def work(job: Any) -> Any:
+    """What the workers of these tests do."""
+    kind, value = job
+    if kind == "fail":
+        raise UserError("job", value, "another", "give one")
+    if kind == "warn":
+        warnings.warn(value, PictureWarning, stacklevel=1)
+    if kind == "die" or (kind == "die once" and not os.path.exists(value)):
+        Path(value).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def test_jobs_of_killed_workers_are_given_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "MAX_FAILURES", 1)
+    once, always = str(tmp_path / "once"), str(tmp_path / "always")
+    jobs = [("die once", once), ("die", always), ("fail", "this"), ("warn", "careful"), ("", 5)]
+    with cluster.local_cluster(1) as workers:
+        assert workers.number == 1
+        outcomes = {outcome.number: outcome for outcome in workers.run(work, jobs)}
+        addresses = [connection.laddr.ip for connection in psutil.Process().net_connections("tcp")]
+        assert set(addresses) == {"127.0.0.1"}
+    assert (outcomes[0].value, outcomes[0].error) == (once, "")
+    assert outcomes[1].error == (
+        "workers: found 2 killed while they painted it; expected one that lives; is there enough memory?"
+    )
+    assert outcomes[2].error == "job: found this; expected another; give one"
+    assert (outcomes[3].value, outcomes[3].warnings) == ("careful", ("careful",))
+    assert (outcomes[4].value, outcomes[4].warnings) == (5, ())
+    assert workers_left(os.getpid()) == []
+
+
+def workers_left(process: int) -> list[Any]:
+    """The children of a process that compute, once those that are about to end have had some time."""
+    for _ in range(100):
+        left = [child for child in psutil.Process(process).children() if is_worker(child)]
+        if not left:
+            break
+        time.sleep(0.1)
+    return left
+
+
+def is_worker(process: Any) -> bool:
+    with suppress(psutil.Error):
+        return process.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(process.cmdline())
+    return False
+
+
+def test_workers_paint_the_same_bytes_as_one_process(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = painted_alone("alone")
+    Path("photos/broken.png").write_bytes(Path("photos/a.png").read_bytes()[:200])
+    command = ["batch", "photos", "--styles", "x.png", "y.png", "-o", "out", "--workers", "2", "--json"]
+    capsys.readouterr()
+    assert cli.main([*command, *FAST]) == 1
+    out, err = capsys.readouterr()
+    assert pictures_in("out") == alone
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert len(lines) == 8
+    assert sum("found a damaged file" in line.get("error", "") for line in lines) == 2
+    assert "2 workers, each with 1 thread and " in err
+    assert err.splitlines()[-1].startswith("8 pictures: 6 painted, 2 failed, in ")
+
+
+# ------------------------------------------------------------------------------------------------
+# Kills and signals
+# ------------------------------------------------------------------------------------------------
+
+
+class Running:
+    """`npstyle batch` with two workers as a process."""
+
+    def __init__(self, *options: str) -> None:
+        command = ["batch", "photos", "--styles", "x.png", "y.png", "-o", "out", "--workers", "2", "--quiet"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "npstyle", *command, *FAST, *options], stderr=subprocess.PIPE, text=True
+        )
+
+    def workers(self) -> list[Any]:
+        with suppress(psutil.Error):
+            return [child for child in psutil.Process(self.process.pid).children() if is_worker(child)]
+        return []
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Until something has happened, or the batch has ended."""
+        while self.process.poll() is None and not condition():
+            time.sleep(0.02)
+
+    def pause(self, seconds: float) -> None:
+        """So long, or until the batch has ended."""
+        end = time.monotonic() + seconds
+        self.wait_for(lambda: time.monotonic() > end)
+
+    def end(self) -> tuple[int, str]:
+        """Exit status, and what it said."""
+        _, err = self.process.communicate(timeout=300)
+        return self.process.returncode, err
+
+
+def test_batch_with_kills_ends_with_all_pictures_once(folder: Path) -> None:
+    """Workers, and the process with their scheduler in it, killed at random until it was often enough."""
+    options = ("--iterations", "150")
+    whole = painted_alone("alone", *options)
+    rng = random.Random(7)
+    kills = interruptions = 0
+    while kills < KILLS:
+        running = Running(*options)
+        running.wait_for(running.workers)
+        running.pause(rng.uniform(0, 4))
+        workers = running.workers()
+        if running.process.poll() is None and workers:
+            kills += 1
+            rng.choice(workers).kill()
+        if kills < KILLS and running.process.poll() is None:
+            running.pause(rng.uniform(0, 2))
+            workers = running.workers()
+            running.process.kill()
+            kills += 1
+            interruptions += 1
+            assert psutil.wait_procs(workers, timeout=20)[1] == []  # they end with it
+        running.end()
+        if len(pictures_in("out")) == len(whole):  # begin again, for more kills
+            check(whole, interruptions)
+            Path("out").rename(f"out-{kills}")
+    assert Running(*options).end() == (0, "")
+    check(whole, interruptions)
+
+
+def check(whole: dict[str, bytes], interruptions: int) -> None:
+    """All pictures are there, whole, and none was painted again after it had been there."""
+    assert pictures_in("out") == whole
+    lines = list(manifest.lines_of(Path("out") / manifest.NAME))
+    painted = [line["output"] for line in lines if "sha256" in line]
+    assert set(painted) == set(whole)
+    # A line comes before its picture: one may be there twice after each kill in between.
+    assert len(painted) <= len(whole) + interruptions
+
+
+def test_sigterm_ends_workers_in_the_middle_of_a_picture(folder: Path) -> None:
+    running = Running("--iterations", "100000")
+    running.wait_for(lambda: len(running.workers()) == 2)
+    workers = running.workers()
+    running.wait_for(lambda: all(sum(one.cpu_times()[:2]) > 2 for one in workers))
+    running.process.send_signal(signal.SIGTERM)
+    assert running.end() == (
+        143,
+        "\nnpstyle: interrupted; 0 of 6 pictures are there, and the same command continues\n",
+    )
+    assert psutil.wait_procs(workers, timeout=20)[1] == []
+
+
+# ------------------------------------------------------------------------------------------------
+# A cluster that is there
+# ------------------------------------------------------------------------------------------------
+
+CLUSTER = """
+import sys
+from distributed import LocalCluster
+if __name__ == "__main__":
+    options = {"dashboard_address": "127.0.0.1:0", "memory_limit": 0}
+    with LocalCluster(n_workers=1, threads_per_worker=2, **options) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address of a LocalCluster in another process, which works in another folder, and the process."""
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    (place / "cluster.py").write_text(CLUSTER)
+    process = subprocess.Popen(
+        [sys.executable, "cluster.py"],
+        cwd=place,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    with process:
+        yield process.stdout.readline().strip(), process
+        process.kill()
+
+
+def test_batch_on_a_cluster_that_is_there(
+    folder: Path, scheduler: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Files shared by their paths, and sent; other versions; and the scheduler killed in the middle."""
+    address, process = scheduler
+    alone = painted_alone("alone")
+    capsys.readouterr()
+    # The workers are in another folder: relative paths lead nowhere there, unless files are sent.
+    relative = ["batch", "photos", "--styles", "x.png", "y.png", *FAST, "--scheduler", address]
+    absolute = ["batch", str(folder / "photos"), "--styles", str(folder / "x.png"), str(folder / "y.png")]
+    absolute += [*FAST, "--scheduler", address]
+    assert cli.main([*absolute, "-o", "shared"]) == 0
+    assert pictures_in("shared") == alone
+    assert f"2 workers at {address}" in capsys.readouterr().err
+    assert cli.main([*relative, "-o", "sent", "--send", "--quiet"]) == 0
+    assert pictures_in("sent") == alone
+    with monkeypatch.context() as patch:
+        patch.setattr(cluster, "VERSIONS", {**cluster.VERSIONS, "numpy": "0.1"})
+        assert cli.main([*relative, "-o", "other"]) == 1
+    assert "expected numpy 0.1, as here; install the same versions" in capsys.readouterr().err
+
+    def kill_scheduler(*arguments: Any) -> Any:
+        process.kill()
+        return save(*arguments)
+
+    save = manifest.Manifest.save
+    monkeypatch.setattr(manifest.Manifest, "save", kill_scheduler)
+    assert cli.main([*relative, "-o", "killed", "--send", "--quiet"]) == 1
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1] == (
+        f"npstyle: --scheduler: {address}: found no connection any more; expected a scheduler that runs; "
+        "start it again"
+    )
+    assert len(pictures_in("killed")) < 6
+    monkeypatch.setattr(manifest.Manifest, "save", save)
+    assert painted_alone("killed") == alone
+
+
+def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "TIMEOUT", 0.3)
+
+    def connect(address: str) -> None:
+        with cluster.connected_cluster(address):
+            pass
+
+    for address in ("tcp://127.0.0.1:9", "nonsense://x"):
+        line = error_line(lambda address=address: connect(address), f"--scheduler: {address}")  # type: ignore[misc]
+        assert "expected the address of a Dask scheduler; start one with dask scheduler" in line
