@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -26,9 +27,13 @@ from npstyle.cli import main as cli
 from npstyle.errors import UserError
 from npstyle.images import PictureWarning
 from npstyle.jobs import cluster, manifest
+from npstyle.run import Request, paint
+from npstyle.settings import Settings
 from npstyle.weights import random_weights, write_weights
 
 pytest.importorskip("distributed")
+from npstyle.jobs.band_workers import BandWorkers
+
 psutil = pytest.importorskip("psutil")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kill -9 is something else there")
 
@@ -301,3 +306,61 @@ def test_a_scheduler_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> No
     for address in ("tcp://127.0.0.1:9", "nonsense://x"):
         line = error_line(lambda address=address: connect(address), f"--scheduler: {address}")  # type: ignore[misc]
         assert "expected the address of a Dask scheduler; start one with dask scheduler" in line
+
+
+# ------------------------------------------------------------------------------------------------
+# One large picture
+# ------------------------------------------------------------------------------------------------
+
+# Three sections of rows, for two workers, and a smaller level that this process computes.
+TALL = 2000, 32
+
+
+def tall_request() -> Request:
+    settings = Settings(
+        content_layers=("conv2_2",), style_layers=("conv1_1", "conv3_1"), iterations=2, min_size=512
+    )
+    content, style = structured_picture(*TALL), structured_picture(40, 48, 1)
+    return Request.read(content, style, settings=settings, size=max(TALL))
+
+
+def test_bands_have_the_bits_of_one_process_though_a_worker_is_killed() -> None:
+    request, weights = tall_request(), random_weights(0, "conv3_1")
+    alone = paint(request, weights, threads=1)
+    with cluster.local_cluster(2) as workers:
+        killed: list[int] = []
+        in_bands: list[bool] = []
+
+        def kill(progress: Any) -> None:
+            in_bands.append(progress.schedule[progress.level - 1].height > 960)
+            if in_bands[-1] and not killed:
+                killed.extend(workers.client.run(os.getpid).values())
+                os.kill(killed[0], signal.SIGKILL)
+
+        made: list[BandWorkers] = []
+
+        def of_cluster(network: Any) -> BandWorkers:
+            made.append(BandWorkers(workers, network))
+            return made[-1]
+
+        result = paint(request, weights, threads=1, callback=kill, workers=of_cluster)
+        assert made[0].count == 2
+    assert killed
+    assert in_bands[-1]
+    assert result.losses == alone.losses
+    np.testing.assert_array_equal(result.pixels, alone.pixels)
+
+
+def test_a_picture_by_the_workers_of_a_scheduler(
+    folder: Path, scheduler: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address, process = scheduler
+    Image.fromarray(structured_picture(*TALL)).save("tall.png")
+    command = ["tall.png", "x.png", *FAST, "--size", str(TALL[0]), "--no-checkpoint"]
+    assert cli.main([*command, "-o", "alone.png", "--quiet"]) == 0
+    assert cli.main([*command, "-o", "by_workers.png", "--scheduler", address]) == 0
+    assert "1 worker at" in capsys.readouterr().err
+    assert Path("alone.png").read_bytes() == Path("by_workers.png").read_bytes()
+    process.kill()
+    assert cli.main([*command, "-o", "no.png", "--scheduler", address]) == 1
+    assert "expected the address of a Dask scheduler" in capsys.readouterr().err

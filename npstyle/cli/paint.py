@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,8 +76,10 @@ from npstyle.settings import STARTS, Settings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from npstyle.bands import Workers
     from npstyle.images import PictureFile
     from npstyle.run import Progress, Request, StyleResult
+    from npstyle.vgg import VGG19
     from npstyle.weights import Weights
 
 EPILOG = """\
@@ -118,11 +121,37 @@ def main(argv: list[str]) -> int:
         parser.error(str(by_option(error)))
     for line in without_effect(options, settings):
         print_err(f"npstyle: {line}")
-    with session() as signals:
-        return _paint(options, settings, signals)
+    with session() as signals, workers_at(options) as workers:
+        return _paint(options, settings, signals, workers)
 
 
-def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) -> int:
+@contextmanager
+def workers_at(options: argparse.Namespace) -> Iterator[Callable[[VGG19], Workers] | None]:
+    """Who computes bands of large pictures, given the network: those of --scheduler, if there is one."""
+    if not options.scheduler:
+        yield None
+        return
+    from npstyle.jobs import cluster
+
+    cluster.require_dask("--scheduler")
+    with cluster.connected_cluster(options.scheduler) as connected:
+        from npstyle.jobs.band_workers import BandWorkers
+
+        def of_network(network: VGG19) -> Workers:
+            workers = BandWorkers(connected, network)
+            if not options.quiet:
+                print_err(f"{count_of(workers.count, 'worker')} at {options.scheduler}")
+            return workers
+
+        yield of_network
+
+
+def _paint(
+    options: argparse.Namespace,
+    settings: Settings,
+    signals: Signals,
+    workers: Callable[[VGG19], Workers] | None,
+) -> int:
     """All that comes after the options, to the exit status."""
     from npstyle import images
     from npstyle.images.metadata import as_text
@@ -168,6 +197,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
                 checkpoint=checkpoint,
                 checkpoint_every=seconds_between_checkpoints,
                 resume=options.resume,
+                workers=workers,
             )
             signals.ignore()
         recorded = recorded_options(options, request.settings, weights.random)
@@ -451,6 +481,8 @@ def _add_long_runs(parser: argparse.ArgumentParser) -> None:
     add_log_every(group)
     text = "write losses, their terms and all settings to a file, a line of JSON for each iteration"
     group.add_argument("--log", type=as_path, metavar="FILE", help=text)
+    text = "let the workers of a Dask scheduler, as tcp://HOST:8786, compute levels of more than 960 rows"
+    group.add_argument("--scheduler", metavar="ADDRESS", help=text)
     checkpoint = group.add_mutually_exclusive_group()
     text = "where the state of the run is saved every minute (a file in the user's cache)"
     checkpoint.add_argument("--checkpoint", type=as_path, metavar="FILE", help=text)

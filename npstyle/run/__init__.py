@@ -16,6 +16,7 @@ from npstyle._runtime.memo import Memo
 from npstyle._runtime.paths import as_path
 from npstyle._typing import Convolution, Preprocessing
 from npstyle.architecture import deepest
+from npstyle.bands import Workers
 from npstyle.errors import UserError
 from npstyle.initialize import data_dependent_init
 from npstyle.optimize import warn_of_optimizer, with_possible_optimizer
@@ -205,6 +206,7 @@ def paint(
     checkpoint_every: float = 60.0,
     resume: Resume = False,
     memo: Memo | None = None,
+    workers: Callable[[VGG19], Workers] | None = None,
 ) -> StyleResult:
     """Paint a picture that was requested, with weights that are loaded.
 
@@ -219,6 +221,8 @@ def paint(
     memo : Memo, optional
         Where what is computed of the style pictures is kept, for further pictures with the same weights: one
         memo for each weights. Not used with random ones, which are initialized to each picture.
+    workers : callable, optional
+        Given the network, those who compute levels of more than 960 rows, a band each: `npstyle.bands`.
 
     Returns
     -------
@@ -270,9 +274,8 @@ def paint(
 
         return choose_plan(bytes_with, available, settings.padding, settings.layers)
 
-    result = Pyramid(request, network, callback, writer, plan_of).run(
-        writer.begin(resume) if writer else None
-    )
+    pyramid = Pyramid(request, network, callback, writer, plan_of, workers(network) if workers else None)
+    result = pyramid.run(writer.begin(resume) if writer else None)
     return replace(result, weights=label)
 
 

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import images
+from npstyle.bands import DividedObjective, Workers
 from npstyle.images.color import gray, match_color_statistics, match_luma_statistics
 from npstyle.layers import CaffeInput, TorchvisionInput
 from npstyle.objective import Objective
+from npstyle.partial import has_sections
 from npstyle.run.finish import Finish, RestrictedObjective, resized_mask
 from npstyle.run.inputs import Request
 from npstyle.settings import Settings
@@ -61,18 +63,17 @@ class Level:
         self.keep = None if request.keep is None else resized_mask(request.keep, width, height)
         self.finish = Finish(request, width, height)
 
-    def objective(self, network: VGG19, plan: int = 0) -> RestrictedObjective:
-        """What the optimizer minimizes at this level; for `plan` see `Objective`."""
-        objective = Objective(
-            network,
-            self.content,
-            self.styles,
-            self.request.settings,
-            self.request.blend,
-            self.content_masks,
-            self.style_masks,
-            plan,
-        )
+    def objective(self, network: VGG19, plan: int = 0, workers: Workers | None = None) -> RestrictedObjective:
+        """What the optimizer minimizes at this level; for `plan` see `Objective`.
+
+        Workers compute it if the picture has several sections of rows.
+        """
+        pictures = self.content, self.styles, self.request.settings
+        more = self.request.blend, self.content_masks, self.style_masks
+        if workers is not None and has_sections(self.size[1]):
+            objective: Objective = DividedObjective(network, *pictures, workers, *more)
+        else:
+            objective = Objective(network, *pictures, *more, plan)
         return RestrictedObjective(objective, self.gray, self.keep)
 
     def start(self, previous: Array | None, preprocessing: str) -> Array:

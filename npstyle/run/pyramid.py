@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle import images
+from npstyle.bands import Workers
 from npstyle.errors import UserError
 from npstyle.optimize import Minimizer, OptimizeResult
 from npstyle.run.checkpoint import Checkpoint
@@ -85,6 +86,8 @@ class Pyramid:
     writer : CheckpointWriter, optional
     plan_of : callable, optional
         The evaluation plan of a level of a width and height: none, if left out.
+    workers : Workers, optional
+        Who computes tall levels.
 
     Attributes
     ----------
@@ -103,12 +106,14 @@ class Pyramid:
         callback: Callable[[Progress], None] | None = None,
         writer: CheckpointWriter | None = None,
         plan_of: Callable[[tuple[int, int]], int] = lambda size: 0,
+        workers: Workers | None = None,
     ) -> None:
         self.request = request
         self.network = network
         self.callback = callback
         self.writer = writer
         self.plan_of = plan_of
+        self.workers = workers
         self.sizes = level_sizes(request)
         iterations = request.settings.level_iterations(len(self.sizes))
         self.schedule = tuple(PlannedLevel(*size, n) for size, n in zip(self.sizes, iterations, strict=True))
@@ -166,7 +171,7 @@ class Pyramid:
     ) -> OptimizeResult:
         """Run the optimizer at one level, from the previous level's picture or from a state."""
         writer = self.writer
-        objective = level.objective(self.network, self.plan_of(level.size))
+        objective = level.objective(self.network, self.plan_of(level.size), self.workers)
         done = sum(result.nit for result in self.results)
         number = len(self.results) + 1
         settings = replace(self.request.settings, iterations=self.schedule[number - 1].iterations)
