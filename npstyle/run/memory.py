@@ -48,7 +48,7 @@ MATRICES = {"gram": (1, 2), "gram+moments": (2, 6), "wasserstein": (2, 14)}
 # Start, best picture and scaled gradient, in float64 (`Minimizer`).
 PIXEL_ARRAYS = 3
 # Of an evaluation with each plan, relative to none (docs/large-pictures.md#time-and-memory).
-TIME_FACTORS = {0: 1.0, 1: 1.1, 2: 1.1, 3: 1.3, ALL_BLOCKS: 1.5}
+TIME_FACTORS = {0: 1.0, 1: 1.1, 2: 1.1, 3: 1.3, ALL_BLOCKS: 1.7}
 BLAS_BUFFER = 64e6  # bytes a thread, rounded up: OpenBLAS takes 32 MiB, and a stack has 8
 
 
