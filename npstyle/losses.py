@@ -15,20 +15,20 @@ Networks", CVPR 2016.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from npstyle import _kernels
 from npstyle._runtime.arena import Arena
+from npstyle._runtime.bands import bands
 from npstyle._typing import AnyArray, Array, Double, TotalVariationForm
 
 ELEMENTS_PER_SUM = 65536
 # Of two forms of total variation: L = scale . factor . sum (d^2 + e^2)^power.
 FACTORS = {"sum-squares": 0.5, "power-1.25": 1.0}
 POWERS = {"sum-squares": 1.0, "power-1.25": 1.25}
-BAND_ELEMENTS = 1 << 18  # of a picture, computed at a time: what is needed meanwhile does not grow with it
 
 
 def sum_of_squares(x: Array) -> float:
@@ -157,16 +157,6 @@ class RunningSum:
     def total(self) -> float:
         rest = [] if self._rest is None or not self._rest.size else [self._rest]
         return sum([*self._parts, *(float(np.sum(one, dtype=np.float64)) for one in rest)])
-
-
-def bands(x: AnyArray, step: int = 1) -> Iterator[tuple[int, int]]:
-    """The rows of a picture, a few at a time: the first one, and the one after the last.
-
-    All but the last band have a multiple of `step` rows.
-    """
-    rows = max(1, BAND_ELEMENTS // max(1, step * x[:1].size)) * step
-    for first in range(0, len(x), rows):
-        yield first, min(first + rows, len(x))
 
 
 def total_variation(

@@ -183,7 +183,7 @@ class Minimizer:
         self.settings = settings
         self.callback = callback
         self.shape = start.shape
-        self.pixels = start
+        self.pixels: Single = start.astype(np.float32)  # replaced, never written to: others may hold it
         self.loss = math.inf
         self.losses: list[float] = []
         self.optimizer = _optimizer(start, settings, threads)
@@ -201,14 +201,14 @@ class Minimizer:
         finished = self.optimizer.finished
         if finished is not None and self.optimizer.nit == len(self.losses):
             self._record(*finished)  # interrupted between the end of an iteration and its record
-        own = {"losses": np.array(self.losses), "pixels": np.asarray(self.pixels, np.float64)}
+        own = {"losses": np.array(self.losses), "pixels": self.pixels}
         return {**own, **self.optimizer.state}
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         losses, pixels = np.asarray(state.get("losses")), np.asarray(state.get("pixels"))
         if losses.ndim != 1 or losses.dtype != np.float64 or not losses.size:
             raise ValueError("losses is not that of this run")
-        if pixels.shape != self.shape or pixels.dtype != np.float64:
+        if pixels.shape != self.shape or pixels.dtype != np.float32:
             raise ValueError("pixels are not those of this run")
         self.optimizer.restore(state)
         self.losses = losses.tolist()
@@ -238,7 +238,7 @@ class Minimizer:
         while True:
             try:
                 return OptimizeResult(
-                    pixels=self.pixels.astype(np.float32),
+                    pixels=self.pixels,
                     loss=self.loss,
                     losses=self.losses,
                     nit=self.nit,
@@ -289,14 +289,16 @@ class Minimizer:
 
     def _record(self, pixels: NDArray[Any], loss: float) -> None:
         if loss < self.loss:
-            self.pixels, self.loss = pixels.reshape(self.shape).copy(), loss
+            self.pixels, self.loss = np.array(pixels, np.float32).reshape(self.shape), loss
         self.losses.append(loss)
 
     def _after_iteration(self, pixels: NDArray[Any], loss: float) -> None:
         self._record(pixels, loss)
         if self.callback is not None:
+            best = self.pixels.view()
+            best.flags.writeable = False
             try:
-                self.callback(self.pixels.astype(np.float32), loss, self.evaluate.terms)
+                self.callback(best, loss, self.evaluate.terms)
             except StopIteration:
                 raise _StoppedError from None
 
@@ -352,23 +354,25 @@ class _Lbfgs:
     def finished(self) -> tuple[NDArray[Any], float] | None:
         """Point and loss after an iteration, as long as the next one has not begun."""
         finished = self.scipy.finished
-        return None if finished is None else (finished[0] * self.length, finished[1] * self.loss)
+        return None if finished is None else (self._pixels(finished[0]), finished[1] * self.loss)
 
     def run(self, function: Function, after_iteration: AfterIteration, iterations: int) -> None:
         def scaled(x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
             # The routine begins at the start, where the loss is known already.
-            loss, gradient = self.first or function(
-                np.multiply(x, self.length, dtype=np.float32, casting="same_kind")
-            )
+            loss, gradient = self.first or function(self._pixels(x))
             self.first = None
             with np.errstate(over="ignore"):  # a unit from a file may be anything above 0
                 unit = self.loss / self.length
                 return loss / self.loss, np.divide(gradient.reshape(-1), unit, dtype=np.float64)
 
         def after(x: NDArray[Any], value: float) -> None:
-            after_iteration(x * self.length, value * self.loss)
+            after_iteration(self._pixels(x), value * self.loss)
 
         self.scipy.run(scaled, after, iterations)
+
+    def _pixels(self, x: NDArray[Any]) -> Single:
+        pixels: Single = np.multiply(x, self.length, dtype=np.float32, casting="same_kind")
+        return pixels
 
 
 class _Adam:

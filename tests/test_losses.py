@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from helpers import normal, picture
-from npstyle import losses
+from npstyle._runtime import bands
 from npstyle._typing import TotalVariationForm
 from npstyle.gradcheck import adjoint, directional
 from npstyle.losses import (
@@ -237,7 +237,7 @@ def test_losses_of_pixels_have_the_same_bits_in_bands_of_any_height(
     x = picture(167, 151, dtype=np.float32)
     value, dx = of_pixels(form, wrap, x)
     for elements in (1, 16 * 3 * 151, 10_000):
-        monkeypatch.setattr(losses, "BAND_ELEMENTS", elements)
+        monkeypatch.setattr(bands, "BAND_ELEMENTS", elements)
         in_bands, dx_in_bands = of_pixels(form, wrap, x)
         assert in_bands == value
         np.testing.assert_array_equal(dx_in_bands, dx)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from npstyle._runtime.bands import in_bands
 from npstyle.images.arrays import PictureWarning
 from npstyle.images.icc import srgb_profile
 from npstyle.images.metadata import IMAGE_DESCRIPTION, TEXT_KEY, encoded
@@ -102,8 +103,12 @@ def _white(values: NDArray[np.float64], floating: bool, name: str) -> float:
 
 def to_16_bits(pixels: NDArray[Any]) -> Deep:
     """Scale from 0..255 to 0..65535, round to the nearest integer (ties to even) and clip."""
-    scaled = np.multiply(np.clip(pixels, 0, 255), 257, dtype=np.float32)
-    return np.asarray(np.rint(scaled), np.uint16)
+
+    def of_rows(rows: NDArray[Any]) -> Deep:
+        scaled = np.multiply(np.clip(rows, 0, 255), 257, dtype=np.float32)
+        return np.asarray(np.rint(scaled), np.uint16)
+
+    return in_bands(of_rows, pixels)
 
 
 def write_png16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -> None:
