@@ -79,7 +79,7 @@ def pairs_used(settings: Settings) -> int:
 
 def _iterations_of(settings: Settings) -> int:
     """Of a single level."""
-    return settings.level_iterations(1)[0]
+    return settings.iterations if isinstance(settings.iterations, int) else settings.iterations[-1]
 
 
 def stored_bytes(settings: Settings, pixels: int) -> int:

@@ -74,7 +74,7 @@ def test_minimum_is_found(settings: Settings) -> None:
     assert result.nfev == valley.calls > result.nit
     assert result.pixels.dtype == np.float32
     np.testing.assert_allclose(result.pixels, GOAL, atol=2)
-    (iterations,) = settings.level_iterations(1)
+    (iterations,) = settings.level_iterations([(4, 5)])
     assert len(result.losses) == iterations + 1
     assert result.loss == min(result.losses) < 1e-3 * result.losses[0]
     assert result.message == f"did the {iterations} iterations asked for"

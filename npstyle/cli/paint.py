@@ -61,7 +61,7 @@ from npstyle.cli.session import (
 from npstyle.cli.terminal import Parser, print_err
 from npstyle.errors import UserError
 from npstyle.presets import PRESETS
-from npstyle.settings import STARTS, Settings
+from npstyle.settings import LARGE, STARTS, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -254,13 +254,16 @@ def _describe_iterations(request: Request) -> str:
     from npstyle.run.pyramid import level_sizes
 
     sizes = level_sizes(request)
-    numbers = request.settings.level_iterations(len(sizes))
+    numbers = request.settings.level_iterations(sizes)
     if len(sizes) == 1:
         return count_of(numbers[0], "iteration")
     levels = f"{len(sizes)} levels from {max(sizes[0])} pixels up"
     if len(set(numbers)) == 1:
         return f"{count_of(numbers[0], 'iteration')} at each of {levels}"
-    return f"{', '.join(map(str, numbers))} iterations at {levels}"
+    few = ""
+    if isinstance(request.settings.iterations, int):
+        few = f" (fewer above {LARGE}; --iterations-falloff 1 does as many)"
+    return f"{', '.join(map(str, numbers))} iterations at {levels}{few}"
 
 
 def _facts(

@@ -64,7 +64,7 @@ def _count_iterations(request: Request) -> int:
     """Iterations over all levels, at most."""
     from npstyle.run.pyramid import level_sizes
 
-    return sum(request.settings.level_iterations(len(level_sizes(request))))
+    return sum(request.settings.level_iterations(level_sizes(request)))
 
 
 def _inputs(options: argparse.Namespace) -> list[Path]:

@@ -110,7 +110,7 @@ class Pyramid:
         self.writer = writer
         self.plan_of = plan_of
         self.sizes = level_sizes(request)
-        iterations = request.settings.level_iterations(len(self.sizes))
+        iterations = request.settings.level_iterations(self.sizes)
         self.schedule = tuple(PlannedLevel(*size, n) for size, n in zip(self.sizes, iterations, strict=True))
         self.results: list[LevelResult] = []
 
