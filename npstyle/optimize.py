@@ -97,13 +97,13 @@ def optimizer_bytes(settings: Settings, pixels: int) -> int:
 
     L-BFGS: its workspace, point and gradient in float64, and 3 arrays of integers. In float32: see
     `lbfgs32.bytes_of`. Adam, in float32: point, gradient, mean and mean square, all twice while a step is
-    made, and the best picture.
+    made.
     """
     n = 3 * pixels
     if settings.optimizer == "lbfgs32":
         return bytes_of(n, pairs_used(settings))
     if settings.optimizer == "adam":
-        return 4 * n * (2 * 4 + 1)
+        return 4 * n * 2 * 4
     return 8 * (workspace_size(n, pairs_used(settings)) + 2 * n) + np.dtype(INTEGER).itemsize * 3 * n
 
 

@@ -40,6 +40,7 @@ from npstyle.cli.run_files import (
     check_save_every,
     checkpoint_every,
     checkpoint_place,
+    describe_checkpoint,
     intermediate,
     tidy_checkpoint,
 )
@@ -138,6 +139,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
         check_save_every(options, output, request)
     if note:  # also with --quiet
         print_err(f"npstyle: {note}")
+    memory += describe_checkpoint(checkpoint, request)
     announce(options, f"{W} x {H} pixels{change}, {_describe_iterations(request)}", memory, weights)
     with RunLog(options.log, options.overwrite, bool(options.resume)) as log:
         log.start(request, level_sizes(request), **_facts(options, output, weights, checkpoint))
@@ -217,16 +219,19 @@ def _check_memory(
     `free` is how much there is, or is allowed; None if that is not known.
 
     Where there is too little for SciPy's L-BFGS, even with blocks of the network in strips, the request
-    returned is one with L-BFGS in float32, unless an optimizer is asked for. What is returned last says so.
+    returned is one with L-BFGS in float32, if need be with fewer pairs, unless an optimizer is asked for.
+    What is returned last says so.
     """
-    from npstyle.run.memory import choose_plan, least_memory, plan_in_words, run_memory
+    from npstyle.run.memory import choose_plan, least_memory, plan_in_words, run_memory, with_less_memory
 
     how = options.convolution, options.threads
     needed = least_memory(request, *how)
     chosen = options.optimizer is not None or request.settings.optimizer != "lbfgs" or options.force
     too_little = not chosen and free is not None and needed > free
-    if too_little:
-        request = replace(request, settings=replace(request.settings, optimizer="lbfgs32"))
+    if too_little and free is not None:
+        possible = list(with_less_memory(request))
+        fitting = (one for one in possible if least_memory(one, *how) <= free)
+        request = next(fitting, possible[0])
     settings = request.settings
     plan = choose_plan(lambda plan: run_memory(request, *how, plan), free, settings.padding, settings.layers)
 
@@ -247,7 +252,9 @@ def _check_memory(
         return request, memory, ""
     whose = "free" if options.memory is None else "allowed by --memory"
     found, expected = f"{format_bytes(free)} {whose}", f"about {format_bytes(needed)} for lbfgs"
-    return request, memory, f"optimizer: found {found}; expected {expected}; lbfgs32 runs in its place"
+    pairs = "" if settings.maxcor == possible[0].settings.maxcor else f" with {settings.maxcor} pairs"
+    note = f"optimizer: found {found}; expected {expected}; lbfgs32{pairs} runs in its place"
+    return request, memory, note
 
 
 def _describe_iterations(request: Request) -> str:
