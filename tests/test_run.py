@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import re
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -670,6 +671,26 @@ def test_memory_error_at_later_level_returns_previous_picture(monkeypatch: pytes
         "the picture is enlarged from 48 x 32 pixels"
     )
     assert (result.success, result.interrupted, len(result.levels)) == (False, False, 2)
+
+
+def test_memory_error_within_a_level_returns_its_best_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    from npstyle.objective import Objective
+
+    def evaluate(self: Objective, pixels: Array) -> tuple[float, Array]:
+        calls.append(pixels.shape[1])
+        if calls.count(96) == 4:
+            raise MemoryError
+        return original(self, pixels)
+
+    calls: list[int] = []
+    original = Objective.__call__
+    monkeypatch.setattr(Objective, "__call__", evaluate)
+    result = run(content=picture(64, 96), settings=PYRAMID, iterations=4)
+    assert re.fullmatch(
+        r"stopped after \d iterations?, as there was too little memory for another", result.message
+    )
+    assert (result.success, result.interrupted, len(result.levels)) == (False, False, 4)
+    assert result.levels[-1].loss < result.levels[-1].losses[0]
 
 
 def test_adam_lowers_loss() -> None:

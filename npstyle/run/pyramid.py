@@ -196,6 +196,7 @@ class Pyramid:
 
     def _finished(self, pixels: Array, end: _End) -> StyleResult:
         """The result, enlarged where the run ended at a smaller level."""
+        self.network.arena.trim()  # what follows may need that memory
         last, message = self.results[-1], end.message
         size, full = (last.width, last.height), self.sizes[-1]
         complete = len(self.results) == len(self.sizes) and last.success
