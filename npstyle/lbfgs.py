@@ -102,7 +102,7 @@ class PrivateLbfgsb:
         self._step()  # it divides its workspace, and asks for the value at x
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from a stored state; ValueError if it is not one of this problem.
+        """Continue from a stored state, whose arrays are taken over; ValueError if it is not of this problem.
 
         What the routine uses as an index must be one: the state may come from a file.
         """
@@ -125,7 +125,7 @@ class PrivateLbfgsb:
         )
         if not plausible:
             raise ValueError("isave, iwa, lsave or task are nothing that L-BFGS-B writes")
-        copy_state(state, self.state)
+        self.state = adopted(state, self.state)
 
     def run(self, function: Function, after_iteration: AfterIteration, iterations: int) -> None:
         """Minimize until so many iterations are done in all, or until no step lowers the value any more.
@@ -291,8 +291,9 @@ def check_arrays(state: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArr
             raise ValueError(f"{name} is not that of this minimization")
 
 
-def copy_state(state: Mapping[str, NDArray[Any]], target: Mapping[str, NDArray[Any]]) -> None:
-    """Copy arrays by name, if all are there and fit."""
-    check_arrays(state, target)
-    for name, array in target.items():
-        array[...] = state[name]
+def adopted(
+    state: Mapping[str, NDArray[Any]], expected: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """The expected arrays of a stored state, if all are there and fit. Copies of them might be gigabytes."""
+    check_arrays(state, expected)
+    return {name: np.require(state[name], requirements=["C", "A", "W"]) for name in expected}

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from npstyle import _kernels
 from npstyle._typing import AnyArray, Double, Single
-from npstyle.lbfgs import check_arrays, copy_state
+from npstyle.lbfgs import adopted
 from npstyle.line_search import ACCEPT, FAIL, LineSearch, advance, begin
 
 Function = Callable[[AnyArray], tuple[float, AnyArray]]
@@ -87,9 +87,17 @@ class Lbfgs32:
         """Take over the value and the gradient at the start."""
         self._replace({NFEV: 1}, f=np.array(value), g=_flat(gradient))
 
+    @property
+    def stored(self) -> dict[str, NDArray[Any]]:
+        """What `restore` needs: no pairs that are not there yet, and no direction before it is computed."""
+        s = self.state
+        at_work = s["counters"][TASK] == IN_LINE_SEARCH
+        pairs, direction = s["pairs"][: 2 * s["counters"][PAIRS]], s["direction"][: None if at_work else 0]
+        return {**s, "pairs": pairs, "direction": direction}
+
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Continue from a stored state; ValueError if it is not one of this problem."""
-        check_arrays(state, self.state)
+        """Continue from a `stored` state, and take over its arrays; ValueError if it is another problem's."""
+        state = adopted(self._completed(state), self.state)
         m, counters = self.maxcor, state["counters"]
         highest = np.array([FINISHED, np.iinfo(np.int64).max, np.iinfo(np.int64).max, m, m - 1, 1])
         used = slice(0, int(counters[PAIRS]))
@@ -101,7 +109,23 @@ class Lbfgs32:
         )
         if not plausible:
             raise ValueError("counters, products or line search are nothing that L-BFGS writes")
-        copy_state(state, self.state)
+        self.state = state
+
+    def _completed(self, state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """The state with room for the pairs and the direction that were not stored."""
+        complete = dict(state)
+        for name in ("pairs", "direction"):
+            stored, whole = state.get(name), self.state[name]
+            fits = stored is not None and stored.ndim == whole.ndim and stored.dtype == whole.dtype
+            if (
+                stored is not None
+                and fits
+                and stored.shape[1:] == whole.shape[1:]
+                and len(stored) < len(whole)
+            ):
+                whole[: len(stored)] = stored
+                complete[name] = whole
+        return complete
 
     @property
     def loss(self) -> float:

@@ -176,12 +176,10 @@ class Objective:
         gradient = self._of_network(x, content, style, terms)
         terms["total_variation"] = 0.0
         if self.settings.tv_weight:
-            terms["total_variation"], dx = total_variation_term(x, self.settings)
-            gradient += dx
+            terms["total_variation"], _ = total_variation_term(x, self.settings, gradient)
         if self.edge_scales:
             wrap = self.settings.padding == "wrap"
-            terms["edges"], dx = edges_loss(x, self.content, self.edge_scales, wrap)
-            gradient += dx
+            terms["edges"], _ = edges_loss(x, self.content, self.edge_scales, wrap, gradient)
         self.terms = terms
         return sum(terms.values()), gradient
 
@@ -469,17 +467,20 @@ def feature_shape(name: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
     return shape[0] >> log2_stride(name), shape[1] >> log2_stride(name), channels(name)
 
 
-def total_variation_term(x: Array, settings: Settings) -> tuple[float, Array]:
-    """Total variation of the pixels as the settings have it, and its gradient."""
-    return total_variation(x, settings.tv_weight, settings.tv_form, settings.padding == "wrap")
+def total_variation_term(
+    x: Array, settings: Settings, accumulate_into: Array | None = None
+) -> tuple[float, Array]:
+    """Total variation of the pixels as the settings have it, and its gradient: see `total_variation`."""
+    wrap = settings.padding == "wrap"
+    return total_variation(x, settings.tv_weight, settings.tv_form, wrap, accumulate_into)
 
 
 def edge_scales(content: AnyArray, settings: Settings) -> dict[int, float]:
     """Factors of `edges_loss` by size of cell; none if edges have no weight."""
     if not settings.keep_edges:
         return {}
-    c = content.astype(np.float64)
-    maps = {p: edge_map(c, p, settings.padding == "wrap") for p in EDGE_CELLS}
+    wrap = settings.padding == "wrap"
+    maps = {p: edge_map(content, p, wrap, dtype=np.float64) for p in EDGE_CELLS}
     relative = settings.scaling == "relative"
     units = {p: _size_of_target(edges) if relative else float(edges.size) for p, edges in maps.items()}
     return {p: settings.keep_edges / len(units) / unit for p, unit in units.items()}

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle.errors import UserError
-from npstyle.lbfgs import INTEGER, MAX_INTEGER, copy_state, lbfgsb, workspace_size
+from npstyle.lbfgs import INTEGER, MAX_INTEGER, adopted, lbfgsb, workspace_size
 from npstyle.lbfgs32 import MAX_MAXCOR, Lbfgs32, bytes_of
 from npstyle.settings import Settings
 
@@ -72,19 +72,39 @@ def warn_of_optimizer(settings: Settings, possible: Settings) -> None:
         )
 
 
+def pairs_used(settings: Settings) -> int:
+    """How many pairs L-BFGS stores: the last iteration has those of all before it, if that is fewer."""
+    return min(settings.maxcor, max(1, _iterations_of(settings) - 1))
+
+
+def _iterations_of(settings: Settings) -> int:
+    """Of a single level."""
+    return settings.iterations if isinstance(settings.iterations, int) else settings.iterations[-1]
+
+
+def stored_bytes(settings: Settings, pixels: int) -> int:
+    """Bytes of the state of a minimization in the end, as a checkpoint has it: `Minimizer.state`."""
+    n = 3 * pixels
+    if settings.optimizer == "lbfgs32":
+        return bytes_of(n, pairs_used(settings))  # the best picture in place of the direction
+    if settings.optimizer == "adam":
+        return 4 * n * (4 + 1)
+    return optimizer_bytes(settings, pixels) + 4 * n
+
+
 def optimizer_bytes(settings: Settings, pixels: int) -> int:
-    """Memory of the optimizer for a picture of so many pixels.
+    """Memory of the optimizer for a picture of so many pixels, at a level of `settings.iterations`.
 
     L-BFGS: its workspace, point and gradient in float64, and 3 arrays of integers. In float32: see
     `lbfgs32.bytes_of`. Adam, in float32: point, gradient, mean and mean square, all twice while a step is
-    made, and the best picture.
+    made.
     """
     n = 3 * pixels
     if settings.optimizer == "lbfgs32":
-        return bytes_of(n, settings.maxcor)
+        return bytes_of(n, pairs_used(settings))
     if settings.optimizer == "adam":
-        return 4 * n * (2 * 4 + 1)
-    return 8 * (workspace_size(n, settings.maxcor) + 2 * n) + np.dtype(INTEGER).itemsize * 3 * n
+        return 4 * n * 2 * 4
+    return 8 * (workspace_size(n, pairs_used(settings)) + 2 * n) + np.dtype(INTEGER).itemsize * 3 * n
 
 
 class Evaluate(Protocol):
@@ -111,8 +131,8 @@ class OptimizeResult(NamedTuple):
     success : bool
         All iterations were done, or no step lowers the loss any more.
     message : str
-    interrupted, diverged, stopped : bool
-        Ended by Ctrl-C, by numbers that are not finite, or by the callback.
+    interrupted, diverged, stopped, exhausted : bool
+        Ended by Ctrl-C, by numbers that are not finite, by the callback, or for lack of memory.
     """
 
     pixels: Single
@@ -125,10 +145,11 @@ class OptimizeResult(NamedTuple):
     interrupted: bool = False
     diverged: bool = False
     stopped: bool = False
+    exhausted: bool = False
 
     @property
     def ended_early(self) -> bool:
-        return self.interrupted or self.diverged or self.stopped
+        return self.interrupted or self.diverged or self.stopped or self.exhausted
 
 
 class _DivergedError(Exception):
@@ -160,7 +181,8 @@ class Minimizer:
         Called after each iteration with the best picture so far, the loss, and its terms. StopIteration
         ends the run.
     state : mapping of str to array, optional
-        The `state` of an earlier run, which is continued to the same result as if it had never stopped.
+        The `state` of an earlier run, which is continued to the same result as if it had never stopped. Its
+        arrays are taken over.
     threads : int, optional
         Of the optimizer's own kernels; results do not depend on it.
 
@@ -183,7 +205,7 @@ class Minimizer:
         self.settings = settings
         self.callback = callback
         self.shape = start.shape
-        self.pixels = start
+        self.pixels: Single = start.astype(np.float32)  # replaced, never written to: others may hold it
         self.loss = math.inf
         self.losses: list[float] = []
         self.optimizer = _optimizer(start, settings, threads)
@@ -201,14 +223,14 @@ class Minimizer:
         finished = self.optimizer.finished
         if finished is not None and self.optimizer.nit == len(self.losses):
             self._record(*finished)  # interrupted between the end of an iteration and its record
-        own = {"losses": np.array(self.losses), "pixels": np.asarray(self.pixels, np.float64)}
-        return {**own, **self.optimizer.state}
+        own = {"losses": np.array(self.losses), "pixels": self.pixels}
+        return {**own, **self.optimizer.stored}
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         losses, pixels = np.asarray(state.get("losses")), np.asarray(state.get("pixels"))
         if losses.ndim != 1 or losses.dtype != np.float64 or not losses.size:
             raise ValueError("losses is not that of this run")
-        if pixels.shape != self.shape or pixels.dtype != np.float64:
+        if pixels.shape != self.shape or pixels.dtype != np.float32:
             raise ValueError("pixels are not those of this run")
         self.optimizer.restore(state)
         self.losses = losses.tolist()
@@ -221,7 +243,7 @@ class Minimizer:
 
     def run(self) -> OptimizeResult:
         """Minimize to the end, or to Ctrl-C."""
-        interrupted = diverged = stopped = False
+        interrupted = diverged = stopped = exhausted = False
         try:
             message = self._minimize()
         except KeyboardInterrupt:
@@ -235,26 +257,32 @@ class Minimizer:
         except _StoppedError:
             stopped = True
             message = f"stopped by the callback after {_iterations(self.nit)}"
+        except MemoryError:
+            if not self.nit:
+                raise
+            exhausted = True
+            message = f"stopped after {_iterations(self.nit)}, as there was too little memory for another"
         while True:
             try:
                 return OptimizeResult(
-                    pixels=self.pixels.astype(np.float32),
+                    pixels=self.pixels,
                     loss=self.loss,
                     losses=self.losses,
                     nit=self.nit,
                     nfev=self.optimizer.nfev + diverged,  # the evaluation that was not finite
-                    success=not (interrupted or diverged or stopped),
+                    success=not (interrupted or diverged or stopped or exhausted),
                     message=message,
                     interrupted=interrupted,
                     diverged=diverged,
                     stopped=stopped,
+                    exhausted=exhausted,
                 )
             except KeyboardInterrupt:  # too late to interrupt anything: the picture is finished
                 interrupted = True
 
     def _minimize(self) -> str:
         """Run the optimizer to the end, and say why it stopped."""
-        iterations = self.settings.level_iterations(1)[0]
+        iterations = _iterations_of(self.settings)
         if not self.losses:
             try:
                 self.optimizer.begin(*self._evaluate(self.pixels))
@@ -289,23 +317,25 @@ class Minimizer:
 
     def _record(self, pixels: NDArray[Any], loss: float) -> None:
         if loss < self.loss:
-            self.pixels, self.loss = pixels.reshape(self.shape).copy(), loss
+            self.pixels, self.loss = np.array(pixels, np.float32).reshape(self.shape), loss
         self.losses.append(loss)
 
     def _after_iteration(self, pixels: NDArray[Any], loss: float) -> None:
         self._record(pixels, loss)
         if self.callback is not None:
+            best = self.pixels.view()
+            best.flags.writeable = False
             try:
-                self.callback(self.pixels.astype(np.float32), loss, self.evaluate.terms)
+                self.callback(best, loss, self.evaluate.terms)
             except StopIteration:
                 raise _StoppedError from None
 
 
 def _optimizer(start: NDArray[Any], settings: Settings, threads: int | None) -> _Lbfgs | Lbfgs32 | _Adam:
     if settings.optimizer == "lbfgs":
-        return _Lbfgs(start, settings)
+        return _Lbfgs(start, pairs_used(settings))
     if settings.optimizer == "lbfgs32":
-        return Lbfgs32(start, settings.maxcor, threads, first_step(start))
+        return Lbfgs32(start, pairs_used(settings), threads, first_step(start))
     return _Adam(start, settings)
 
 
@@ -319,9 +349,9 @@ class _Lbfgs:
     Its first step has the length 1; all that follows does not depend on the unit of the variables.
     """
 
-    def __init__(self, start: NDArray[Any], settings: Settings) -> None:
+    def __init__(self, start: NDArray[Any], maxcor: int) -> None:
         self.length = first_step(start)
-        self.scipy = lbfgsb(start / self.length, settings.maxcor)
+        self.scipy = lbfgsb(start / self.length, maxcor)
         self.resumable = self.scipy.resumable
         self.loss = math.nan  # at the start: the unit
         self.first: tuple[float, NDArray[Any]] | None = None
@@ -332,6 +362,8 @@ class _Lbfgs:
     @property
     def state(self) -> dict[str, NDArray[Any]]:
         return {"unit": np.array(self.loss), **self.scipy.state}
+
+    stored = state
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         unit = state.get("unit")
@@ -352,23 +384,25 @@ class _Lbfgs:
     def finished(self) -> tuple[NDArray[Any], float] | None:
         """Point and loss after an iteration, as long as the next one has not begun."""
         finished = self.scipy.finished
-        return None if finished is None else (finished[0] * self.length, finished[1] * self.loss)
+        return None if finished is None else (self._pixels(finished[0]), finished[1] * self.loss)
 
     def run(self, function: Function, after_iteration: AfterIteration, iterations: int) -> None:
         def scaled(x: NDArray[Any]) -> tuple[float, NDArray[Any]]:
             # The routine begins at the start, where the loss is known already.
-            loss, gradient = self.first or function(
-                np.multiply(x, self.length, dtype=np.float32, casting="same_kind")
-            )
+            loss, gradient = self.first or function(self._pixels(x))
             self.first = None
             with np.errstate(over="ignore"):  # a unit from a file may be anything above 0
                 unit = self.loss / self.length
                 return loss / self.loss, np.divide(gradient.reshape(-1), unit, dtype=np.float64)
 
         def after(x: NDArray[Any], value: float) -> None:
-            after_iteration(x * self.length, value * self.loss)
+            after_iteration(self._pixels(x), value * self.loss)
 
         self.scipy.run(scaled, after, iterations)
+
+    def _pixels(self, x: NDArray[Any]) -> Single:
+        pixels: Single = np.multiply(x, self.length, dtype=np.float32, casting="same_kind")
+        return pixels
 
 
 class _Adam:
@@ -392,8 +426,12 @@ class _Adam:
         self.loss = loss
         self.state = {**self.state, "gradient": gradient.reshape(-1), "loss": np.array(loss)}
 
+    @property
+    def stored(self) -> dict[str, NDArray[Any]]:
+        return self.state
+
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        copy_state(state, self.state)
+        self.state = adopted(state, self.state)
 
     @property
     def nit(self) -> int:

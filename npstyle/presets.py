@@ -23,6 +23,7 @@ def _published(**fields: Any) -> Settings:
         "keep_edges": 0.0,
         "padding": "zero",
         "iterations": 300,
+        "iterations_falloff": 1.0,
         "min_size": 0,
     }
     return Settings(**{**own, **fields})

@@ -43,9 +43,14 @@ NONNEGATIVE = (
     "keep_edges",
     "init_noise",
     "noise_std",
+    "iterations_falloff",
     "learning_rate",
 )
+FRACTIONS = ("init_noise", "iterations_falloff")  # of the former, those that are not above 1
 INTEGERS = {"maxcor": 1, "min_size": 0}  # and their minimum
+
+LARGE = 1024  # pixels: the longer side of a pyramid level above which `iterations_falloff` counts
+MIN_LARGE_ITERATIONS = 4  # that it leaves, if there are as many below: fewer are hardly worth a start
 
 EDGE_CELLS = (4, 16)  # pixels: the sides of the cells in which edges are compared
 
@@ -92,7 +97,7 @@ class Settings:
     * the loss: `content_layers` to `style_as_content`,
     * the network: `pooling` and `padding`,
     * the start: `init`, `init_noise` and `noise_std`,
-    * the optimizer: `optimizer`, `learning_rate`, `maxcor` and `iterations`,
+    * the optimizer: `optimizer`, `learning_rate`, `maxcor`, `iterations` and `iterations_falloff`,
     * the pyramid of sizes: `min_size`,
     * and `color`.
 
@@ -165,6 +170,10 @@ class Settings:
     iterations : int or sequence of int
         At each pyramid level. A sequence has those of the last levels, from coarse to fine; the levels before
         them take its first number.
+    iterations_falloff : float
+        A level that is longer than 1024 pixels has this fraction of the iterations of the level before it, 0
+        to 1, but not less than 4: what takes most of the time changes least (docs/large-pictures.md). 1: as
+        many at all levels. Without effect on a sequence of iterations, and on the first level.
     min_size : int
         Longer side, approximately, of the first level, in pixels; each level is sqrt(2) times as
         large as the one before and starts from its result. 0 for one level only.
@@ -215,6 +224,7 @@ class Settings:
     learning_rate: float = 10.0
     maxcor: int = 10
     iterations: int | Sequence[int] = 16
+    iterations_falloff: float = 0.5
 
     min_size: int = 64
 
@@ -233,8 +243,10 @@ class Settings:
         object.__setattr__(self, "iterations", check_iterations("iterations", self.iterations))
         for field, choices in CHOICES.items():
             check_choice(field, getattr(self, field), choices)
-        if self.init_noise > 1:
-            raise UserError("init_noise", f"{self.init_noise:g}", "a weight from 0 to 1", "1 is noise alone")
+        for field in FRACTIONS:
+            if getattr(self, field) > 1:
+                cure = "1 is noise alone" if field == "init_noise" else "1 is as many at all levels"
+                raise UserError(field, f"{getattr(self, field):g}", "a number from 0 to 1", cure)
         if self.learning_rate == 0:
             raise UserError("learning_rate", "0", "a number above 0", "give one such as 10")
         if not self.layers:
@@ -274,16 +286,25 @@ class Settings:
         coarsest: int = max(strides)
         return max(coarsest, *EDGE_CELLS) if self.keep_edges else coarsest
 
-    def level_iterations(self, levels: int) -> tuple[int, ...]:
-        """Iterations at each of so many levels.
+    def level_iterations(self, sizes: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+        """Iterations at each of the levels, of which these are widths and heights.
 
         Examples
         --------
-        >>> Settings(iterations=(100, 60, 25)).level_iterations(5)
+        >>> sizes = [(512, 400), (1024, 800), (1448, 1131), (2048, 1600), (2896, 2262)]
+        >>> Settings(iterations=16).level_iterations(sizes)
+        (16, 16, 8, 4, 4)
+        >>> Settings(iterations=(100, 60, 25)).level_iterations(sizes)
         (100, 100, 100, 60, 25)
         """
-        numbers = (self.iterations,) if isinstance(self.iterations, int) else tuple(self.iterations)
-        return (numbers[0],) * (levels - len(numbers)) + numbers[-levels:]
+        if not isinstance(self.iterations, int):
+            numbers, levels = tuple(self.iterations), len(sizes)
+            return (numbers[0],) * (levels - len(numbers)) + numbers[-levels:]
+        falling = [self.iterations]
+        for size in sizes[1:]:
+            fewer = max(MIN_LARGE_ITERATIONS, round(self.iterations_falloff * falling[-1]))
+            falling.append(min(falling[-1], fewer) if max(size) > LARGE else falling[-1])
+        return tuple(falling)
 
     def _effective(self, names: Sequence[str], weights: Sequence[float]) -> dict[str, float]:
         total = sum(weights) if self.normalize_layer_weights else 1.0

@@ -25,10 +25,11 @@ from helpers import refusal, run_program, without_openmp
 from npstyle import preset
 from npstyle.cli import interrupts, recipe
 from npstyle.cli import main as cli
-from npstyle.cli.paint import painting_parser
+from npstyle.cli.paint import _check_memory, painting_parser
 from npstyle.cli.progress import ProgressBar, _format_duration
+from npstyle.errors import UserError
 from npstyle.presets import PRESETS
-from npstyle.run import memory
+from npstyle.run import Request, memory
 
 FAST = [
     "--weights",
@@ -509,7 +510,7 @@ def test_memory_decides_on_strips_and_the_picture_is_the_same(
     monkeypatch.chdir(folder)
     command = ["large.png", "painting.png", "--iterations", "1", "--weights", "random", "--min-size", "0"]
     command += ["--size", "500", "--preset", "random", "--threads", "1", "--log-every", "0"]
-    settings = preset("random")
+    settings = dataclasses.replace(preset("random"), iterations=1)
     whole = memory.run_memory_of_sizes((90, 500), [(40, 40)], settings, threads=1)
     assert cli.main([*command, "-o", "whole.png", "--memory", "10GB"]) == 0
     assert "strips" not in capsys.readouterr().err
@@ -529,7 +530,8 @@ def test_memory_decides_on_strips_and_the_picture_is_the_same(
 
 def test_too_little_memory_is_refused_before_the_run(folder: Path, monkeypatch: Any, capsys: Any) -> None:
     Image.fromarray(np.zeros((150, 300, 3), np.uint8)).save(folder / "large.png")
-    enough = memory.run_memory_of_sizes((128, 64), [(40, 40)], preset("default"))
+    settings = dataclasses.replace(preset("default"), iterations=0)
+    enough = 1.01 * memory.run_memory_of_sizes((128, 64), [(40, 40)], settings)  # and the pictures
     monkeypatch.setattr(memory, "available_memory", lambda *_: enough)
     monkeypatch.chdir(folder)
     command = ["large.png", "painting.png", "-o", "out.png", "--iterations", "0", "--weights", "random"]
@@ -547,17 +549,28 @@ def test_too_little_memory_is_refused_before_the_run(folder: Path, monkeypatch: 
     assert cli.main([*command, "--size", "300", "--overwrite"]) == 0
 
 
+def test_too_little_memory_for_ten_pairs_is_enough_for_three(folder: Path) -> None:
+    options = painting_parser().parse_args(["photo.png", "painting.png", "--size", "32"])
+    settings = preset("default")
+    request = Request.read(folder / "photo.png", folder / "painting.png", settings=settings, size=32)
+    *_, least = memory.with_less_memory(request)
+    run, _, note = _check_memory(options, request, memory.least_memory(least))
+    assert (run.settings.optimizer, run.settings.maxcor) == ("lbfgs32", 3)
+    assert note.endswith(" for lbfgs; lbfgs32 with 3 pairs runs in its place")
+    options.memory = memory.least_memory(least) - 1
+    with pytest.raises(UserError, match="allowed by --memory"):
+        _check_memory(options, request, options.memory)
+
+
 def test_too_little_memory_for_scipys_lbfgs_is_enough_for_lbfgs32(
     folder: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     """Unless an optimizer is asked for; what runs in its place is said, also with --quiet, and recorded."""
     Image.fromarray(np.zeros((150, 300, 3), np.uint8)).save(folder / "large.png")
-    needed = {
-        optimizer: memory.run_memory_of_sizes(
-            (300, 150), [(40, 40)], dataclasses.replace(preset("random"), optimizer=optimizer)
-        )
-        for optimizer in ("lbfgs", "lbfgs32")
-    }
+    one = dataclasses.replace(preset("random"), iterations=1)
+    request = Request.read(folder / "large.png", folder / "painting.png", settings=one)
+    smaller = next(memory.with_less_memory(request))
+    needed = {one.settings.optimizer: memory.least_memory(one) for one in (request, smaller)}
     monkeypatch.setattr(memory, "available_memory", lambda *_: needed["lbfgs32"])
     monkeypatch.chdir(folder)
     command = ["large.png", "painting.png", "-o", "out.png", "--iterations", "1", "--weights", "random"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import os
 import struct
 import zlib
@@ -18,7 +17,7 @@ from PIL import Image
 
 from helpers import error_line
 from npstyle import images
-from npstyle.images.deep import write_tiff16
+from npstyle.images import deep
 from pictures import PICTURE, Patch, png_chunks, raises
 
 
@@ -106,10 +105,24 @@ def test_16_bits_are_rounded_and_clipped(name: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(images.read(tmp_path / name), PICTURE)
 
 
-def test_tiff_limit_of_4_gb() -> None:
-    large = np.broadcast_to(np.uint16(0), (30000, 30000, 3))  # takes no memory
-    with pytest.raises(ValueError, match="more than the 4 GB of TIFF"):
-        write_tiff16(io.BytesIO(), large, None)
+@pytest.mark.parametrize("opaque", [True, False])
+def test_tiff_beyond_4_gb_is_bigtiff(opaque: bool, tmp_path: Path, monkeypatch: Patch) -> None:
+    """Whose offsets have 64 bits; here of a small picture, in several strips, with text and a profile."""
+    monkeypatch.setattr(deep, "MAX_TIFF_BYTES", 1000)
+    rng = np.random.default_rng(0)
+    pixels, alpha = (
+        rng.integers(0, 256, (300, 1000, 3), np.uint8),
+        rng.integers(0, 256, (300, 1000), np.uint8),
+    )
+    path = tmp_path / "big.tif"
+    images.write(path, pixels, depth=16, alpha=None if opaque else alpha, text={"seed": "1"})
+    assert path.read_bytes()[:8] == b"II+\0\x08\0\0\0"
+    with Image.open(path) as image:
+        expected = pixels if opaque else np.dstack([pixels, alpha])
+        np.testing.assert_array_equal(np.asarray(image), expected)
+    described = images.describe(path)
+    assert (described.mode.split(",")[0], described.profile) == ("RGB" if opaque else "RGBA", "sRGB")
+    assert described.text == {"seed": "1"}
 
 
 @pytest.mark.parametrize("name", DECODERS)

@@ -190,12 +190,29 @@ def test_interruption_anywhere_is_resumed_to_the_same_bits(
         with pytest.raises(StopHereError):
             values_of(first, evaluate, 60)
     second = Lbfgs32(np.zeros_like(START), 4, 1)
-    second.restore({name: array.copy() for name, array in first.state.items()})
+    second.restore({name: array.copy() for name, array in first.stored.items()})
     assert (second.nit, second.nfev) == (first.nit, first.nfev)
     values_of(second, rosenbrock, 60)
     assert second.nit == expected.nit == 60
     for name in ("x", "g", "f", "pairs", "sy", "yy", "counters"):
         np.testing.assert_array_equal(second.state[name], expected.state[name], err_msg=name)
+
+
+def test_stored_state_has_no_more_than_is_needed() -> None:
+    run = begun(rosenbrock, START, 10)
+    assert run.stored["pairs"].shape == (0, START.size)
+    values_of(run, rosenbrock, 4)
+    assert run.stored["pairs"].shape == (2 * 3, START.size)
+    assert run.stored["direction"].size == 0
+    values_of(run, rosenbrock, 15)
+    assert run.stored["pairs"].shape == (2 * 10, START.size)
+
+
+def test_pairs_that_are_never_there_change_nothing() -> None:
+    """So a run of few iterations need not have memory for them."""
+    few, many = begun(rosenbrock, START, 4), begun(rosenbrock, START, 10)
+    assert values_of(few, rosenbrock, 5) == values_of(many, rosenbrock, 5)
+    np.testing.assert_array_equal(few.state["x"], many.state["x"])
 
 
 def test_pairs_that_rounding_has_made_worthless_are_discarded() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from helpers import normal
+from helpers import normal, picture
+from npstyle._runtime import bands
+from npstyle._typing import TotalVariationForm
 from npstyle.gradcheck import adjoint, directional
 from npstyle.losses import (
+    ELEMENTS_PER_SUM,
+    RunningSum,
     content_loss,
     edge_map,
     edge_map_backward,
@@ -20,6 +24,7 @@ from npstyle.losses import (
     guided_style_loss,
     laplacian,
     style_loss,
+    sum_of_squares,
     total_variation,
 )
 from tolerances import ADJOINT, DIRECTIONAL, SAME
@@ -212,6 +217,50 @@ def test_edges_loss_is_quadratic(wrap: bool) -> None:
     assert value == pytest.approx(np.vdot(x - c, dx) / 2, rel=1e-12)
     plus, minus = (edges_loss(x + step * d, c, scales, wrap)[0] for step in (3, -3))
     assert (plus - minus) / 6 == pytest.approx(np.vdot(d, dx), rel=1e-11)
+
+
+CONTENT = np.random.default_rng(3).integers(0, 256, (167, 151, 3), np.uint8)
+OF_PIXELS = [(form, wrap) for form in (*get_args(TotalVariationForm), "edges") for wrap in (False, True)]
+
+
+def of_pixels(form: Any, wrap: bool, x: Array, accumulate_into: Array | None = None) -> tuple[float, Array]:
+    if form == "edges":
+        return edges_loss(x, CONTENT, {4: 0.7, 16: 1.9}, wrap, accumulate_into)
+    return total_variation(x, 1.7, form, wrap, accumulate_into)
+
+
+@pytest.mark.parametrize(("form", "wrap"), OF_PIXELS)
+def test_losses_of_pixels_have_the_same_bits_in_bands_of_any_height(
+    form: str, wrap: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More elements than are added up at a time, and a part of a cell below and at the right."""
+    x = picture(167, 151, dtype=np.float32)
+    value, dx = of_pixels(form, wrap, x)
+    for elements in (1, 16 * 3 * 151, 10_000):
+        monkeypatch.setattr(bands, "BAND_ELEMENTS", elements)
+        in_bands, dx_in_bands = of_pixels(form, wrap, x)
+        assert in_bands == value
+        np.testing.assert_array_equal(dx_in_bands, dx)
+
+
+@pytest.mark.parametrize(("form", "wrap"), OF_PIXELS)
+def test_gradients_of_pixels_are_accumulated(form: str, wrap: bool) -> None:
+    x, before = picture(167, 151), normal(*CONTENT.shape)
+    into = before.copy()
+    value, dx = of_pixels(form, wrap, x, into)
+    assert dx is into
+    expected, gradient = of_pixels(form, wrap, x)
+    assert value == expected
+    np.testing.assert_array_equal(dx, before + gradient)
+
+
+@pytest.mark.parametrize("sizes", [[], [3], [ELEMENTS_PER_SUM], [70_000, 1, 65_535, 200_000, 7]])
+def test_running_sum_is_that_of_all_elements(sizes: list[int]) -> None:
+    parts = [normal(size, seed=n, dtype=np.float32) for n, size in enumerate(sizes)]
+    running = RunningSum()
+    for part in parts:
+        running.add(np.square(part))
+    assert running.total == sum_of_squares(np.concatenate([np.empty(0, np.float32), *parts]))
 
 
 def test_edges_loss_sees_neither_brightness_nor_a_single_cell() -> None:

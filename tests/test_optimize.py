@@ -14,7 +14,15 @@ from numpy.typing import ArrayLike, NDArray
 from npstyle import Settings, UserError
 from npstyle._typing import Optimizer
 from npstyle.lbfgs import MAX_INTEGER, workspace_size
-from npstyle.optimize import Minimizer, OptimizeResult, max_pixels, optimizer_bytes, with_possible_optimizer
+from npstyle.optimize import (
+    Minimizer,
+    OptimizeResult,
+    max_pixels,
+    optimizer_bytes,
+    pairs_used,
+    stored_bytes,
+    with_possible_optimizer,
+)
 
 Array = NDArray[Any]
 GOAL = np.linspace(0, 255, 4 * 5 * 3, dtype=np.float32).reshape(4, 5, 3)
@@ -66,7 +74,7 @@ def test_minimum_is_found(settings: Settings) -> None:
     assert result.nfev == valley.calls > result.nit
     assert result.pixels.dtype == np.float32
     np.testing.assert_allclose(result.pixels, GOAL, atol=2)
-    (iterations,) = settings.level_iterations(1)
+    (iterations,) = settings.level_iterations([(4, 5)])
     assert len(result.losses) == iterations + 1
     assert result.loss == min(result.losses) < 1e-3 * result.losses[0]
     assert result.message == f"did the {iterations} iterations asked for"
@@ -174,12 +182,54 @@ def test_lbfgs32_replaces_lbfgs_only_where_it_can_not_index_so_many_pixels() -> 
 @pytest.mark.parametrize("maxcor", [1, 10, 400])
 def test_memory_of_lbfgs_is_what_it_allocates(maxcor: int, optimizer: Optimizer) -> None:
     """Where there are many pairs of steps it is their products that count, not the pixels."""
-    settings = replace(LBFGS, maxcor=maxcor, optimizer=optimizer)
+    settings = replace(LBFGS, maxcor=maxcor, optimizer=optimizer, iterations=500)
     start = np.zeros((5, 7, 3))
     state = Minimizer(Valley(), start, settings).optimizer.state
     allocated = sum(array.nbytes for array in state.values())
     assert optimizer_bytes(settings, 35) == pytest.approx(allocated, abs=1000)
-    assert optimizer_bytes(replace(LBFGS, maxcor=100_000), 64 * 64) > 880e9
+    assert optimizer_bytes(replace(LBFGS, maxcor=100_000, iterations=10**6), 64 * 64) > 880e9
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs32"])
+def test_few_iterations_have_few_pairs(optimizer: Optimizer) -> None:
+    """Those that an iteration could use, with the same bits as with more of them."""
+    settings = replace(LBFGS, optimizer=optimizer, iterations=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("npstyle.optimize.pairs_used", lambda settings: 10)
+        expected = minimize(settings)
+    np.testing.assert_array_equal(minimize(settings).pixels, expected.pixels)
+    pairs = [pairs_used(replace(settings, iterations=n)) for n in (0, 1, 2, 5, 11, 300)]
+    assert pairs == [1, 1, 1, 4, 10, 10]
+    pixels = 10**6
+    saved = optimizer_bytes(replace(settings, iterations=300), pixels) - optimizer_bytes(settings, pixels)
+    assert saved >= 6 * 2 * 3 * pixels * (4 if optimizer == "lbfgs32" else 8)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs32", "adam"])
+def test_stored_bytes_are_those_of_the_state(optimizer: Optimizer) -> None:
+    settings = replace(LBFGS, optimizer=optimizer, iterations=12)
+    minimizer = Minimizer(Valley(), np.full(GOAL.shape, 128.0), settings)
+    minimizer.run()
+    stored = sum(array.nbytes for array in minimizer.state.values())
+    assert stored_bytes(settings, GOAL.size // 3) == pytest.approx(stored, rel=0.06, abs=1500)
+
+
+def test_too_little_memory_ends_a_run_with_the_best_picture() -> None:
+    def exhausted(call: int, loss: float) -> float:
+        if call == calls:
+            raise MemoryError
+        return loss
+
+    calls = 8
+    result = minimize(LBFGS, Valley(exhausted))
+    assert result.exhausted
+    assert result.ended_early
+    assert not result.success
+    assert "too little memory for another" in result.message
+    assert result.loss == min(result.losses) < result.losses[0]
+    calls = 1
+    with pytest.raises(MemoryError):
+        minimize(LBFGS, Valley(exhausted))
 
 
 def test_more_pairs_than_lbfgs_can_index_are_no_pixels() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
+import re
+import tracemalloc
 import warnings
-import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -24,7 +25,7 @@ from helpers import error_line
 from helpers import structured_picture as picture
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
 from npstyle._typing import Color, Optimizer
-from npstyle.optimize import OptimizerWarning
+from npstyle.optimize import Minimizer, OptimizeResult, OptimizerWarning
 from npstyle.run import LevelResult, PlannedLevel, Request, StyleResult, checkpoint, paint
 from npstyle.run.finish import resized_mask
 from npstyle.run.level import starting_picture
@@ -565,17 +566,43 @@ def test_run_resumed_between_levels_has_same_result(
     same_numbers(run(**changes, checkpoint=tmp_path, resume=True), expected)
 
 
-def test_resumed_run_keeps_no_second_copy_of_its_state(tmp_path: Path) -> None:
-    stored = tmp_path / "run.npz"
-    run(weights=FIXED, checkpoint=stored, callback=interrupt_at(2))
+@pytest.mark.parametrize(("optimizer", "array"), [("lbfgs", "wa"), ("lbfgs32", "g"), ("adam", "mean")])
+def test_resumed_run_makes_no_copy_of_its_state(
+    optimizer: Any, array: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, settings = tmp_path / "run.npz", replace(SHALLOW, iterations=5, optimizer=optimizer)
+    run(weights=FIXED, settings=settings, checkpoint=stored, callback=interrupt_at(2))
     state = checkpoint.read(stored)
-    copy = weakref.ref(state.state["wa"])
-    request = Request.read(picture(32, 48), picture(40, 40, 1), settings=replace(SHALLOW, iterations=5))
-    kept: list[bool] = []
+    read = state.state[array]
+    made: list[Minimizer] = []
+
+    class Watched(Minimizer):
+        def run(self) -> OptimizeResult:
+            made.append(self)
+            assert self.state[array] is read
+            return super().run()
+
+    expected = run(weights=FIXED, settings=settings)
+    monkeypatch.setattr("npstyle.run.pyramid.Minimizer", Watched)
+    request = Request.read(picture(32, 48), picture(40, 40, 1), settings=settings)
     network = npstyle.VGG19.for_settings(FIXED, request.settings)
-    result = Pyramid(request, network, lambda _: kept.append(copy() is not None)).run(state)
-    assert kept == [False] * 3
-    np.testing.assert_array_equal(result.image, run(weights=FIXED).image)
+    result = Pyramid(request, network).run(state)
+    assert len(made) == 1
+    assert not state.state
+    np.testing.assert_array_equal(result.image, expected.image)
+
+
+def test_reading_a_checkpoint_takes_no_more_memory_than_it_holds(tmp_path: Path) -> None:
+    arrays = {name: np.full((500, 1000), 1.5) for name in "ab"}
+    checkpoint.write(tmp_path / "x", checkpoint.Checkpoint({}, (), arrays))
+    tracemalloc.start()
+    try:
+        stored = checkpoint.read(tmp_path / "x").state
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(stored["b"], arrays["b"])
+    assert peak < 1.4 * 8e6
 
 
 def test_checkpoint_of_older_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -585,7 +612,7 @@ def test_checkpoint_of_older_format_is_refused(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(UserError) as caught:
         run(checkpoint=tmp_path / "old.npz", resume=True)
     assert str(caught.value) == (
-        f"checkpoint: {tmp_path / 'old.npz'}: found a checkpoint of format 1; expected format 2; "
+        f"checkpoint: {tmp_path / 'old.npz'}: found a checkpoint of format 1; expected format 3; "
         "choose another name, or begin again without it"
     )
 
@@ -644,6 +671,26 @@ def test_memory_error_at_later_level_returns_previous_picture(monkeypatch: pytes
         "the picture is enlarged from 48 x 32 pixels"
     )
     assert (result.success, result.interrupted, len(result.levels)) == (False, False, 2)
+
+
+def test_memory_error_within_a_level_returns_its_best_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    from npstyle.objective import Objective
+
+    def evaluate(self: Objective, pixels: Array) -> tuple[float, Array]:
+        calls.append(pixels.shape[1])
+        if calls.count(96) == 4:
+            raise MemoryError
+        return original(self, pixels)
+
+    calls: list[int] = []
+    original = Objective.__call__
+    monkeypatch.setattr(Objective, "__call__", evaluate)
+    result = run(content=picture(64, 96), settings=PYRAMID, iterations=4)
+    assert re.fullmatch(
+        r"stopped after \d iterations?, as there was too little memory for another", result.message
+    )
+    assert (result.success, result.interrupted, len(result.levels)) == (False, False, 4)
+    assert result.levels[-1].loss < result.levels[-1].losses[0]
 
 
 def test_adam_lowers_loss() -> None:

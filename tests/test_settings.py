@@ -138,8 +138,40 @@ def test_iterations_by_level_are_those_of_the_last_levels(
     iterations: int | Sequence[int], expected: tuple[int, ...]
 ) -> None:
     settings = Settings(iterations=iterations)
-    assert settings.level_iterations(3) == expected
-    assert settings.level_iterations(1) == expected[-1:]
+    assert settings.level_iterations([(64, 48), (91, 68), (128, 96)]) == expected
+    assert settings.level_iterations([(128, 96)]) == expected[-1:]
+
+
+LARGE_LEVELS = [(512, 300), (724, 424), (1024, 600), (848, 1448), (2048, 1200), (2896, 1696), (4096, 2400)]
+
+
+@pytest.mark.parametrize(
+    ("iterations", "falloff", "expected"),
+    [
+        (16, 0.5, (16, 16, 16, 8, 4, 4, 4)),
+        (100, 0.5, (100, 100, 100, 50, 25, 12, 6)),
+        (16, 1, (16,) * 7),
+        (3, 0.5, (3,) * 7),
+        (0, 0.5, (0,) * 7),
+        (16, 0, (16, 16, 16, 4, 4, 4, 4)),
+        ((16, 9), 0.5, (16,) * 6 + (9,)),
+    ],
+)
+def test_large_levels_get_fewer_iterations(
+    iterations: Any, falloff: float, expected: tuple[int, ...]
+) -> None:
+    settings = Settings(iterations=iterations, iterations_falloff=falloff)
+    assert settings.level_iterations(LARGE_LEVELS) == expected
+
+
+def test_a_single_large_level_gets_all_iterations() -> None:
+    assert Settings(iterations=16).level_iterations(LARGE_LEVELS[-1:]) == (16,)
+
+
+def test_published_presets_have_as_many_iterations_at_all_levels() -> None:
+    for name in ("paper", "crowsonkb", "spst"):
+        (number,) = set(preset(name).level_iterations(LARGE_LEVELS))
+        assert number == preset(name).iterations
 
 
 def test_unknown_preset_is_named() -> None:

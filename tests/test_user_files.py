@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ from helpers import error_line
 from npstyle.cli import main as cli
 from npstyle.cli.paint import painting_parser
 from npstyle.cli.progress import ProgressBar
-from npstyle.run import CheckpointWarning, checkpoint
+from npstyle.cli.run_files import describe_checkpoint
+from npstyle.run import CheckpointWarning, Request, checkpoint
+from npstyle.run.memory import checkpoint_bytes
+from npstyle.settings import Settings
 from npstyle.weights import random_weights, write_weights
 
 Captured = pytest.CaptureFixture[str]
@@ -204,6 +208,27 @@ def test_save_every_replaces_no_file_that_appears_during_the_run(
     assert cli.main([*COMMAND, "-o", "out.png", "--save-every", "2"]) == 0
     assert "found a file of that name" in capsys.readouterr().err
     assert Path("out-00002.png").read_text() == "precious"
+
+
+def test_room_for_checkpoints_is_looked_for_before_the_run(
+    tmp_path: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    """In the folder they are written to, whose name the line has; what they take is said where it is much."""
+    settings = Settings(optimizer="lbfgs32", iterations=4)
+    large = Request(np.zeros((5000, 4000, 3), np.uint8), (), settings, 5000)
+    stored = 4 * 3 * 5000 * 4000 * (5 + 2 * 3)
+    assert checkpoint_bytes(large) == pytest.approx(stored, rel=0.01)
+    place = tmp_path / "run.npz"
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2.1 * stored))
+    assert describe_checkpoint(place, large) == ", checkpoints of 2.6 GB"
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1.5 * stored))
+    describe_checkpoint(place, large)
+    assert capsys.readouterr().err == (
+        f"npstyle: checkpoint: found 4.0 GB free in {tmp_path}; expected about 5.3 GB; --checkpoint names "
+        "another place; continuing, with those that there is room for\n"
+    )
+    assert describe_checkpoint(None, large) == ""
 
 
 def test_state_of_an_interrupted_run_is_kept_until_the_new_run_is_further(

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+PIECE_BYTES = 1 << 20  # of an array, read at a time
 MAX_HEADER_BYTES = 1 << 14  # NumPy's are shorter than 200 for an array of numbers
 
 
@@ -45,9 +46,12 @@ class Member:
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        data = np.empty(self.nbytes, np.uint8)  # filled in pieces: read at once, it would be there twice
         with self.archive.open(self.info) as file:
             file.read(self.begin)
-            data = bytearray(file.read(self.nbytes))
+            for start in range(0, self.nbytes, PIECE_BYTES):
+                piece = data[start : start + PIECE_BYTES]
+                piece[...] = np.frombuffer(file.read(len(piece)), np.uint8)
         array = np.frombuffer(data, self.dtype).reshape(self.shape, order="F" if self.fortran else "C")
         return array if dtype is None else array.astype(dtype)
 

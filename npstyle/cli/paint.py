@@ -42,6 +42,7 @@ from npstyle.cli.run_files import (
     check_save_every,
     checkpoint_every,
     checkpoint_place,
+    describe_checkpoint,
     intermediate,
     tidy_checkpoint,
 )
@@ -71,12 +72,12 @@ from npstyle.cli.standard_streams import (
 from npstyle.cli.terminal import Parser, print_err, print_out
 from npstyle.errors import UserError
 from npstyle.presets import PRESETS
-from npstyle.settings import STARTS, Settings
+from npstyle.settings import LARGE, STARTS, Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from npstyle.bands import Workers
+    from npstyle.divided import Workers
     from npstyle.images import PictureFile
     from npstyle.run import Progress, Request, StyleResult
     from npstyle.vgg import VGG19
@@ -183,6 +184,7 @@ def _paint(
         check_save_every(options, output, request)
     if note:  # also with --quiet
         print_err(f"npstyle: {note}")
+    memory += describe_checkpoint(checkpoint, request)
     announce(options, f"{W} x {H} pixels{change}, {_describe_iterations(request)}", memory, weights)
     with RunLog(options.log, options.overwrite, bool(options.resume)) as log:
         log.start(request, level_sizes(request), **_facts(options, output, weights, checkpoint))
@@ -277,16 +279,19 @@ def _check_memory(
     `free` is how much there is, or is allowed; None if that is not known.
 
     Where there is too little for SciPy's L-BFGS, even with blocks of the network in strips, the request
-    returned is one with L-BFGS in float32, unless an optimizer is asked for. What is returned last says so.
+    returned is one with L-BFGS in float32, if need be with fewer pairs, unless an optimizer is asked for.
+    What is returned last says so.
     """
-    from npstyle.run.memory import choose_plan, least_memory, plan_in_words, run_memory
+    from npstyle.run.memory import choose_plan, least_memory, plan_in_words, run_memory, with_less_memory
 
     how = options.convolution, options.threads
     needed = least_memory(request, *how)
     chosen = options.optimizer is not None or request.settings.optimizer != "lbfgs" or options.force
     too_little = not chosen and free is not None and needed > free
-    if too_little:
-        request = replace(request, settings=replace(request.settings, optimizer="lbfgs32"))
+    if too_little and free is not None:
+        possible = list(with_less_memory(request))
+        fitting = (one for one in possible if least_memory(one, *how) <= free)
+        request = next(fitting, possible[0])
     settings = request.settings
     plan = choose_plan(lambda plan: run_memory(request, *how, plan), free, settings.padding, settings.layers)
 
@@ -307,20 +312,25 @@ def _check_memory(
         return request, memory, ""
     whose = "free" if options.memory is None else "allowed by --memory"
     found, expected = f"{format_bytes(free)} {whose}", f"about {format_bytes(needed)} for lbfgs"
-    return request, memory, f"optimizer: found {found}; expected {expected}; lbfgs32 runs in its place"
+    pairs = "" if settings.maxcor == possible[0].settings.maxcor else f" with {settings.maxcor} pairs"
+    note = f"optimizer: found {found}; expected {expected}; lbfgs32{pairs} runs in its place"
+    return request, memory, note
 
 
 def _describe_iterations(request: Request) -> str:
     from npstyle.run.pyramid import level_sizes
 
     sizes = level_sizes(request)
-    numbers = request.settings.level_iterations(len(sizes))
+    numbers = request.settings.level_iterations(sizes)
     if len(sizes) == 1:
         return count_of(numbers[0], "iteration")
     levels = f"{len(sizes)} levels from {max(sizes[0])} pixels up"
     if len(set(numbers)) == 1:
         return f"{count_of(numbers[0], 'iteration')} at each of {levels}"
-    return f"{', '.join(map(str, numbers))} iterations at {levels}"
+    few = ""
+    if isinstance(request.settings.iterations, int):
+        few = f" (fewer above {LARGE}; --iterations-falloff 1 does as many)"
+    return f"{', '.join(map(str, numbers))} iterations at {levels}{few}"
 
 
 def _facts(

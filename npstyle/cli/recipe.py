@@ -27,6 +27,11 @@ RECIPE: dict[str, Option] = {
         "N,N",
         "iterations at each pyramid level, or at the last levels: 100,50,25 does 25 at the full size",
     ),
+    "iterations-falloff": Option(
+        fraction,
+        "X",
+        "a level above 1024 pixels does X times as many as the one before, but at least 4; 1: as many",
+    ),
     "min-size": Option(
         integer(0),
         "N",

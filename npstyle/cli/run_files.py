@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,9 @@ from npstyle.errors import UserError, check_nonnegative
 
 if TYPE_CHECKING:
     from npstyle.run import Request, StyleResult
+
+
+MUCH = 1e9  # bytes of a checkpoint that are worth a word
 
 
 def intermediate(output: Path, iteration: int) -> Path:
@@ -64,7 +68,7 @@ def _count_iterations(request: Request) -> int:
     """Iterations over all levels, at most."""
     from npstyle.run.pyramid import level_sizes
 
-    return sum(request.settings.level_iterations(len(level_sizes(request))))
+    return sum(request.settings.level_iterations(level_sizes(request)))
 
 
 def _inputs(options: argparse.Namespace) -> list[Path]:
@@ -105,6 +109,26 @@ def checkpoint_place(options: argparse.Namespace, output: Path) -> Path | None:
     except UserError as error:
         print_err(f"npstyle: {error}; continuing without checkpoints")
     return None
+
+
+def describe_checkpoint(place: Path | None, request: Request) -> str:
+    """What checkpoints take, where that is much, for the line before the run; a line where it is too much.
+
+    A new one is written beside the last one, so there has to be room for both.
+    """
+    from npstyle.run.memory import checkpoint_bytes
+
+    if place is None:
+        return ""
+    needed = checkpoint_bytes(request)
+    folder = place if place.is_dir() else place.absolute().parent
+    with suppress(OSError):
+        free = shutil.disk_usage(folder).free
+        if free < 2 * needed:
+            found, expected = f"{format_bytes(free)} free in {folder}", f"about {format_bytes(2 * needed)}"
+            cure = "--checkpoint names another place; continuing, with those that there is room for"
+            print_err(f"npstyle: checkpoint: found {found}; expected {expected}; {cure}")
+    return f", checkpoints of {format_bytes(needed)}" if needed >= MUCH else ""
 
 
 def checkpoint_every() -> float:

@@ -86,7 +86,7 @@ class RunLog:
             width=width,
             height=height,
             levels=levels,
-            iterations=sum(request.settings.level_iterations(len(levels))),
+            iterations=sum(request.settings.level_iterations(levels)),
             **{name: getattr(request, name) for name in names},
             settings=asdict(request.settings),
         )

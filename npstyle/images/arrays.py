@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from npstyle._runtime.bands import in_bands
 from npstyle.errors import UserError
 
 Picture = NDArray[np.uint8]
@@ -59,7 +60,7 @@ def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
         )
     if not np.isfinite(array).all():
         raise UserError(name, "NaN or infinity", "finite values from 0 to 255", "check where they come from")
-    if np.abs(array).max() > (255 if array.dtype.kind in "ui" else MAX_OVERSHOOT):
+    if max(float(array.max()), -float(array.min())) > (255 if array.dtype.kind in "ui" else MAX_OVERSHOOT):
         raise UserError(
             name, f"values up to {array.max()}", "values from 0 to 255", "divide 16-bit values by 257"
         )
@@ -134,10 +135,7 @@ def resize(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
         return picture if picture.dtype == np.uint8 else np.asarray(picture, np.float32)
     if picture.dtype == np.uint8:
         return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
-    if picture.ndim == 3:
-        return np.stack([resize(channel, width, height) for channel in np.moveaxis(picture, 2, 0)], axis=2)
-    channel = Image.fromarray(np.ascontiguousarray(picture, np.float32))
-    return np.array(channel.resize((width, height), Image.Resampling.LANCZOS))
+    return _resize_channels(picture, width, height)
 
 
 def resize_wrapped(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
@@ -145,13 +143,29 @@ def resize_wrapped(picture: NDArray[Any], width: int, height: int) -> NDArray[An
     H, W, _ = picture.shape
     # Lanczos reaches three pixels of the smaller picture.
     y, x = (math.ceil(3 * max(1, scale)) + 1 for scale in (H / height, W / width))
-    padded = np.pad(np.asarray(picture, np.float32), ((y, y), (x, x), (0, 0)), mode="wrap")
-    box = (x, y, x + W, y + H)
-    channels = [Image.fromarray(np.ascontiguousarray(channel)) for channel in np.moveaxis(padded, 2, 0)]
-    lanczos = Image.Resampling.LANCZOS
-    return np.stack([np.array(one.resize((width, height), lanczos, box)) for one in channels], axis=2)
+    return _resize_channels(picture, width, height, (y, x))
+
+
+def _resize_channels(
+    picture: NDArray[Any], width: int, height: int, margins: tuple[int, int] | None = None
+) -> NDArray[np.float32]:
+    """Resample in float32, one channel after the other, so that there are never copies of all of them.
+
+    With `margins` so many rows and columns of the opposite border are seen beyond each border.
+    """
+    H, W = picture.shape[:2]
+    resized = np.empty((height, width, *picture.shape[2:]), np.float32)
+    box = None
+    for index in np.ndindex(*picture.shape[2:]):
+        channel = np.ascontiguousarray(picture[(..., *index)], np.float32)
+        if margins is not None:
+            y, x = margins
+            channel, box = np.pad(channel, ((y, y), (x, x)), mode="wrap"), (x, y, x + W, y + H)
+        image = Image.fromarray(channel)
+        resized[(..., *index)] = np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box))
+    return resized
 
 
 def to_uint8(pixels: NDArray[Any]) -> Picture:
     """Round to the nearest integer (ties to even) and clip to 0..255."""
-    return np.asarray(np.clip(np.rint(pixels), 0, 255), np.uint8)
+    return in_bands(lambda rows: np.asarray(np.clip(np.rint(rows), 0, 255), np.uint8), pixels)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npstyle._runtime.bands import in_bands
 from npstyle.errors import UserError
 
 Array = NDArray[np.floating]
@@ -45,7 +46,7 @@ def luma(picture: NDArray[Any]) -> Array:
 
 def gray(picture: NDArray[Any]) -> Array:
     """The picture's luma Y in all three channels, (H, W, 3): R = G = B = Y."""
-    return np.repeat(luma(picture)[:, :, None], 3, axis=2)
+    return in_bands(lambda rows: np.repeat(luma(rows)[:, :, None], 3, axis=2), picture)
 
 
 def transfer_luma(painted: NDArray[Any], content: NDArray[Any]) -> Array:
@@ -85,7 +86,11 @@ def transfer_luma(painted: NDArray[Any], content: NDArray[Any]) -> Array:
             f"{W} x {H}, the size of the content picture",
             "resize one of them",
         )
-    return _as_float(content) + (luma(painted) - luma(content))[:, :, None]
+
+    def of_rows(painted: NDArray[Any], content: NDArray[Any]) -> Array:
+        return _as_float(content) + (luma(painted) - luma(content))[:, :, None]
+
+    return in_bands(of_rows, painted, content)
 
 
 def match_color_statistics(style: NDArray[Any], content: NDArray[Any]) -> Array:
@@ -127,11 +132,15 @@ def match_color_statistics(style: NDArray[Any], content: NDArray[Any]) -> Array:
     Transfer", CVPR 2017, section 5, for the matching; Pitié, Kokaram, "The Linear Monge-Kantorovitch Linear
     Colour Mapping for Example-Based Colour Transfer", CVMP 2007, for this A. The limit F is npstyle's own.
     """
-    pixels = _as_float(style)
     mean_s, S_s = _mean_and_covariance(style)
     mean_c, S_c = _mean_and_covariance(content)
     A = _monge_kantorovich_map(S_s, S_c)
-    return np.clip((pixels - mean_s) @ A + mean_c, 0, 255).astype(pixels.dtype)  # A' = A
+
+    def of_rows(rows: NDArray[Any]) -> Array:
+        pixels = _as_float(rows)
+        return np.clip((pixels - mean_s) @ A + mean_c, 0, 255).astype(pixels.dtype)  # A' = A
+
+    return in_bands(of_rows, style)
 
 
 def match_luma_statistics(style_gray: NDArray[Any], content_gray: NDArray[Any]) -> Array:
@@ -155,11 +164,15 @@ def match_luma_statistics(style_gray: NDArray[Any], content_gray: NDArray[Any]) 
     Source: Gatys, Ecker, Bethge, Hertzmann, Shechtman, "Controlling Perceptual Factors in Neural Style
     Transfer", CVPR 2017, section 5.1.
     """
-    Y = _as_float(style_gray)
     mean_s, std_s = _mean_and_std(style_gray)
     mean_c, std_c = _mean_and_std(content_gray)
-    stretched = (Y.astype(np.float64) - mean_s) * (std_c / max(std_s, std_c / MAX_STRETCH, MIN_STD)) + mean_c
-    return np.clip(stretched, 0, 255).astype(Y.dtype)
+    stretch = std_c / max(std_s, std_c / MAX_STRETCH, MIN_STD)
+
+    def of_rows(rows: NDArray[Any]) -> Array:
+        Y = _as_float(rows)
+        return np.clip((Y.astype(np.float64) - mean_s) * stretch + mean_c, 0, 255).astype(Y.dtype)
+
+    return in_bands(of_rows, style_gray)
 
 
 def _as_float(picture: NDArray[Any]) -> Array:
@@ -168,9 +181,9 @@ def _as_float(picture: NDArray[Any]) -> Array:
 
 def _mean_and_covariance(picture: NDArray[Any]) -> tuple[Float64, Float64]:
     """Mean (3,) and covariance (3, 3) of the pixels."""
-    pixels = np.asarray(picture, np.float64).reshape(-1, 3)
-    mean = pixels.mean(axis=0)
-    centered = pixels - mean
+    centered = np.array(picture, np.float64).reshape(-1, 3)
+    mean = centered.mean(axis=0)
+    centered -= mean
     return mean, centered.T @ centered / len(centered)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from npstyle._runtime.bands import in_bands
 from npstyle.images.arrays import PictureWarning
 from npstyle.images.icc import srgb_profile
 from npstyle.images.metadata import IMAGE_DESCRIPTION, TEXT_KEY, encoded
@@ -23,7 +24,7 @@ Deep = NDArray[np.uint16]
 
 BAND_BYTES = 2**20  # compressed at a time, so that the memory needed does not grow with the picture
 MAX_CLIPPED = 0.01  # the part of a floating-point picture that may be lights beyond its white
-MAX_TIFF_BYTES = 2**32 - 2**24  # offsets have 32 bits; deflated data may be slightly larger than the input
+MAX_TIFF_BYTES = 2**32 - 2**24  # 32 bits for offsets; deflated data may be slightly larger than the input
 
 
 def is_deep(mode: str) -> bool:
@@ -102,8 +103,12 @@ def _white(values: NDArray[np.float64], floating: bool, name: str) -> float:
 
 def to_16_bits(pixels: NDArray[Any]) -> Deep:
     """Scale from 0..255 to 0..65535, round to the nearest integer (ties to even) and clip."""
-    scaled = np.multiply(np.clip(pixels, 0, 255), 257, dtype=np.float32)
-    return np.asarray(np.rint(scaled), np.uint16)
+
+    def of_rows(rows: NDArray[Any]) -> Deep:
+        scaled = np.multiply(np.clip(rows, 0, 255), 257, dtype=np.float32)
+        return np.asarray(np.rint(scaled), np.uint16)
+
+    return in_bands(of_rows, pixels)
 
 
 def write_png16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -> None:
@@ -142,7 +147,7 @@ def write_png16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) ->
 
 
 def write_tiff16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -> None:
-    """Write a 16-bit TIFF file, deflated, with an sRGB profile.
+    """Write a 16-bit TIFF file, deflated, with an sRGB profile; BigTIFF if it might be larger than 4 GB.
 
     Parameters
     ----------
@@ -152,20 +157,14 @@ def write_tiff16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -
     text : mapping of str to str, or None
         As for `npstyle.images.write`.
 
-    Raises
-    ------
-    ValueError
-        The picture is larger than the 4 GB that TIFF can address.
-
     Notes
     -----
     Source: Adobe, "TIFF Revision 6.0", 1992, sections 6 (RGB), 14 (predictor) and 18 (alpha); deflate is from
-    "Adobe Photoshop TIFF Technical Notes", 2002.
+    "Adobe Photoshop TIFF Technical Notes", 2002. BigTIFF: offsets and counts of 64 bits, as in libtiff.
     """
     H, W, C = values.shape
-    if values.nbytes > MAX_TIFF_BYTES:
-        raise ValueError("more than the 4 GB of TIFF")
-    file.write(b"II*\0" + bytes(4))  # little-endian; the offset of the directory is filled in at the end
+    form = BIG if values.nbytes > MAX_TIFF_BYTES else CLASSIC
+    file.write(form.head)  # little-endian; the offset of the directory is filled in at the end
     offsets, lengths = [], []
     for band in _bands(values):
         # The predictor: each value minus the same channel's value in the pixel to its left.
@@ -179,7 +178,7 @@ def write_tiff16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -
         259: _shorts(8),  # Compression: deflate
         262: _shorts(2),  # PhotometricInterpretation: RGB
         IMAGE_DESCRIPTION: _ascii(encoded(text) if text else ""),
-        273: _longs(*offsets),  # StripOffsets
+        273: _offsets(form, offsets),  # StripOffsets
         277: _shorts(C),  # SamplesPerPixel
         278: _longs(_rows_per_band(values)),  # RowsPerStrip
         279: _longs(*lengths),  # StripByteCounts
@@ -191,12 +190,26 @@ def write_tiff16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -
         338: _shorts(*[2] * (C - 3)),  # ExtraSamples: alpha, not multiplied into the colors
         34675: _undefined(srgb_profile() or b""),  # the ICC profile
     }
-    entries = [_directory_entry(file, tag, field) for tag, field in fields.items() if field.length]
+    entries = [_directory_entry(file, form, tag, field) for tag, field in fields.items() if field.length]
     offset = _even_offset(file)
-    file.write(struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4))
-    file.seek(4)
-    file.write(struct.pack("<I", offset))
+    file.write(struct.pack(form.entries, len(entries)) + b"".join(entries) + bytes(form.offset_bytes))
+    file.seek(len(form.head) - form.offset_bytes)
+    file.write(struct.pack(form.offset, offset))
 
+
+class _Form(NamedTuple):
+    """How a kind of TIFF begins, and its structures in the notation of `struct`."""
+
+    head: bytes  # it ends with the offset of the directory
+    entries: str  # their number
+    entry: str  # tag, type, number of values
+    offset: str
+    offset_bytes: int
+    offset_type: int
+
+
+CLASSIC = _Form(b"II*\0" + bytes(4), "<H", "<HHI", "<I", 4, 4)
+BIG = _Form(b"II+\0" + struct.pack("<HH", 8, 0) + bytes(8), "<Q", "<HHQ", "<Q", 8, 16)
 
 DEEP_WRITERS = {"PNG": write_png16, "TIFF": write_tiff16}
 
@@ -241,14 +254,18 @@ def _undefined(data: bytes) -> _Field:
     return _Field(7, len(data), data)
 
 
-def _directory_entry(file: BinaryIO, tag: int, field: _Field) -> bytes:
-    """An entry of the directory. Data longer than its 4 bytes is written to the file first."""
+def _offsets(form: _Form, values: Sequence[int]) -> _Field:
+    return _Field(form.offset_type, len(values), struct.pack(f"<{len(values)}{form.offset[-1]}", *values))
+
+
+def _directory_entry(file: BinaryIO, form: _Form, tag: int, field: _Field) -> bytes:
+    """An entry of the directory. Data longer than an offset is written to the file first."""
     data = field.data
-    if len(data) > 4:
+    if len(data) > form.offset_bytes:
         offset = _even_offset(file)
         file.write(data)
-        data = struct.pack("<I", offset)
-    return struct.pack("<HHI", tag, field.type_code, field.length) + data.ljust(4, b"\0")
+        data = struct.pack(form.offset, offset)
+    return struct.pack(form.entry, tag, field.type_code, field.length) + data.ljust(form.offset_bytes, b"\0")
 
 
 def _even_offset(file: BinaryIO) -> int:

@@ -1,4 +1,4 @@
-"""The workers of `npstyle.bands` on Dask: each computes a band of a picture, with a network of its own."""
+"""The workers of `npstyle.divided` on Dask: each computes a band of a picture, with a network of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from uuid import uuid4
 from distributed import Future, WorkerPlugin, get_worker
 
 from npstyle._runtime import threads
-from npstyle.bands import Pixels, WorkerLostError
+from npstyle.divided import Pixels, WorkerLostError
 from npstyle.errors import UserError
 from npstyle.jobs.cluster import Cluster
 from npstyle.vgg import VGG19
@@ -31,7 +31,7 @@ class NetworkPlugin(WorkerPlugin):
 
 
 class BandWorkers:
-    """See `npstyle.bands.Workers`; a band for each worker that there is now."""
+    """See `npstyle.divided.Workers`; a band for each worker that there is now."""
 
     def __init__(self, cluster: Cluster, network: VGG19) -> None:
         self._client, self._name = cluster.client, cluster.name

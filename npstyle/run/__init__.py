@@ -16,7 +16,7 @@ from npstyle._runtime.memo import Memo
 from npstyle._runtime.paths import as_path
 from npstyle._typing import Convolution, Preprocessing
 from npstyle.architecture import deepest
-from npstyle.bands import Workers
+from npstyle.divided import Workers
 from npstyle.errors import UserError
 from npstyle.initialize import data_dependent_init
 from npstyle.optimize import warn_of_optimizer, with_possible_optimizer
@@ -222,7 +222,7 @@ def paint(
         Where what is computed of the style pictures is kept, for further pictures with the same weights: one
         memo for each weights. Not used with random ones, which are initialized to each picture.
     workers : callable, optional
-        Given the network, those who compute levels of more than 960 rows, a band each: `npstyle.bands`.
+        Given the network, those who compute levels of more than 960 rows, a band each: `npstyle.divided`.
 
     Returns
     -------

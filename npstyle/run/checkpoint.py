@@ -34,7 +34,7 @@ from npstyle.run.results import LevelResult
 
 Arrays = Mapping[str, NDArray[Any]]
 
-FORMAT = 2
+FORMAT = 3
 META = "meta.json"
 LOSSES = "losses_of_finished_levels"
 MAX_META = 1 << 20  # bytes

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import images
+from npstyle._runtime.bands import in_bands
 from npstyle.images.color import transfer_luma
 from npstyle.objective import Objective
 from npstyle.run.inputs import Request
@@ -44,8 +45,8 @@ class RestrictedObjective:
         """Loss, and the projected gradient."""
         loss, gradient = self.objective(pixels)
         if self.gray:  # the projection on the direction (1, 1, 1)
-            gradient = np.repeat(gradient.mean(axis=2, keepdims=True), 3, axis=2)
-        return loss, gradient if self.free is None else gradient * self.free
+            gradient = in_bands(lambda rows: np.repeat(rows.mean(axis=2, keepdims=True), 3, axis=2), gradient)
+        return loss, gradient if self.free is None else np.multiply(gradient, self.free, out=gradient)
 
 
 class Finish:
@@ -64,12 +65,21 @@ class Finish:
         if take_color:
             pixels = transfer_luma(pixels, content)
         if request.keep is not None:
-            keep = resized_mask(request.keep, *self.size)[:, :, None]
-            pixels = keep * content + (1 - keep) * pixels
+            pixels = mixed(resized_mask(request.keep, *self.size), content, pixels)
         return pixels
+
+
+def mixed(keep: Array, content: Array, pixels: Array) -> Array:
+    """The content picture where the mask is 1, the other one where it is 0."""
+
+    def of_rows(keep: Array, content: Array, pixels: Array) -> Array:
+        mixture: Array = keep * content + (1 - keep) * pixels
+        return mixture
+
+    return in_bands(of_rows, keep[:, :, None], content, pixels)
 
 
 def resized_mask(mask: Array, width: int, height: int) -> Array:
     """A mask (H, W), from 0 to 1, at another size."""
     resized: Array = images.resize(np.asarray(mask, np.float32), width, height)
-    return np.clip(resized, 0, 1)
+    return np.clip(resized, 0, 1, out=None if resized is mask else resized)

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import images
-from npstyle.bands import DividedObjective, Workers
+from npstyle._runtime.bands import bands
+from npstyle.divided import DividedObjective, Workers
 from npstyle.images.color import gray, match_color_statistics, match_luma_statistics
 from npstyle.layers import CaffeInput, TorchvisionInput
 from npstyle.objective import Objective
 from npstyle.partial import has_sections
-from npstyle.run.finish import Finish, RestrictedObjective, resized_mask
+from npstyle.run.finish import Finish, RestrictedObjective, mixed, resized_mask
 from npstyle.run.inputs import Request
 from npstyle.settings import Settings
 from npstyle.vgg import VGG19
@@ -82,14 +83,12 @@ class Level:
             start = self._first_start(preprocessing)
         else:
             start = resampled(previous, *self.size, self.request.settings)
-        if self.keep is not None:
-            start = self.keep[:, :, None] * self.content + (1 - self.keep[:, :, None]) * start
-        return start
+        return start if self.keep is None else mixed(self.keep, self.content, start)
 
     def _first_start(self, preprocessing: str) -> Array:
         request = self.request
         if request.init is not None:
-            start = images.resize(request.init, *self.size).astype(np.float64)
+            start = images.resize(request.init, *self.size).astype(_dtype(request.settings))
         else:
             start = starting_picture(self.content, request.settings, request.seed, preprocessing)
         return gray(start) if self.gray else start
@@ -101,17 +100,26 @@ def resampled(pixels: Array, width: int, height: int, settings: Settings) -> Arr
 
 
 def starting_picture(content: ArrayLike, settings: Settings, seed: int, preprocessing: str) -> Array:
-    """The picture a run starts from, (H, W, 3) float64: see `Settings.init`.
+    """The picture a run starts from, (H, W, 3) in the optimizer's dtype: see `Settings.init`.
 
     Normal noise has the mean color that the network's `preprocessing` subtracts.
     """
-    picture = np.asarray(content, np.float64)
+    picture = np.asarray(content)
     if settings.init == "content":
-        return picture.copy()
+        return picture.astype(_dtype(settings))
     rng = np.random.default_rng(seed)
-    if settings.noise_std:
-        noise = MEAN_COLORS[preprocessing] + settings.noise_std * rng.standard_normal(picture.shape)
-    else:
-        noise = rng.uniform(0, 255, picture.shape)
     weight = 1.0 if settings.init == "noise" else settings.init_noise
-    return noise if weight == 1 else (1 - weight) * picture + weight * noise
+    start = np.empty(picture.shape, _dtype(settings))
+    for first, last in bands(picture):
+        rows = picture[first:last].astype(np.float64)
+        if settings.noise_std:
+            noise = MEAN_COLORS[preprocessing] + settings.noise_std * rng.standard_normal(rows.shape)
+        else:
+            noise = rng.uniform(0, 255, rows.shape)
+        start[first:last] = noise if weight == 1 else (1 - weight) * rows + weight * noise
+    return start
+
+
+def _dtype(settings: Settings) -> type[np.floating[Any]]:
+    """Of the optimizer's vectors: what it takes in float32 anyway need not be there in float64."""
+    return np.float64 if settings.optimizer == "lbfgs" else np.float32

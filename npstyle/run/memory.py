@@ -8,9 +8,14 @@ what the optimizer stores. They are added up here, as `VGG19`, `Objective` and `
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from math import prod
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from npstyle import _kernels
 from npstyle._runtime.cgroups import control_groups, text
@@ -28,25 +33,26 @@ from npstyle.architecture import (
 )
 from npstyle.errors import UserError
 from npstyle.fused import method_of
-from npstyle.optimize import optimizer_bytes, with_possible_optimizer
+from npstyle.optimize import optimizer_bytes, stored_bytes, with_possible_optimizer
 from npstyle.padding import is_padded
 from npstyle.plans import ALL_BLOCKS, divided, possible_plans
 from npstyle.run.inputs import Request
+from npstyle.run.pyramid import level_sizes
 from npstyle.run.strip_memory import PACKED, WORKSPACES, strips_bytes
 from npstyle.settings import Settings
 
 Size = tuple[int, int]  # width, height
 
-# By how much the resident memory of runs grew, relative to the sum below without this factor: 0.65 (Adam) to
-# 0.82 at one level, 1.05 to 1.08 with several levels, colors or masks; 64 to 512 pixels, two threads.
-SAFETY_FACTOR = 1.12
-# What they grew by besides their arrays: 66 MB at 64 pixels, 127 MB at 384 pixels after four levels.
-LIBRARY_BYTES = 100e6
+# By how much the resident memory of runs grew, relative to the sum below without this factor: 0.93 to 1.08,
+# for all optimizers, colors and masks, one level and several, with strips and without; 0.6 to 1.1 megapixels.
+SAFETY_FACTOR = 1.05
+# What they grow by besides their arrays: threads, BLAS, parts of libraries.
+LIBRARY_BYTES = 35e6
 # By statistics: matrices (C, C) that every style target keeps in each layer, and that one layer's loss takes,
 # LAPACK's copies among them.
 MATRICES = {"gram": (1, 2), "gram+moments": (2, 6), "wasserstein": (2, 14)}
-# Start, best picture and scaled gradient, in float64 (`Minimizer`).
-PIXEL_ARRAYS = 3
+# L-BFGS stores so many pairs where there is too little memory for as many as are asked for.
+FEWER_PAIRS = (5, 3)
 # Of an evaluation with each plan, relative to none (docs/large-pictures.md#time-and-memory).
 TIME_FACTORS = {0: 1.0, 1: 1.1, 2: 1.1, 3: 1.3, ALL_BLOCKS: 1.7}
 BLAS_BUFFER = 64e6  # bytes a thread, rounded up: OpenBLAS takes 32 MiB, and a stack has 8
@@ -57,6 +63,8 @@ def run_memory(
 ) -> float:
     """Bytes that a run will need at most, in addition to what Python and its pictures occupy already.
 
+    That is at its last level, or at a smaller one with more iterations, for which L-BFGS stores more pairs.
+
     Parameters
     ----------
     request : Request
@@ -65,15 +73,69 @@ def run_memory(
     plan : int
         See `Objective`.
     """
-    return level_memory(request, request.result_size, convolution, threads, plan)
+    sizes = level_sizes(request)
+    largest = dict(zip(request.settings.level_iterations(sizes), sizes, strict=True))
+    return max(level_memory(request, size, convolution, threads, plan) for size in largest.values())
 
 
 def level_memory(
     request: Request, size: Size, convolution: Convolution, threads: int | None, plan: int
 ) -> float:
     """`run_memory` of a level of this size, (width, height)."""
+    sizes = level_sizes(request)
+    iterations = dict(zip(sizes, request.settings.level_iterations(sizes), strict=True))[size]
+    settings = replace(request.settings, iterations=iterations)
     styles, masks = request.style_sizes(*size), bool(request.content_masks)
-    return run_memory_of_sizes(size, styles, request.settings, convolution, threads, masks, plan)
+    network = run_memory_of_sizes(size, styles, settings, convolution, threads, masks, plan)
+    return network + SAFETY_FACTOR * picture_bytes(request, size)
+
+
+def checkpoint_bytes(request: Request) -> float:
+    """Bytes of the largest checkpoint that a run writes; see `npstyle.run.checkpoint`."""
+    sizes = level_sizes(request)
+    numbers = request.settings.level_iterations(sizes)
+    stored = (
+        stored_bytes(with_possible_optimizer(replace(request.settings, iterations=n), w * h), w * h)
+        for (w, h), n in zip(sizes, numbers, strict=True)
+    )
+    return max(stored)
+
+
+def picture_bytes(request: Request, size: Size) -> float:
+    """Bytes of the pictures and masks of a level of this size, (width, height), and of the one before."""
+    W, H = size
+    gray = request.settings.color == "luminance"
+    content = _copies(request.content, size, gray)
+    styles = sum(
+        _copies(style, at, gray or request.settings.color == "match")
+        for style, at in zip(request.styles, request.style_sizes(*size), strict=True)
+    )
+    # Masks are resized in float32 and converted to float64; conv1_1 needs one in float32, too.
+    masks = len(request.content_masks) * (4 + 8 + 4) * H * W
+    keep = 0 if request.keep is None else 2 * 4 * H * W
+    below = [area for area in (w * h for w, h in level_sizes(request)) if area < H * W]
+    return content + styles + masks + keep + 4 * 3 * max(below, default=0)
+
+
+def _copies(picture: NDArray[Any], size: Size, changed: bool) -> float:
+    """Bytes of a level's copies of a picture: one of this size, (width, height), and the objective's."""
+    W, H = size
+    element = 1 if picture.dtype == np.uint8 and not changed else 4
+    own = changed or picture.shape[:2] != (H, W)
+    return element * 3 * W * H * (1 + own)
+
+
+def with_less_memory(request: Request) -> Iterator[Request]:
+    """The request with optimizers that take less memory, from the most to the least.
+
+    Adam is not among them: it takes about as much as L-BFGS with three pairs, and comes to another picture.
+    """
+    if request.settings.optimizer == "lbfgs":
+        request = replace(request, settings=replace(request.settings, optimizer="lbfgs32"))
+        yield request
+    for pairs in FEWER_PAIRS:
+        if request.settings.optimizer == "lbfgs32" and pairs < request.settings.maxcor:
+            yield replace(request, settings=replace(request.settings, maxcor=pairs))
 
 
 def choose_plan(
@@ -131,15 +193,18 @@ def run_memory_of_sizes(
     masks: bool = False,
     plan: int = 0,
 ) -> float:
-    """`run_memory` of a run with pictures of these sizes, (width, height), at its last level.
+    """`run_memory` of a level with pictures of these sizes, (width, height), without those pictures.
 
-    The last level needs the most. `masks` is whether there are pairs of regions, `plan` see `Objective`.
+    `masks` is whether there are pairs of regions, `plan` see `Objective`.
     """
     W, H = content_size
     threads, layers, padding = resolve(threads), settings.layers, settings.padding
     settings = with_possible_optimizer(settings, H * W)
-    optimizer = optimizer_bytes(settings, H * W) + H * W * 8 * 3 * PIXEL_ARRAYS
-    run = optimizer + objective_bytes(H, W, settings, convolution, threads, plan)
+    # The best picture is there as well. But the point, and the gradient that an evaluation returns, are
+    # counted twice where the optimizer stores them as they are, in float32.
+    best = 4 * 3 * H * W if settings.optimizer == "lbfgs" else -4 * 3 * H * W
+    run = float(optimizer_bytes(settings, H * W) + best)
+    run += objective_bytes(H, W, settings, convolution, threads, plan)
     targets = [
         evaluation_memory(h, w, layers, convolution, threads, backward=False, padding=padding, plan=plan)
         for w, h in style_sizes
@@ -163,7 +228,9 @@ def objective_bytes(
         4.0 * (H * W >> 2 * log2_stride(name)) * channels(name) * (PACKED if name in packed else 1)
         for name in content
     )
-    return evaluation + targets
+    # Where a layer has both losses, the gradient of the second one is added to that of the first.
+    both = [] if plan else [name for name in content if name in settings.effective_style_weights]
+    return evaluation + targets + _largest_feature_map(H, W, both)
 
 
 def statistics_bytes(settings: Settings, targets: int) -> float:
@@ -214,7 +281,7 @@ def evaluation_memory(
     plan: int = 0,
 ) -> float:
     """Bytes of one loss and its gradient, or of the feature maps only, as far as targets need them."""
-    pixels = 4 * 12 * H * W  # a few arrays of them
+    pixels = 4 * 3 * H * W * (2 if plan else 4)  # the point and the gradient, and copies without strips
     if not plan:
         return pixels + _memory_above(None, H, W, layers, convolution, threads, backward, padding)
     if not backward:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle import images
-from npstyle.bands import Workers
+from npstyle.divided import Workers
 from npstyle.errors import UserError
 from npstyle.optimize import Minimizer, OptimizeResult
 from npstyle.run.checkpoint import Checkpoint
@@ -115,7 +115,7 @@ class Pyramid:
         self.plan_of = plan_of
         self.workers = workers
         self.sizes = level_sizes(request)
-        iterations = request.settings.level_iterations(len(self.sizes))
+        iterations = request.settings.level_iterations(self.sizes)
         self.schedule = tuple(PlannedLevel(*size, n) for size, n in zip(self.sizes, iterations, strict=True))
         self.results: list[LevelResult] = []
 
@@ -201,6 +201,7 @@ class Pyramid:
 
     def _finished(self, pixels: Array, end: _End) -> StyleResult:
         """The result, enlarged where the run ended at a smaller level."""
+        self.network.arena.trim()  # what follows may need that memory
         last, message = self.results[-1], end.message
         size, full = (last.width, last.height), self.sizes[-1]
         complete = len(self.results) == len(self.sizes) and last.success

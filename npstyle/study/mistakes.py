@@ -115,11 +115,13 @@ def _unguided(original: Any) -> Any:
 
 
 def _without_laplacian(original: Any) -> Any:
-    def edge_map_backward(dy: AnyArray, p: int, shape: tuple[int, ...], wrap: bool = False) -> AnyArray:
+    def edge_map_backward(
+        dy: AnyArray, p: int, shape: tuple[int, ...], wrap: bool = False, rows: Any = None
+    ) -> AnyArray:
         h, w = dy.shape
         dx = np.zeros(shape)
         dx[: h * p, : w * p] = np.kron(dy / p**2, np.ones((p, p)))[:, :, None]
-        return dx
+        return dx[slice(*rows)] if rows else dx
 
     return edge_map_backward
 

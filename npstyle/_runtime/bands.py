@@ -1,0 +1,42 @@
+"""Pictures a few rows at a time: what is computed meanwhile takes little memory, however large they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+BAND_ELEMENTS = 1 << 18  # of a picture: a megabyte in float32, which stays in a cache
+
+
+def bands(array: Array, step: int = 1) -> Iterator[tuple[int, int]]:
+    """The rows of an array in bands: the first one, and the one after the last.
+
+    All but the last band have a multiple of `step` rows.
+    """
+    rows = max(1, BAND_ELEMENTS // max(1, step * array[:1].size)) * step
+    for first in range(0, len(array), rows):
+        yield first, min(first + rows, len(array))
+
+
+def in_bands(function: Callable[..., Array], *arrays: Array) -> Array:
+    """The function of arrays of equal height, in bands of their rows, if it computes each row by itself.
+
+    Examples
+    --------
+    >>> in_bands(np.add, np.ones((3, 2)), np.arange(3)[:, None])
+    array([[1., 1.],
+           [2., 2.],
+           [3., 3.]])
+    """
+    result: Array | None = None
+    for first, last in bands(max(arrays, key=lambda array: array.size)):
+        band = function(*(array[first:last] for array in arrays))
+        if result is None:
+            result = np.empty((len(arrays[0]), *band.shape[1:]), band.dtype)
+        result[first:last] = band
+    return function(*arrays) if result is None else result
