@@ -84,7 +84,7 @@ class Preconditioned:
         factors = (f + 1 / 256) ** -EXPONENT
         self.factors = factors / np.sqrt(np.mean(factors**2))
         self.start = start.astype(np.float64)
-        self.inner = optimize._Lbfgs(np.zeros_like(self.start), settings)
+        self.inner = optimize._Lbfgs(np.zeros_like(self.start), optimize.pairs_used(settings))
 
     def smooth(self, z: Array) -> Array:
         """D'(p . D z)."""

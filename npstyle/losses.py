@@ -133,7 +133,8 @@ def _workspace(f: Array, threads: int | None, arena: Arena) -> Array:
 class RunningSum:
     """A sum of elements that come in one after the other, accumulated in float64.
 
-    It is that of fixed pieces, each added up by itself, so that it has the same bits however they come in.
+    It is that of fixed pieces, each added up by itself, so that it has the same bits however they come in:
+    docs/large-pictures.md#the-same-bits.
     """
 
     def __init__(self) -> None:

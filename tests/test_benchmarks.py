@@ -104,3 +104,15 @@ def test_profile_of_a_run(pair: str, monkeypatch: Patch, capsys: Captured) -> No
     assert re.search(r"^\| npstyle\._kernels: \w+ \| \d+\.\d\d \| \d+\.\d% \|$", printed, re.MULTILINE)
     shares = [float(share) for share in re.findall(r"([\d.]+)% \|$", printed, re.MULTILINE)]
     assert abs(sum(shares) - 100) < 2
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peaks are in /proc on Linux only")
+def test_run_stages(monkeypatch: Patch) -> None:
+    """A stage of each kind; that of the total variation returns its gradient, 12 bytes a pixel."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    stages = importlib.import_module("run_stages")
+    for name in ("read rgb.png", "level, --color match", "checkpoint, lbfgs32, 3 pairs", "finish, keep"):
+        assert stages.measure(name, 64).startswith(f"{name} | ")
+    _, given, peak, *_ = stages.measure("total variation, mean-squares", 1000).split(" | ")
+    assert int(given) <= 40
+    assert 10 <= int(peak) <= 30

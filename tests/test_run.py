@@ -8,6 +8,7 @@ import pickle
 import re
 import tracemalloc
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
@@ -28,7 +29,7 @@ from npstyle._typing import Color, Optimizer
 from npstyle.optimize import Minimizer, OptimizeResult, OptimizerWarning
 from npstyle.run import LevelResult, PlannedLevel, Request, StyleResult, checkpoint, paint
 from npstyle.run.finish import resized_mask
-from npstyle.run.level import starting_picture
+from npstyle.run.level import Level, starting_picture
 from npstyle.run.pyramid import Pyramid, levels
 from npstyle.weights import Weights, write_weights
 
@@ -590,6 +591,29 @@ def test_resumed_run_makes_no_copy_of_its_state(
     assert len(made) == 1
     assert not state.state
     np.testing.assert_array_equal(result.image, expected.image)
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs32", "adam"])
+def test_start_of_a_level_is_not_kept(optimizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The optimizer has copies of its own."""
+
+    def start(self: Level, *arguments: Any) -> Array:
+        array = original(self, *arguments)
+        starts.append(weakref.ref(array))
+        return array
+
+    starts: list[weakref.ref[Array]] = []
+    kept: list[bool] = []
+    original = Level.start
+    monkeypatch.setattr(Level, "start", start)
+    settings = replace(SHALLOW, optimizer=optimizer)
+    run(
+        settings=settings,
+        iterations=2,
+        weights=FIXED,
+        callback=lambda _: kept.append(starts[-1]() is not None),
+    )
+    assert kept == [False, False]
 
 
 def test_reading_a_checkpoint_takes_no_more_memory_than_it_holds(tmp_path: Path) -> None:

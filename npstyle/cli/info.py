@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import version
 
 from npstyle._runtime.paths import as_path
@@ -59,10 +60,14 @@ def lines() -> Iterator[tuple[str, str]]:
 
 
 def _memory() -> str:
-    """What is free, and the largest squares that the default recipe paints in it."""
+    """What is free, and the largest squares that the default recipe paints in it.
+
+    In strips these are with L-BFGS in float32, which a run takes where there is too little for SciPy's.
+    """
     from npstyle.cli.session import format_bytes
     from npstyle.presets import preset
     from npstyle.run import memory
+    from npstyle.run.pyramid import levels
 
     free = memory.available_memory()
     if free is None:
@@ -72,7 +77,10 @@ def _memory() -> str:
 
     def side(plan: int) -> int:
         def fits(n: int) -> bool:
-            return memory.run_memory_of_sizes((n, n), [(n, n)], settings, plan=plan) <= free
+            sizes = [(side, side) for side in levels(n, settings.min_size)]
+            last = replace(settings, iterations=settings.level_iterations(sizes)[-1])
+            last = replace(last, optimizer="lbfgs32" if plan else "lbfgs")
+            return memory.run_memory_of_sizes((n, n), [(n, n)], last, plan=plan) <= free
 
         return memory.largest(fits, MIN_SIZE, MAX_SIDE)
 

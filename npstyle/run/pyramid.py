@@ -185,8 +185,14 @@ class Pyramid:
                 self.callback(progress)
 
         try:
-            start = level.start(previous, self.network.preprocessing)
-            minimizer = Minimizer(objective, start, settings, after_iteration, state, self.network.threads)
+            minimizer = Minimizer(
+                objective,
+                level.start(previous, self.network.preprocessing),  # not kept here: the minimizer has copies
+                settings,
+                after_iteration,
+                state,
+                self.network.threads,
+            )
         except UserError:
             raise
         except ValueError as error:  # a state that is none of this minimization's

@@ -47,7 +47,7 @@ class Progress:
     terms : mapping of str to float
         The weighted parts of the loss by name, as `Objective.terms`; the loss is their sum.
     iterate : (h, w, 3) float32 array
-        The best picture of this level so far, as the network sees it.
+        The best picture of this level so far, as the network sees it; read-only.
     level_iteration : int
         How many iterations are done at this level.
     """
