@@ -30,7 +30,10 @@ from npstyle.weights import random_weights, write_weights
 
 pytest.importorskip("distributed")
 psutil = pytest.importorskip("psutil")
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="kill -9 is something else there")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="kill -9 is something else there"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Dask's own affair
+]
 
 KILLS = int(os.environ.get("NPSTYLE_TEST_KILLS", 6))
 PAINT = ["--style-layers", "conv1_1", "--content-layers", "conv1_2", "--min-size", "0"]
