@@ -6,6 +6,7 @@ import argparse
 import errno
 import json
 import os
+import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,8 @@ import pytest
 from PIL import Image
 
 from helpers import error_line, structured_picture
+from npstyle.cli import job_file, many
 from npstyle.cli import main as cli
-from npstyle.cli import many
 from npstyle.errors import UserError
 from npstyle.images import FileContents
 from npstyle.jobs import cluster, manifest, picture, plan
@@ -274,6 +275,7 @@ def test_what_no_batch_painted_is_never_replaced(batch: Batch, change: str) -> N
     assert status == 1
     assert "found a file that this batch did not paint, or that was changed since" in err
     assert (target.read_bytes() if target.is_file() else b"") == before
+    assert (change == "retouched") == (Path("out") / manifest.NAME).exists()
 
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(batch: Batch, monkeypatch: Patch) -> None:
@@ -566,7 +568,7 @@ def test_too_little_memory_is_refused_before_anything_is_painted(batch: Batch) -
     status, _, err = batch("photos", "--styles", "x.png", "-o", "out", "--memory", "10MB")
     assert status == 1
     assert "memory for a_x.png: found 10 MB allowed by --memory; expected about " in err
-    assert names_in("out") == [manifest.NAME]
+    assert not Path("out").exists()
 
 
 def options(**given: Any) -> argparse.Namespace:
@@ -655,3 +657,30 @@ def test_filters_by_another_checksum_are_refused(folder: Path) -> None:
     assert line.endswith(
         "expected w.npz (sha256 00000000); put the same file there, or have it sent (--send)"
     )
+
+
+# ------------------------------------------------------------------------------------------------
+# docs/batch.md
+# ------------------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[1] / "docs" / "batch.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_all_that_a_manifest_says(batch: Batch) -> None:
+    Path("photos/b.png").write_text("no picture")
+    assert batch("photos", "--styles", "x.png", "-o", "out")[0] == 1
+    table = PAGE.partition("## Continuing")[2].partition("\n\n|")[2].partition("\n\n")[0]
+    named = {name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert {key for line in lines_in("out") for key in line} - {"npstyle"} == named - {"E", "C"}
+
+
+def test_the_jobs_of_the_page(folder: Path) -> None:
+    example = PAGE.partition("```toml\n")[2].partition("```")[0]
+    for name in ("harbor.jpg", "portrait.jpg", "wave.jpg", "night.jpg", "face.png"):
+        Path(name).touch()
+    Path("jobs.toml").write_text(example)
+    blend, portrait = job_file.read_jobs(Path("jobs.toml"), {"size": 200})
+    assert (blend.options.blend, blend.output) == ([3.0, 1.0], None)
+    assert (portrait.options.style_weight, portrait.output) == (12.0, "portraits/anna.png")
+    assert {one.options.size for one in (blend, portrait)} == {200}
+    assert {one.options.preset for one in (blend, portrait)} == {"gram"}

@@ -35,7 +35,10 @@ pytest.importorskip("distributed")
 from npstyle.jobs.band_workers import BandWorkers
 
 psutil = pytest.importorskip("psutil")
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="kill -9 is something else there")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="kill -9 is something else there"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Dask's own affair
+]
 
 KILLS = int(os.environ.get("NPSTYLE_TEST_KILLS", 6))
 PAINT = ["--style-layers", "conv1_1", "--content-layers", "conv1_2", "--min-size", "0"]

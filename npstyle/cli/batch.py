@@ -79,7 +79,7 @@ def _parser() -> Parser:
     text = "pictures with options of their own, in TOML (docs/batch.md)"
     add("--jobs", metavar="FILE", type=input_file, help=text)
     text = f"names of the pictures, and so their format; also {{number}} and the folders ({NAMES})"
-    add("--name", metavar="PATTERN", default=NAMES, help=text.replace("%", "%%"))
+    add("--name", metavar="PATTERN", default=NAMES, help=text)
     add_overwrite(parser, "this batch's pictures of other settings or inputs; never another file")
     add("--judge", action="store_true", help="measure E and C of each picture: docs/judge.md")
     add("--json", action="store_true", help="print a JSON object for each picture, as in the manifest")
@@ -124,13 +124,13 @@ def _batch(options: argparse.Namespace, given: dict[str, Any], signals: Signals)
     jobs, weights = prepare(planned, options.judge, checkpoint)
     every = checkpoint_every()
     tasks, broken = _tasks([replace(job, checkpoint_every=every) for job in jobs])
-    _check_outputs(options, tasks)
+    _check_formats(jobs)
     announce_batch(options, weights)
     with Manifest(options.output) as manifest:
         work = Work(options, manifest, len(planned))
+        remaining = list(work.skip_done(tasks))
         for job, error in broken:
             work.fail(job, error, {})
-        remaining = list(work.skip_done(tasks))
         try:
             work.run(remaining)
         except KeyboardInterrupt:
@@ -198,31 +198,34 @@ def _tasks(jobs: Sequence[PictureJob]) -> tuple[list[Task], list[tuple[PictureJo
     return tasks, broken
 
 
-def _check_outputs(options: argparse.Namespace, tasks: Sequence[Task]) -> None:
-    """Make sure, before anything is painted, that names have a format, and that no file is in their place.
+def _check_formats(jobs: Sequence[PictureJob]) -> None:
+    """Make sure, before anything is painted, that every name's format can hold its picture."""
+    from npstyle import images
+
+    for job in jobs:
+        images.check_format(job.output)
+        images.check_depth(job.output, job.depth)
+        if job.alpha:
+            images.check_alpha(job.output)
+
+
+def _check_states(tasks: Sequence[Task], states: Sequence[str], overwrite: bool) -> None:
+    """Make sure, before anything is painted, that nothing is replaced that may not be.
 
     Raises
     ------
     UserError
-        About the first that is, and how many there are.
+        About the first picture in whose place there is such a file, and how many there are.
     """
-    from npstyle import images
-    from npstyle.jobs.manifest import FOREIGN, OUTDATED, Manifest
+    from npstyle.jobs.manifest import FOREIGN, OUTDATED
 
-    for task in tasks:
-        images.check_format(task.job.output)
-        images.check_depth(task.job.output, task.job.depth)
-        if task.job.alpha:
-            images.check_alpha(task.job.output)
-    manifest = Manifest.read(options.output)
-    states = [manifest.state(task.job.output, task.key) for task in tasks]
     foreign = [task for task, state in zip(tasks, states, strict=True) if state == FOREIGN]
     if foreign:
         found = f"{_others(foreign)}that this batch did not paint, or that was changed since"
         cure = "move it, or choose another folder or --name"
         raise UserError(f"output: {foreign[0].job.output}", found, "a new name", cure)
     outdated = [task for task, state in zip(tasks, states, strict=True) if state == OUTDATED]
-    if outdated and not options.overwrite:
+    if outdated and not overwrite:
         found = f"{_others(outdated)}painted with other settings or from other files"
         cure = "choose another folder, or add --overwrite to replace it"
         raise UserError(f"output: {outdated[0].job.output}", found, "the same, or a new name", cure)
@@ -249,11 +252,13 @@ class Work:
         self._bar: BatchBar | None = None
 
     def skip_done(self, tasks: Sequence[Task]) -> Iterator[Task]:
-        """The tasks whose pictures are not there yet."""
+        """The tasks whose pictures are not there yet; UserError where another file is in its place."""
         from npstyle.jobs.manifest import DONE as PAINTED
 
-        for task in tasks:
-            if self.manifest.state(task.job.output, task.key) != PAINTED:
+        states = [self.manifest.state(task.job.output, task.key) for task in tasks]
+        _check_states(tasks, states, self.options.overwrite)
+        for task, state in zip(tasks, states, strict=True):
+            if state != PAINTED:
                 yield task
                 continue
             self.skipped += 1

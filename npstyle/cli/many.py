@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -26,6 +26,7 @@ from npstyle.errors import UserError
 from npstyle.settings import Settings
 
 if TYPE_CHECKING:
+    from npstyle.images import PictureFile
     from npstyle.jobs.picture import Filters, PictureJob
     from npstyle.jobs.workers import Outcome, Workers
     from npstyle.run import Progress, Request
@@ -125,7 +126,7 @@ def _listed(paths: Sequence[Path]) -> str:
 
 
 class Prepared(NamedTuple):
-    """Jobs in the order of what was planned, and whether the filters of the first are random."""
+    """Jobs in the order of what was planned, and the filters of the first."""
 
     jobs: list[PictureJob]
     weights: Weights
@@ -179,20 +180,24 @@ def _settings(options: argparse.Namespace) -> Settings:
         raise by_option(error) from None
 
 
-def _source(options: argparse.Namespace) -> tuple[str, int, str | None]:
-    """What tells the filters of two pictures apart; the seed only of random ones."""
-    return options.weights, options.seed, options.preprocessing
+Source = tuple[str, int, str | None]
+
+
+def _source(options: argparse.Namespace) -> Source:
+    """What tells the filters of two pictures apart; the seed only where they may be random."""
+    seed = options.seed if options.weights in ("auto", "random") else 0
+    return options.weights, seed, options.preprocessing
 
 
 def _filters(
     planned: Sequence[Planned], settings: Sequence[Settings], judge: bool
-) -> dict[tuple[str, int, str | None], tuple[Weights, Filters]]:
+) -> dict[Source, tuple[Weights, Filters]]:
     """The filters of all pictures, each loaded once, to the deepest layer that any of them needs."""
     from npstyle.jobs.picture import Filters, keep
     from npstyle.study.judging import LAYERS, trained_weights
 
-    layers: dict[tuple[str, int, str | None], set[str]] = {}
-    first: dict[tuple[str, int, str | None], argparse.Namespace] = {}
+    layers: dict[Source, set[str]] = {}
+    first: dict[Source, argparse.Namespace] = {}
     for one, of_picture in zip(planned, settings, strict=True):
         source = _source(one.options)
         layers.setdefault(source, set(LAYERS if judge else ())).update(of_picture.layers)
@@ -203,7 +208,8 @@ def _filters(
         if judge:
             trained_weights(weights)
         file = "random" if weights.path is None else str(weights.path.absolute())
-        filters = Filters(file, weights.label, deepest(needed), source[1], first[source].preprocessing)
+        seed = source[1] if weights.random else 0
+        filters = Filters(file, weights.label, deepest(needed), seed, first[source].preprocessing)
         keep(filters, weights)
         found[source] = weights, filters
     return found
@@ -216,11 +222,14 @@ def _filters(
 
 def memory_of(jobs: Iterable[PictureJob], threads: int | None) -> tuple[float, PictureJob | None]:
     """Bytes that the largest job needs at least, and which it is; what can't be read counts nothing."""
+    from npstyle import images
+
     largest: tuple[float, PictureJob | None] = (0.0, None)
     known: dict[str, float] = {}
+    read_size = cache(images.read_size)
     for job in jobs:
         try:
-            request = _blank_request(job)
+            request = _blank_request(job, read_size)
         except UserError:  # of its own, when its turn comes
             continue
         shapes = [picture.shape for picture in (request.content, *request.styles)]
@@ -232,15 +241,14 @@ def memory_of(jobs: Iterable[PictureJob], threads: int | None) -> tuple[float, P
     return largest
 
 
-def _blank_request(job: PictureJob) -> Request:
+def _blank_request(job: PictureJob, read_size: Callable[..., tuple[int, int]]) -> Request:
     """The request of a job for pictures of the same sizes, which take no memory."""
     import numpy as np
 
-    from npstyle import images
     from npstyle.run import Request
 
-    def blank(file: images.PictureFile) -> Any:
-        width, height = images.read_size(file)
+    def blank(file: PictureFile) -> Any:
+        width, height = read_size(file)
         return np.broadcast_to(np.uint8(0), (height, width, 3))
 
     names = ("settings", "size", "style_scale", "enlarge", "width", "height")

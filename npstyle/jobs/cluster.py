@@ -234,9 +234,12 @@ def _configured() -> Iterator[None]:
     import dask
 
     settings = {
-        "distributed.admin.log-format": "%(message)s",
         "distributed.comm.timeouts.connect": TIMEOUT,
-        "distributed.scheduler.work-stealing": True,
+        # What Dask measures all the time takes processors from those that paint on this machine.
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "500ms",
+        "distributed.admin.system-monitor.interval": "2s",
+        "distributed.admin.system-monitor.gil.enabled": False,
     }
     with dask.config.set(settings):
         yield

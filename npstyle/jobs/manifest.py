@@ -31,7 +31,7 @@ class Manifest:
     Parameters
     ----------
     folder : Path
-        Of the pictures; it is made on entering the context.
+        Of the pictures; it is made on entering the context, and removed where nothing was written to it.
 
     Raises
     ------
@@ -45,6 +45,7 @@ class Manifest:
         self.path = folder / NAME
         self._made: dict[str, dict[str, dict[str, Any]]] = {}  # lines about pictures, by output and checksum
         self._lines: JsonLines | None = None
+        self._made_folder = False
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
@@ -70,10 +71,13 @@ class Manifest:
     def __enter__(self) -> Manifest:
         name = f"manifest: {self.path}"
         try:
+            self._made_folder = not os.path.lexists(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             self._check()
             self._lines = JsonLines(self.path)
             lock(self._lines.fileno(), name)
+            if not os.path.samestat(os.fstat(self._lines.fileno()), os.stat(self.path)):
+                raise another_batch(name)  # that has just removed it
             self._read()
         except OSError as error:
             self.close()
@@ -85,6 +89,11 @@ class Manifest:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            if not self.path.stat().st_size:
+                self.path.unlink()
+                if self._made_folder:
+                    self.folder.rmdir()  # fails where there is something in it
         self.close()
 
     def close(self) -> None:
@@ -203,6 +212,11 @@ def lines_of(path: Path) -> Iterator[dict[str, Any]]:
                 yield line
 
 
+def another_batch(name: str) -> UserError:
+    found, cure = "another batch at work in its folder", "wait for it, or choose another folder"
+    return UserError(name, found, "one at a time", cure)
+
+
 def lock(descriptor: int, name: str) -> None:
     """Keep other batches away until the file is closed, be it because the process is killed."""
     try:
@@ -212,7 +226,6 @@ def lock(descriptor: int, name: str) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        found, cure = "another batch at work in its folder", "wait for it, or choose another folder"
-        raise UserError(name, found, "one at a time", cure) from None
+        raise another_batch(name) from None
     except OSError:  # a file system without locks
         return
