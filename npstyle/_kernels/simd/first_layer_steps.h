@@ -13,9 +13,9 @@ INLINE void NAME(gemm_panels)(const REAL *v, idx count, idx C, const REAL *u, id
         REAL *to = m + j;
         idx row = 0;
         for (; row + ROWS <= count; row += ROWS)
-            NAME(gemm_panel)(ROWS, v + row * C, C, 1, C, panel, 0, to + row * columns, columns, 0, 0);
+            NAME(gemm_panel)(ROWS, v + row * C, C, 1, C, panel, 0, to + row * columns, columns, 0, 0, 0);
         for (; row < count; row++)
-            NAME(gemm_panel)(1, v + row * C, C, 1, C, panel, 0, to + row * columns, columns, 0, 0);
+            NAME(gemm_panel)(1, v + row * C, C, 1, C, panel, 0, to + row * columns, columns, 0, 0, 0);
     }
 }
 

@@ -15,7 +15,7 @@ TARGET static void NAME(gram)(const void *f_, idx count, idx C, void *pack_, voi
             /* As many rows as divide C: 4 or 8, even where ROWS is 6. */
             for (idx i = j; i < C; i += 4 * (ROWS / 4)) {
                 REAL *g = (REAL *)g_ + i * C + j;
-                NAME(gemm_panel)(4 * (ROWS / 4), f + i, 1, C, depth, pack, first > 0, g, C, 0, 0);
+                NAME(gemm_panel)(4 * (ROWS / 4), f + i, 1, C, depth, pack, first > 0, g, C, 0, 0, 0);
             }
         }
     }
@@ -32,9 +32,9 @@ INLINE void NAME(gemm_panels)(const REAL *f, idx count, idx C, const REAL *s, RE
             idx row = 0;
             for (; row + ROWS <= count; row += ROWS)
                 NAME(gemm_panel)(ROWS, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 1,
-                                       stream);
+                                       stream, 0);
             for (; row < count; row++)
-                NAME(gemm_panel)(1, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 0, 0);
+                NAME(gemm_panel)(1, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 0, 0, 0);
         }
 }
 

@@ -3,6 +3,7 @@
 #undef WIDTH
 #undef COLUMNS
 #undef LINE
+#undef SQUARE
 #undef NEXT_ROWS
 #undef NEXT_PANEL
 #undef UNROLLED
