@@ -163,8 +163,11 @@ TARGET static void TILED(transform_input)(const void *x_, const uint8_t *mask, c
             }
             for (int i = 0; i < TILE; i++) {
                 TILED(input_1d)(half[i], after);
-                for (int j = 0; j < TILE; j++)
+                for (int j = 0; j < TILE; j++) {
                     STORE(v + (i * TILE + j) * v_strides.matrix + c, after[j]);
+                    if (c % LINE == 0) /* a line has to be read before a part of it is written */
+                        PREFETCH_L2(v, (i * TILE + j) * v_strides.matrix + c + 2 * LINE);
+                }
             }
         }
     }
@@ -240,7 +243,7 @@ TARGET static void TILED(transform_filter)(const void *g_, idx C, int row, void 
 #define MIN_ELEMENTS_TO_PREFETCH (1048576 / (idx)sizeof(REAL))
 
 /* m (points, count, PANEL) = v u with a panel u (points, C, PANEL), for some of the POINTS elements of a
-   tile. `count` is rounded up to ROWS; what is computed beyond it is never read. */
+   tile. The last rows are computed 4 or ROWS at a time; what is beyond `count` is never read. */
 INLINE void TILED(gemm_rows)(const REAL *v, winograd_strides v_strides, idx points, idx count, idx C,
                              const REAL *u, idx u_matrix, REAL *m, winograd_strides m_strides, const int mode)
 {
@@ -255,8 +258,12 @@ INLINE void TILED(gemm_rows)(const REAL *v, winograd_strides v_strides, idx poin
             for (; row + ROWS < count; row += ROWS)
                 NAME(gemm_panel)(ROWS, v + row * v_row + c, v_row, 1, depth, panel, c > 0, m + row * m_row,
                                  m_row, mode | NEXT_ROWS, 0, later);
-            NAME(gemm_panel)(ROWS, v + row * v_row + c, v_row, 1, depth, panel, c > 0, m + row * m_row, m_row,
-                             mode | NEXT_PANEL, 0, later);
+            if (count - row > 4)
+                NAME(gemm_panel)(ROWS, v + row * v_row + c, v_row, 1, depth, panel, c > 0, m + row * m_row,
+                                 m_row, mode | NEXT_PANEL, 0, later);
+            else
+                NAME(gemm_panel)(4, v + row * v_row + c, v_row, 1, depth, panel, c > 0, m + row * m_row,
+                                 m_row, mode | NEXT_PANEL, 0, later);
         }
 }
 
@@ -275,7 +282,8 @@ TARGET static void TILED(gemm)(const void *v, winograd_strides v_strides, idx po
 
 /* One panel of output channels of tiles first ... first + count - 1, to y (H, W, K): plus bias where there is
    one, ReLU with its mask where there is one, added to what y holds with `accumulate`. A large y bypasses the
-   caches: it would be evicted before it is read, and need not be read before it is written. */
+   caches: it would be evicted before it is read, and need not be read before it is written. Any other is
+   read, and so prefetched. */
 TARGET static void TILED(transform_output)(const void *m_, winograd_strides m_strides, winograd_shape s,
                                            idx first, idx count, idx panel, const void *bias, uint8_t *mask,
                                            int accumulate, void *y_)
@@ -308,6 +316,8 @@ TARGET static void TILED(transform_output)(const void *m_, winograd_strides m_st
                     for (int l = 0; l < STREAMED; l++) {
                         const idx element = ((top + i) * s.W + left + j) * s.K + channel + l * LANES;
                         REAL *y = (REAL *)y_ + element;
+                        if (!stream && l == 0)
+                            PREFETCH_L2(y, OUT * s.K); /* the next tile */
                         VEC value = after[l][j] + b[l];
                         if (mask) {
                             NAME(write_bits)(mask, element, POSITIVE(value));
