@@ -6,6 +6,7 @@
 #undef SQUARE
 #undef NEXT_ROWS
 #undef NEXT_PANEL
+#undef NEXT_PANEL_L2
 #undef UNROLLED
 #undef STREAMED
 #undef VEC
