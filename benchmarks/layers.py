@@ -32,6 +32,11 @@ SAVED = 9 * 36 / 64  # direct multiplications for one of F(6x6, 3x3)
 ROWS = tuple[str, int, int, int, float, list[tuple[str, float, float]]]
 
 
+def used(rate: float, true_peak: float) -> float:
+    """Share of the true peak that Winograd really uses, at this rate of direct convolution."""
+    return rate / SAVED / true_peak
+
+
 def passes(C: int, K: int, side: int, threads: int | None) -> dict[str, tuple[Any, Any]]:
     """Forward and backward functions of each method."""
     rng = np.random.default_rng(0)
@@ -131,12 +136,12 @@ def main() -> None:
     print(f"{'layer':<9}{'side':>5}{'C':>5}{'K':>5}{'sgemm':>7}   forward, backward in GFLOP/s")
     for name, side, C, K, sgemm_peak, methods in rows(options.size, options.repeats, options.threads):
         rates = "   ".join(f"{method} {there:.0f}, {back:.0f}" for method, there, back in methods)
-        used = "".join(
-            f"   used {there / SAVED / true_peak:.0%}, {back / SAVED / true_peak:.0%}"
+        shares = "".join(
+            f"   used {used(there, true_peak):.0%}, {used(back, true_peak):.0%}"
             for method, there, back in methods
             if method == "Winograd"
         )
-        print(f"{name:<9}{side:>5}{C:>5}{K:>5}{sgemm_peak:>7.0f}   {rates}{used}", flush=True)
+        print(f"{name:<9}{side:>5}{C:>5}{K:>5}{sgemm_peak:>7.0f}   {rates}{shares}", flush=True)
     for name, there, back in poolings(options.size, options.repeats, options.threads):
         print(f"{name:<12} {there:.1f}, {back:.1f} GB/s")
 

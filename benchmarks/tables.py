@@ -17,6 +17,7 @@ from itertools import takewhile
 
 import layers
 from loss_and_gradient import Worker, compare, in_turns, ratios
+from peak import peak
 
 from npstyle import _kernels
 from npstyle._runtime import threads as _threads
@@ -50,16 +51,18 @@ def whole(sizes: list[int], repeats: int, threads: int | None) -> None:
         print(flush=True)
 
 
-def by_layer(repeats: int) -> None:
-    print("### Layers at 512 pixels with their ReLU: GFLOP/s of direct convolution, forward / backward\n")
-    print("| layer | side | C | K | sgemm | im2col | Winograd | Winograd / sgemm |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, side, C, K, peak, methods in layers.rows(512, repeats, None):
-        rates = {method: f"{there:.0f} / {back:.0f}" for method, there, back in methods}
-        fraction = [
-            f"{there / peak:.1f} / {back / peak:.1f}" for m, there, back in methods if m == "Winograd"
-        ]
-        columns = [name, side, C, K, f"{peak:.0f}", rates["im2col"], rates.get("Winograd", ""), *fraction]
+def by_layer(size: int, repeats: int) -> None:
+    true_peak = peak(_kernels.current_isa(), _threads.available())
+    print(f"### Layers at {size} pixels with their ReLU: GFLOP/s of direct convolution, forward / backward\n")
+    print(f"Fused multiply-adds in registers, the true peak: {true_peak:.0f} GFLOP/s.\n")
+    print("| layer | side | C | K | sgemm | im2col | Winograd | Winograd / sgemm | of the true peak, used |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name, side, C, K, sgemm, methods in layers.rows(size, repeats, None):
+        columns: list[object] = [name, side, C, K, f"{sgemm:.0f}"]
+        columns += [f"{there:.0f} / {back:.0f}" for _, there, back in methods]
+        for there, back in (rates for method, *rates in methods if method == "Winograd"):
+            shares = (layers.used(rate, true_peak) for rate in (there, back))
+            columns += [f"{there / sgemm:.1f} / {back / sgemm:.1f}", " / ".join(f"{s:.0%}" for s in shares)]
         print("| " + " | ".join(map(str, columns)) + " |", flush=True)
     print()
 
@@ -86,7 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     heading()
     whole([int(size) for size in options.sizes.split(",")], options.repeats, None)
-    by_layer(options.repeats)
+    by_layer(512, options.repeats)
     sides = options.per_pixel.split(",")
     in_ratio(
         "Cost of a pixel by size",

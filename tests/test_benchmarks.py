@@ -116,3 +116,22 @@ def test_run_stages(monkeypatch: Patch) -> None:
     _, given, peak, *_ = stages.measure("total variation, mean-squares", 1000).split(" | ")
     assert int(given) <= 40
     assert 10 <= int(peak) <= 30
+
+
+def test_layers_table_has_share_of_true_peak(monkeypatch: Patch, capsys: Captured) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    tables, layers = importlib.import_module("tables"), importlib.import_module("layers")
+    monkeypatch.setattr(tables, "peak", lambda isa, threads: 100.0)
+    monkeypatch.setattr(layers, "LAYERS", ["conv1_1", "conv1_2"])
+    monkeypatch.setattr(layers, "sgemm", lambda size, threads: None)
+    monkeypatch.setattr(
+        layers, "seconds", lambda functions, repeats: [1e-3 * (i + 1) for i in range(len(functions))]
+    )
+    tables.by_layer(32, 1)
+    *_, head, rule, conv1_1, conv1_2, _, _ = capsys.readouterr().out.split("\n")
+    assert head.endswith("| Winograd / sgemm | of the true peak, used |")
+    assert head.count("|") == rule.count("|") == conv1_2.count("|")
+    assert conv1_1.startswith("| conv1_1 | 32 | 3 | 64 |")
+    # 75.5 million operations in 3 and 4 ms, of which Winograd executes 64 in 324.
+    assert conv1_2.split(" | ")[6] == "25 / 19"
+    assert conv1_2.endswith("| 5% / 4% |")

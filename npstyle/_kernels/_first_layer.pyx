@@ -10,6 +10,8 @@ from npstyle._kernels._cpu cimport isa
 from npstyle._kernels._openmp cimport npstyle_thread
 
 cdef extern from "first_layer.h" nogil:
+    enum:
+        PIXELS
     ctypedef struct first_layer_shape:
         Py_ssize_t H, W, C, K
     ctypedef struct first_layer_steps:
@@ -26,7 +28,7 @@ cdef extern from "first_layer.h" nogil:
 
 cdef enum:
     # Rows of the picture that one job computes in the backward pass. It multiplies two more than that.
-    ROWS_PER_JOB = 8
+    ROWS_PER_JOB = 16
 
 
 cdef struct Sizes:
@@ -46,9 +48,9 @@ cdef Sizes sizes(Py_ssize_t panel, first_layer_shape s) noexcept nogil:
     cdef Sizes z
     z.columns = rounded(9 * s.C, panel)
     z.packed = rounded(9 * s.C * s.K, 16)
-    z.forward = rounded(s.W * (9 * s.C + s.K) + 16, 16)
+    z.forward = rounded(PIXELS * 9 * s.C, 16) + PIXELS * s.K
     z.transposed = rounded(s.K * z.columns, 16)
-    z.backward = rounded(s.W * (s.K + z.columns) + ROWS_PER_JOB * (s.W + 2) * s.C, 16)
+    z.backward = rounded(PIXELS * (s.K + z.columns) + ROWS_PER_JOB * (s.W + 2) * s.C, 16)
     return z
 
 

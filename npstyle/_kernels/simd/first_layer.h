@@ -15,6 +15,10 @@ typedef struct {
                      ptrdiff_t last, void *workspace, void *dx);
 } first_layer_steps;
 
+/* Pixels of a row that are computed at a time: what is computed of them stays in the first-level cache. A
+   multiple of ROWS with every instruction set. */
+enum { PIXELS = 48 };
+
 #define STEPS "first_layer_steps.h"
 #include "instruction_sets.h"
 

@@ -10,13 +10,17 @@ TARGET static void NAME(gram)(const void *f_, idx count, idx C, void *pack_, voi
         const idx depth = count - first < DEPTH ? count - first : DEPTH;
         const REAL *f = (const REAL *)f_ + first * C;
         for (idx j = 0; j < C; j += PANEL) {
-            for (idx m = 0; m < depth; m++)
+            for (idx m = 0; m < depth; m++) {
+                for (int i = 0; i < PANEL; i += LINE)
+                    PREFETCH_L2(f, (m + DEPTH) * C + j + i);
                 memcpy(pack + m * PANEL, f + m * C + j, PANEL * sizeof(REAL));
-            /* As many rows as divide C: 4 or 8, even where ROWS is 6. */
-            for (idx i = j; i < C; i += 4 * (ROWS / 4)) {
-                REAL *g = (REAL *)g_ + i * C + j;
-                NAME(gemm_panel)(4 * (ROWS / 4), f + i, 1, C, depth, pack, first > 0, g, C, 0, 0);
             }
+            /* As many rows as divide C: 4 or 8, even where ROWS is 6. Narrow vectors stop at the diagonal. */
+            const int rows = 4 * (ROWS / 4);
+            for (idx i = j; i < C; i += rows)
+                for (idx k = 0; k < PANEL && j + k < i + rows; k += COLUMNS)
+                    NAME(gemm_microkernel)(rows, f + i, 1, C, depth, pack + k, pack, first > 0,
+                                           (REAL *)g_ + i * C + j + k, C, 0, 0, 0);
         }
     }
 }
@@ -32,9 +36,9 @@ INLINE void NAME(gemm_panels)(const REAL *f, idx count, idx C, const REAL *s, RE
             idx row = 0;
             for (; row + ROWS <= count; row += ROWS)
                 NAME(gemm_panel)(ROWS, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 1,
-                                       stream);
+                                       stream, 0);
             for (; row < count; row++)
-                NAME(gemm_panel)(1, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 0, 0);
+                NAME(gemm_panel)(1, f + row * C + c, C, 1, depth, u, c > 0, df + row * C + j, C, 0, 0, 0);
         }
 }
 

@@ -35,7 +35,18 @@ typedef ptrdiff_t idx;
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 /* The cache line `offset` elements from p. It may lie outside the array, hence no pointer arithmetic. */
-#define PREFETCH(p, offset) __builtin_prefetch((const void *)((uintptr_t)(p) + (offset) * sizeof(REAL)))
+#define PREFETCH_TO(level, p, offset)                                                                  \
+    __builtin_prefetch((const void *)((uintptr_t)(p) + (offset) * sizeof(REAL)), 0, level)
+#define PREFETCH(p, offset) PREFETCH_TO(3, p, offset)
+/* Only to the second-level cache, for what comes from memory: the first has room for too few requests, 24 on a
+   Zen 4, to hide its latency. Input transform of conv1_2: 6.5 ms instead of 12.6. */
+#define PREFETCH_L2(p, offset) PREFETCH_TO(2, p, offset)
+/* Four elements of two vectors of four, by their numbers. */
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (__typeof__(a)){__VA_ARGS__})
+#endif
 /* Keeps the compiler from collecting prefetches into bursts. */
 #define BARRIER() __asm__ volatile("")
 #else
@@ -43,6 +54,7 @@ typedef ptrdiff_t idx;
 #define BARRIER() ((void)0)
 #define UNROLL
 #define PREFETCH(p, offset) ((void)0)
+#define PREFETCH_L2(p, offset) ((void)0)
 #endif
 
 #if X86_VECTORS

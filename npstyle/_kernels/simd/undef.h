@@ -3,8 +3,10 @@
 #undef WIDTH
 #undef COLUMNS
 #undef LINE
+#undef SQUARE
 #undef NEXT_ROWS
 #undef NEXT_PANEL
+#undef NEXT_PANEL_L2
 #undef UNROLLED
 #undef STREAMED
 #undef VEC

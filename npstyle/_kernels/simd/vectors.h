@@ -94,9 +94,49 @@ INLINE VEC NAME(masked)(VEC v, unsigned bits)
 #define MASKED(v, bits) NAME(masked)(v, bits)
 #endif
 
-/* What `gemm_panel` reads ahead while it multiplies: the next rows of v, and what follows its panel of u. */
+/* A square of as many rows as 16 bytes hold columns, from x transposed to y; rows begin x_row and y_row
+   elements apart. Every processor has vectors of 16 bytes. */
+#if GNU_VECTORS
+#define SQUARE (16 / (int)sizeof(REAL))
+typedef int32_t NAME(square_row)
+    __attribute__((vector_size(16), aligned(sizeof(REAL)), may_alias));
+INLINE void NAME(transpose)(const REAL *x, idx x_row, REAL *y, idx y_row)
+{
+    NAME(square_row) row[SQUARE], merged[SQUARE];
+    UNROLL
+    for (int i = 0; i < SQUARE; i++)
+        row[i] = *(const NAME(square_row) *)(x + i * x_row);
+    /* Each step merges rows that are half a square apart, element by element. */
+    UNROLL
+    for (int step = 1; step < SQUARE; step *= 2) {
+        UNROLL
+        for (int i = 0; i < SQUARE / 2; i++) {
+            const NAME(square_row) a = row[i], b = row[i + SQUARE / 2];
+            merged[2 * i] = SQUARE == 4 ? SHUFFLE(a, b, 0, 4, 1, 5) : SHUFFLE(a, b, 0, 1, 4, 5);
+            merged[2 * i + 1] = SQUARE == 4 ? SHUFFLE(a, b, 2, 6, 3, 7) : SHUFFLE(a, b, 2, 3, 6, 7);
+        }
+        UNROLL
+        for (int i = 0; i < SQUARE; i++)
+            row[i] = merged[i];
+    }
+    UNROLL
+    for (int i = 0; i < SQUARE; i++)
+        *(NAME(square_row) *)(y + i * y_row) = row[i];
+}
+#else
+#define SQUARE 1
+INLINE void NAME(transpose)(const REAL *x, idx x_row, REAL *y, idx y_row)
+{
+    (void)x_row, (void)y_row;
+    *y = *x;
+}
+#endif
+
+/* What `gemm_panel` reads ahead while it multiplies: the next rows of v, and what follows its panel of u, or
+   the latter to the second-level cache only. */
 #define NEXT_ROWS 1
 #define NEXT_PANEL 2
+#define NEXT_PANEL_L2 8
 /* ROWS steps of its loop in a row: 0.9 of the time with AVX2 where u comes from the third-level cache, 1.04
    where it is in the second, and 1.06 with AVX-512. */
 #define UNROLLED 4
@@ -117,15 +157,18 @@ INLINE void NAME(gemm_step)(const int rows, const REAL *v, idx v_row, idx v_colu
 }
 
 /* m (rows, COLUMNS) = v (rows, C) u (C, COLUMNS), or += with `accumulate`. Rows of m begin m_row elements
-   apart, rows of v v_row and columns of v v_column, rows of u PANEL; after its panel of u comes `next`. With
-   `stream`, m bypasses the caches. Prefetches are spread over the steps: in bursts they wait for each other. */
+   apart, rows of v v_row and columns of v v_column, rows of u PANEL; after its panel of u comes `next`, and
+   `later` elements after v what follows all its rows, if it is not 0. With `stream`, m bypasses the caches.
+   Prefetches are spread over the steps: in bursts they wait for each other. */
 INLINE void NAME(gemm_microkernel)(const int rows, const REAL *v, idx v_row, idx v_column, idx C,
                                    const REAL *u, const REAL *next, int accumulate, REAL *m, idx m_row,
-                                   const int mode, const int stream)
+                                   const int mode, const int stream, idx later)
 {
     const VEC zero = {0};
     VEC sum[ROWS][WIDTH];
-    idx c = 0, ahead = ROWS * v_row; /* from v to the element that is prefetched, of each next row in turn */
+    /* From v to the element that is prefetched, of each row in turn. */
+    const idx first_ahead = mode & NEXT_ROWS ? ROWS * v_row : later;
+    idx c = 0, ahead = first_ahead;
     int turns = ROWS;
     UNROLL
     for (int r = 0; r < rows; r++)
@@ -143,15 +186,22 @@ INLINE void NAME(gemm_microkernel)(const int rows, const REAL *v, idx v_row, idx
                     UNROLL
                     for (int i = 0; i < COLUMNS; i += LINE)
                         PREFETCH(next, (c + step) * PANEL + i);
+                if (mode & NEXT_PANEL_L2)
+                    UNROLL
+                    for (int i = 0; i < COLUMNS; i += LINE)
+                        PREFETCH_L2(next, (c + step) * PANEL + i);
                 NAME(gemm_step)(rows, v, v_row, v_column, u, c + step, sum);
             }
     for (; c < C; c++) {
-        if (mode & NEXT_ROWS) {
-            PREFETCH(v, ahead);
+        if (first_ahead) {
+            if (mode & NEXT_ROWS)
+                PREFETCH(v, ahead);
+            else
+                PREFETCH_L2(v, ahead);
             ahead += v_row;
             if (--turns == 0) {
                 turns = ROWS;
-                ahead = ROWS * v_row + c;
+                ahead = first_ahead + c;
             }
         }
         if (mode & NEXT_PANEL)
@@ -173,11 +223,12 @@ INLINE void NAME(gemm_microkernel)(const int rows, const REAL *v, idx v_row, idx
 
 /* The same for a whole panel: m (rows, PANEL) = v (rows, C) u (C, PANEL). */
 INLINE void NAME(gemm_panel)(const int rows, const REAL *v, idx v_row, idx v_column, idx C, const REAL *u,
-                             int accumulate, REAL *m, idx m_row, const int mode, const int stream)
+                             int accumulate, REAL *m, idx m_row, const int mode, const int stream, idx later)
 {
     const REAL *next = u + C * PANEL;
-    NAME(gemm_microkernel)(rows, v, v_row, v_column, C, u, next, accumulate, m, m_row, mode, stream);
+    NAME(gemm_microkernel)(rows, v, v_row, v_column, C, u, next, accumulate, m, m_row, mode, stream,
+                           later);
     for (int i = COLUMNS; i < PANEL; i += COLUMNS)
         NAME(gemm_microkernel)(rows, v, v_row, v_column, C, u + i, next + i, accumulate, m + i, m_row,
-                               mode & ~NEXT_ROWS, stream);
+                               mode & ~NEXT_ROWS, stream, later);
 }

@@ -23,9 +23,9 @@ typedef struct {
     void (*transform_input)(const void *x, const uint8_t *mask, const void *zeros, winograd_shape s,
                             ptrdiff_t first, ptrdiff_t count, void *v, winograd_strides v_strides);
     void (*pack_filter)(const void *w, winograd_shape s, int flip, ptrdiff_t panel, void *g);
-    void (*transform_filter)(const void *g, ptrdiff_t C, int row, void *u);
+    void (*transform_filter)(const void *g, ptrdiff_t C, int row, void *u, ptrdiff_t u_matrix);
     void (*gemm)(const void *v, winograd_strides v_strides, ptrdiff_t points, ptrdiff_t count, ptrdiff_t C,
-                 const void *u, void *m, winograd_strides m_strides, int near);
+                 const void *u, ptrdiff_t u_matrix, void *m, winograd_strides m_strides, int near);
     void (*transform_output)(const void *m, winograd_strides m_strides, winograd_shape s, ptrdiff_t first,
                              ptrdiff_t count, ptrdiff_t panel, const void *bias, uint8_t *mask,
                              int accumulate, void *y);
