@@ -130,15 +130,15 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     if alpha is not None:
         alpha = images.resize(images.crop(alpha, W, H) if request.crops else alpha, W, H)
     free = run_memory.available_memory(options.threads) if options.memory is None else options.memory
-    request, memory, note = _check_memory(options, request, free)
+    request, memory, note = check_run_memory(options, request, free)
     weights = load_weights(options, deepest(settings.layers))
     if weights.random:
         request = replace(request, settings=settings_from(options, default_preset="random"))
-        request, memory, note = _check_memory(options, request, free)
+        request, memory, note = check_run_memory(options, request, free)
         check_save_every(options, output, request)
     if note:  # also with --quiet
         print_err(f"npstyle: {note}")
-    announce(options, f"{W} x {H} pixels{change}, {_describe_iterations(request)}", memory, weights)
+    announce(options, f"{W} x {H} pixels{change}, {describe_iterations(request)}", memory, weights)
     with RunLog(options.log, options.overwrite, bool(options.resume)) as log:
         log.start(request, level_sizes(request), **_facts(options, output, weights, checkpoint))
         with ProgressBar(options.quiet, log_every=options.log_every) as bar:
@@ -209,7 +209,7 @@ def _read(options: argparse.Namespace, settings: Settings) -> tuple[Request, str
     return request, f" ({' and '.join(change)} from {W} x {H})" if change else ""
 
 
-def _check_memory(
+def check_run_memory(
     options: argparse.Namespace, request: Request, free: float | None
 ) -> tuple[Request, str, str]:
     """The request, and the memory that it takes in words; a UserError if there is too little.
@@ -250,7 +250,8 @@ def _check_memory(
     return request, memory, f"optimizer: found {found}; expected {expected}; lbfgs32 runs in its place"
 
 
-def _describe_iterations(request: Request) -> str:
+def describe_iterations(request: Request) -> str:
+    """As "16 iterations at each of 7 levels from 64 pixels up"."""
     from npstyle.run.pyramid import level_sizes
 
     sizes = level_sizes(request)
@@ -332,10 +333,7 @@ def _metadata(
     names = ("seed", "weights", "preprocessing", "convolution", "style_scale")
     values |= {name: getattr(options, name) for name in names}
     values |= filter_options(options, random)
-    for field in map(field_of, RECIPE):
-        if hasattr(settings, field):
-            value = getattr(settings, field)
-            values[field] = value if isinstance(value, bool) else format_field(settings, field)
+    values |= recipe_text(settings)
     if options.init not in (None, *STARTS):
         values["init"] = options.init
     masks = {name: getattr(options, name) for name in ("content_mask", "style_mask", "keep_mask")}
@@ -343,6 +341,16 @@ def _metadata(
     more = {"blend": blend, "alpha": options.alpha or None, "depth": options.depth}
     more["enlarge"] = options.enlarge or None
     return as_text({**values, **masks, **more}, note=result.message, filters=result.weights)
+
+
+def recipe_text(settings: Settings) -> dict[str, Any]:
+    """The options of the recipe, for `images.metadata.as_text`."""
+    fields = [field for field in map(field_of, RECIPE) if hasattr(settings, field)]
+    values = {field: getattr(settings, field) for field in fields}
+    return {
+        field: value if isinstance(value, bool) else format_field(settings, field)
+        for field, value in values.items()
+    }
 
 
 # ------------------------------------------------------------------------------------------------
