@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, get_args
 
@@ -29,6 +30,7 @@ from npstyle.statistics import (
     blended,
     feature_sums,
 )
+from npstyle.temporal import Anchor, difference_target, joined_target, temporal_loss
 from npstyle.vgg import VGG19, Tape
 
 
@@ -89,7 +91,7 @@ class Objective:
     ----------
     terms : dict of str to float
         The weighted terms of the last loss: "content/conv4_2", "style/conv1_1", "total_variation", and
-        "edges" if they have a weight.
+        "edges" and "temporal" if they have a weight.
         Each call replaces them, so threads that need them must not share an objective; several objectives
         may share a network.
 
@@ -139,9 +141,31 @@ class Objective:
         self.style_targets = style_targets(
             self.content, self.styles, blend, settings.mixture == "losses", content_masks, style_masks
         )
+        self.anchor: Anchor | None = None
         # By dtype: a float64 gradient needs float64 targets.
-        self._terms: dict[np.dtype[Any], Terms] = {}
+        self._content: dict[np.dtype[Any], dict[str, ContentTerm]] = {}
+        self._style: dict[np.dtype[Any], dict[str, list[StyleTerm]]] = {}
         self._terms_in(np.dtype(np.float32))
+
+    def for_frame(self, content: ArrayLike, anchor: Anchor | None = None) -> Objective:
+        """The objective of another frame of a film: another content picture, the same style targets.
+
+        Parameters
+        ----------
+        content : (H, W, 3) array
+            Of the same size.
+        anchor : Anchor, optional
+            What holds the frame to earlier ones.
+        """
+        frame = copy.copy(self)
+        frame.content = np.array(content)
+        if frame.content.shape != self.content.shape:
+            expected = f"the first frame's, {self.content.shape}"
+            raise UserError("content", f"shape {frame.content.shape}", expected, "resize it")
+        frame.edge_scales = edge_scales(frame.content, self.settings)
+        frame.anchor, frame.terms, frame._content = anchor, {}, {}
+        frame._terms_in(np.dtype(np.float32))
+        return frame
 
     def __call__(self, pixels: ArrayLike) -> tuple[float, Array]:
         """Loss and gradient at pixels (H, W, 3), RGB, 0..255.
@@ -174,6 +198,10 @@ class Objective:
             wrap = self.settings.padding == "wrap"
             terms["edges"], dx = edges_loss(x, self.content, self.edge_scales, wrap)
             gradient += dx
+        if self.anchor is not None and self.anchor.weight:
+            target, mask, weight, *_ = self.anchor
+            terms["temporal"], dx = temporal_loss(x, target, mask, weight)
+            gradient += dx
         self.terms = terms
         return sum(terms.values()), gradient
 
@@ -196,8 +224,9 @@ class Objective:
             if losses:
                 terms[f"style/{name}"] = sum(losses)
             if name in content:
-                P, scale = content[name]
-                terms[f"content/{name}"], content_dF = content_loss(F, P, scale, None if losses else dF)
+                P, scale, constant = content[name]
+                value, content_dF = content_loss(F, P, scale, None if losses else dF)
+                terms[f"content/{name}"] = value + constant
                 if losses:
                     dF += content_dF
         return network.backward(tape, gradients, overwrite=True)
@@ -288,21 +317,38 @@ class Objective:
         return value
 
     def _terms_in(self, dtype: np.dtype[Any]) -> Terms:
-        if dtype not in self._terms:
-            self._terms[dtype] = Terms(self._content_terms(dtype), self._style_terms(dtype))
-        return self._terms[dtype]
+        if dtype not in self._style:
+            self._style[dtype] = self._style_terms(dtype)
+        if dtype not in self._content:
+            self._content[dtype] = self._content_terms(dtype)
+        return Terms(self._content[dtype], self._style[dtype])
 
     def _content_terms(self, dtype: np.dtype[Any]) -> dict[str, ContentTerm]:
         s, weights = self.settings, self.settings.effective_content_weights
-        pixels = self.content.astype(dtype)
-        features = self._features(pixels, weights) if self.plan else self.network.forward(pixels, weights)
-        return {
-            name: ContentTerm(P, s.content_weight * weights[name] * CONTENT_SCALES[s.scaling](P))
-            for name, P in features.items()
-        }
+        features = self._features(self.content.astype(dtype), weights)
+        scales = {name: weights[name] * CONTENT_SCALES[s.scaling](P) for name, P in features.items()}
+        terms = {name: ContentTerm(P, s.content_weight * scales[name]) for name, P in features.items()}
+        return self._anchored(terms, scales, dtype)
+
+    def _anchored(
+        self, terms: dict[str, ContentTerm], scales: dict[str, float], dtype: np.dtype[Any]
+    ) -> dict[str, ContentTerm]:
+        """The content terms joined with the distances to F' + P - P'; the same without an anchor for them."""
+        anchor = self.anchor
+        if anchor is None or not anchor.feature_weight:
+            return terms
+        pictures = (np.asarray(p, dtype) for p in (anchor.previous, anchor.previous_content))
+        previous, previous_content = (self._features(p, terms) for p in pictures)
+        joined = {}
+        for name, (P, scale, _) in terms.items():
+            Q = difference_target(previous[name], P, previous_content[name])
+            joined[name] = ContentTerm(*joined_target(P, scale, Q, anchor.feature_weight * scales[name]))
+        return joined
 
     def _features(self, pixels: Array, layers: Iterable[str]) -> dict[str, Array]:
-        """`VGG19.forward` in strips."""
+        """`VGG19.forward`, in strips if that is the plan."""
+        if not self.plan:
+            return self.network.forward(pixels, layers)
         features = {name: np.empty(feature_shape(name, pixels.shape), pixels.dtype) for name in layers}
         if features:
             strips = Strips(self.network, pixels, deepest(features))

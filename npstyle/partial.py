@@ -29,10 +29,11 @@ from npstyle.strips import Pieces, Rows, Visitor
 
 
 class ContentTerm(NamedTuple):
-    """The content loss of one layer: its target P (h, w, C), and its factor in the loss."""
+    """The content loss of one layer: its target P (h, w, C), its factor in the loss, and what is added."""
 
     P: AnyArray
     scale: float
+    constant: float = 0.0
 
 
 class RunningSums:
@@ -142,7 +143,8 @@ class PartialLosses:
         self._sums = []
         terms = {f"style/{self.name}": sum(found.value for found in self._found)} if self.style else {}
         if self.content and self._distance:
-            terms[f"content/{self.name}"] = self.content.scale / 2 * sum(self._distance.parts)
+            distance = self.content.scale / 2 * sum(self._distance.parts)
+            terms[f"content/{self.name}"] = distance + self.content.constant
         return terms
 
     def gradient(self, F: Array, first: int, out: Array) -> None:
