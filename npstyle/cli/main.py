@@ -24,6 +24,7 @@ COMMANDS = {
     "figure": ("npstyle.cli.study", "main_figure"),
     "inspect": ("npstyle.cli.inspect", "main"),
     "judge": ("npstyle.cli.judge", "main"),
+    "video": ("npstyle.cli.video", "main"),
 }
 MAIN_JOB = ("npstyle.cli.paint", "main")
 
