@@ -195,6 +195,6 @@ def test_lines_tell_how_far_it_is(folder: Path, capsys: Captured, monkeypatch: p
     monkeypatch.setattr(progress, "LOG_EVERY", 1e-9)
     assert video("-o", "out") == 0
     lines = capsys.readouterr().err.splitlines()
-    assert any(line.startswith("3 of 3 frames read") for line in lines)
+    assert any(line.startswith("3 of 3 frames looked through") for line in lines)
     assert any(line.startswith("2 of 3 frames, about ") for line in lines)
     assert lines[-1].startswith("3 of 3 frames")

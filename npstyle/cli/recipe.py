@@ -85,7 +85,7 @@ RECIPE: dict[str, Option] = {
 
 
 PARAMETERS = ("blend", "style_scale", "preprocessing", "resume")
-FILM = ("method", "flow", "temporal_weight", "feature_weight", "frame_iterations", "long_term")
+FILM = ("method", "flow", "temporal_weight", "feature_weight", "frame_iterations", "long_term", "backend")
 # The options of the library's parameters; those that name files are missing, as errors name the file.
 OPTIONS = {
     **{option.replace("-", "_"): f"--{option}" for option in RECIPE},
