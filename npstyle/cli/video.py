@@ -65,7 +65,7 @@ The same command continues a film that was interrupted: finished frames are not 
 
 def main(argv: list[str]) -> int:
     """Paint the frames of a film, and return the exit status."""
-    parser = _parser()
+    parser = video_parser()
     options = parser.parse_args(argv)
     try:
         settings = settings_from(options)
@@ -84,7 +84,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     from npstyle.film.frames import survey
     from npstyle.film.painting import missing_frames, plan_shots
 
-    temporal = _film_settings(options)
+    temporal = film_settings(options)
     _check_start(options.init)
     _check_output(options)
     source = _read_source(options)
@@ -223,7 +223,8 @@ def _how_far(shots: Sequence[Shot]) -> str:
     return f"{done} of {count_of(len(frames), 'frame')} {'is' if done == 1 else 'are'} finished"
 
 
-def _film_settings(options: argparse.Namespace) -> FilmSettings:
+def film_settings(options: argparse.Namespace) -> FilmSettings:
+    """What the options say of how frames are held together."""
     from npstyle.film.painting import FilmSettings
 
     names = ("method", "flow", "temporal_weight", "feature_weight", "long_term")
@@ -333,7 +334,8 @@ def _text(options: argparse.Namespace, film: Film, weights: Weights) -> dict[str
 # ------------------------------------------------------------------------------------------------
 
 
-def _parser() -> argparse.ArgumentParser:
+def video_parser() -> argparse.ArgumentParser:
+    """All options of the command."""
     text = "Paint the frames of a film in the style of a painting, each like the one before it."
     parser = command_parser("video", text)
     parser.epilog = EPILOG
