@@ -7,9 +7,10 @@ Sequences with known flow are made of the two pictures (npstyle/film/sequences.p
 turns before a background, and a cut between two pans. A method is a name and options of `npstyle video`;
 "one by one" is always there, and what the others are relative to. The warping error is that of neighboring
 frames and of frames four apart, where the true flow says that both show a pixel. Judged are all frames but
-the first. Times are processor seconds of all frames but the first. A table is printed in Markdown; in FOLDER are
-all frames, results.jsonl, and for each sequence a strip: the sequence, and for each method its frames and how
-far each is from the warped one before (gray is no difference). What is in results.jsonl is not painted again.
+the first. Times are processor seconds of all frames but the first. A table is printed in Markdown; in FOLDER
+are all frames, results.jsonl, and for each sequence a strip: the sequence, and for each method its frames and
+how far each is from the warped one before (gray is no difference). What is in results.jsonl is not painted
+again.
 """
 
 from __future__ import annotations

@@ -180,6 +180,15 @@ def test_refused_in_one_line(
     assert refusal(capsys, *words, film=film).startswith(f"npstyle: {start}")
 
 
+def test_options_without_effect_are_named(folder: Path, capsys: Captured) -> None:
+    assert video("-o", "out", "--long-term", "1,2", "--quiet") == 0
+    line = "npstyle: --long-term: no effect with --method difference, only with flow"
+    assert line in capsys.readouterr().err.splitlines()
+    assert video("-o", "other", "--quiet", method="none") == 0
+    line = "npstyle: --frame-iterations: no effect with --method none, only with flow or difference"
+    assert line in capsys.readouterr().err.splitlines()
+
+
 def test_show_prints_the_command(folder: Path, capsys: Captured) -> None:
     assert video("-o", "out", "--quiet", "--temporal-weight", "30") == 0
     capsys.readouterr()

@@ -138,7 +138,7 @@ def test_damaged_flow_files_are_refused(tmp_path: Path) -> None:
 def test_flow_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flows, "find_spec", lambda name: None)
     line = error_line(lambda: FilmSettings(flow="dis"), "flow")
-    assert line.startswith("found dis, but no cv2; expected the package npstyle[video]; pip install")
+    assert line.startswith("found dis, but no cv2; expected the package opencv-python-headless; pip install")
     assert "--method difference" in line
     FilmSettings(method="difference")  # which needs none
     line = error_line(lambda: FilmSettings(flow="nowhere"), "flow")

@@ -79,6 +79,7 @@ examples:
   npstyle photo.jpg painting.jpg --resume            continue the same command after Ctrl-C
 
 other commands, each with --help:
+  video                               a film, or a folder of frames that hold together
   presets, info, show, weights        recipes by name; this installation; how a picture was made; filters
   cache                               what interrupted runs left, and how to remove it
   reconstruct, texture, figure,       what layers and Gram matrices contain, as pictures

@@ -52,6 +52,14 @@ if TYPE_CHECKING:
     from npstyle.film.painting import Film, FilmSettings, Shot
     from npstyle.weights import Weights
 
+METHODS = ("flow", "difference", "none")  # the first is the default
+EFFECTIVE_WITH = {
+    "flow": ("flow",),
+    "long_term": ("flow",),
+    "feature_weight": ("difference",),
+    "temporal_weight": ("flow", "difference"),
+    "frame_iterations": ("flow", "difference"),
+}
 EPILOG = """\
 examples:
   npstyle video film.mp4 painting.jpg -o painted.mp4      with its rate, colors and sound
@@ -73,7 +81,7 @@ def main(argv: list[str]) -> int:
         from npstyle.cli.recipe import by_option
 
         parser.error(str(by_option(error)))
-    for line in without_effect(options, settings):
+    for line in [*without_effect(options, settings), *_without_effect(options)]:
         print_err(f"npstyle: {line}")
     with session() as signals:
         return _paint(options, settings, signals)
@@ -233,6 +241,18 @@ def film_settings(options: argparse.Namespace) -> FilmSettings:
     return FilmSettings(**{name: value for name, value in given.items() if value is not None})
 
 
+def _without_effect(options: argparse.Namespace) -> list[str]:
+    """A line for each option that the method leaves without effect."""
+    method = options.method or METHODS[0]
+    given = [name for name in EFFECTIVE_WITH if getattr(options, name) is not None]
+    return [
+        f"--{name.replace('_', '-')}: no effect with --method {method}, only with "
+        + " or ".join(EFFECTIVE_WITH[name])
+        for name in given
+        if method not in EFFECTIVE_WITH[name]
+    ]
+
+
 def _check_start(init: str | None) -> None:
     """A picture to start from is that of one frame; in a film all but the first start from the one before."""
     if init not in (None, *STARTS):
@@ -387,8 +407,9 @@ def _add_film(parser: argparse.ArgumentParser) -> None:
     add("--method", choices=METHODS, help="flow, difference, or none: each frame by itself (flow)")
     text = "how motion is found: dis, tvl1 or a folder of .flo files (dis)"
     add("--flow", metavar="FLOW", help=text)
-    add("--temporal-weight", type=nonnegative, metavar="X", help="weight of what holds frames together (200)")
-    text = "with difference: the same for feature maps, in units of the content loss (1)"
+    text = "weight of what holds frames together (100; with difference 20)"
+    add("--temporal-weight", type=nonnegative, metavar="X", help=text)
+    text = "with difference: the same for feature maps, in units of the content loss (5)"
     add("--feature-weight", type=nonnegative, metavar="X", help=text)
     text = "iterations of each frame but the first of a shot, at full size (8)"
     add("--frame-iterations", type=integer(0), metavar="N", help=text)
@@ -396,6 +417,3 @@ def _add_film(parser: argparse.ArgumentParser) -> None:
     add("--long-term", type=_steps, metavar="N,N", help=text)
     text = "begin anew where the picture changes all at once (yes)"
     add("--cuts", action=argparse.BooleanOptionalAction, default=True, help=text)
-
-
-METHODS = ("flow", "difference", "none")

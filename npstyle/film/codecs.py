@@ -126,7 +126,7 @@ def codec(backend: Backend) -> Codec:
     if chosen is None or not there[chosen]:
         missing = {"ffmpeg": "no ffmpeg and ffprobe on the PATH", "pyav": "no PyAV"}
         found = missing.get(backend, "neither ffmpeg nor PyAV")
-        cure = "install ffmpeg, or pip install 'npstyle[video]'; or give and write a folder of frames"
+        cure = "install ffmpeg, or pip install av; or give and write a folder of frames"
         raise UserError("backend", found, "one of them, for a film in a file", cure)
     module: Any = import_module(f"npstyle.film.{chosen}")
     return cast(Codec, module)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-THRESHOLD = 0.35  # part of the pixels whose colors change; how it was chosen: docs/video.md
+THRESHOLD = 0.25  # part of the pixels whose colors change; how it was chosen: docs/video.md
 
 
 def color_change(a: NDArray[Any], b: NDArray[Any]) -> float:

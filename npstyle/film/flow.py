@@ -177,10 +177,10 @@ def joined_target(targets: Sequence[Array], masks: Sequence[Array]) -> tuple[Arr
 
 def check_flow(flow: str) -> None:
     """Raise UserError, before anything takes time, where flows can't be had as named."""
-    needed = {"dis": ("cv2", "npstyle[video]"), "tvl1": ("skimage", "scikit-image")}.get(flow)
+    needed = {"dis": ("cv2", "opencv-python-headless"), "tvl1": ("skimage", "scikit-image")}.get(flow)
     if needed and find_spec(needed[0]) is None:
         found, expected = f"{flow}, but no {needed[0]}", f"the package {needed[1]}"
-        cure = f"pip install '{needed[1]}', name a folder of .flo files, or take --method difference"
+        cure = f"pip install {needed[1]}, name a folder of .flo files, or take --method difference"
         raise UserError("flow", found, expected, cure)
     if needed is None and not os.path.isdir(flow):
         expected = f"{', '.join(FLOW_METHODS)} or a folder of .flo files"

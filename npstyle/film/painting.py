@@ -47,6 +47,7 @@ from npstyle.vgg import Filters
 Array = NDArray[Any]
 Method = Literal["flow", "difference", "none"]
 METHODS: tuple[Method, ...] = get_args(Method)
+TEMPORAL_WEIGHTS: dict[Method, float] = {"flow": 100.0, "difference": 20.0, "none": 0.0}
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,8 @@ class FilmSettings:
         "none": each frame is painted by itself.
     flow : {"dis", "tvl1"} or str
         The method that flows are estimated by, or a folder of .flo files.
-    temporal_weight : float
-        Of the distance of pixels.
+    temporal_weight : float, optional
+        Of the distance of pixels; TEMPORAL_WEIGHTS of the method, if left out.
     feature_weight : float
         "difference" only: of the distance of feature maps, in units of the content loss.
     iterations : int
@@ -73,13 +74,15 @@ class FilmSettings:
 
     method: Method = "flow"
     flow: str = "dis"
-    temporal_weight: float = 200.0
-    feature_weight: float = 1.0
+    temporal_weight: float | None = None
+    feature_weight: float = 5.0
     iterations: int = 8
     long_term: Sequence[int] = (1, 2, 4)
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
+        if self.temporal_weight is None:
+            object.__setattr__(self, "temporal_weight", TEMPORAL_WEIGHTS[self.method])
         for name in ("temporal_weight", "feature_weight"):
             object.__setattr__(self, name, check_nonnegative(name, getattr(self, name)))
         object.__setattr__(self, "iterations", check_integer("frame_iterations", self.iterations, 0))
@@ -358,12 +361,12 @@ class _Painter:
     def _anchor(self, n: int, content: NDArray[np.uint8]) -> tuple[Array, Anchor]:
         """The picture to start from, and what the frame is compared with."""
         temporal = self.film.temporal
+        weight = temporal.temporal_weight or 0.0
         if temporal.method == "difference":
             previous, pictures = self._painted(n - 1), (content, self._content(n - 1))
             now, before = (self._seen(picture.astype(np.float32)) for picture in pictures)
             target = difference_target(previous, now, before)
-            weights = temporal.temporal_weight, temporal.feature_weight
-            return target, Anchor(target, None, weights[0], previous, before, weights[1])
+            return target, Anchor(target, None, weight, previous, before, temporal.feature_weight)
         targets, masks = [], []
         threads = self.prepared.network.threads
         for step in temporal.long_term:
@@ -374,7 +377,7 @@ class _Painter:
             targets.append(warp(self._painted(n - step), pair.backward))
             masks.append(reliability(pair))
         target, mask = joined_target(targets, long_term_masks(masks))
-        return target, Anchor(target, mask, temporal.temporal_weight)
+        return target, Anchor(target, mask, weight)
 
 
 def _check(frame: Frame, interrupted: bool, diverged: bool) -> None:
