@@ -33,7 +33,7 @@ from npstyle.film.flow import warp
 from npstyle.film.frames import survey
 from npstyle.film.judging import mean_warping_error
 from npstyle.film.painting import Film, Frame, paint_shot, plan_shots
-from npstyle.film.sequences import Sequence, make_sequences
+from npstyle.film.sequences import KnownSequence, make_sequences
 from npstyle.run import Progress
 from npstyle.study import Judge
 from npstyle.study.judging import trained_weights
@@ -80,7 +80,7 @@ def main() -> None:
     print(table([row for row in results.rows if row["sequence"] in names and row["method"] in methods]))
 
 
-def written(sequence: Sequence, folder: Path) -> list[Path]:
+def written(sequence: KnownSequence, folder: Path) -> list[Path]:
     """The sequence as pictures in a folder."""
     folder.mkdir(exist_ok=True)
     paths = [folder / f"frame_{n:04d}.png" for n in range(1, len(sequence.frames) + 1)]
@@ -92,7 +92,7 @@ def written(sequence: Sequence, folder: Path) -> list[Path]:
 def judged(
     paths: list[Path],
     folder: Path,
-    sequence: Sequence,
+    sequence: KnownSequence,
     words: str,
     judges: list[Judge],
     weights: Mapping[str, Filters],
@@ -133,13 +133,13 @@ def paths_size(paths: list[Path]) -> tuple[int, int]:
     return found.width, found.height
 
 
-def error_of(frames: list[Any], sequence: Sequence, step: int) -> float:
+def error_of(frames: list[Any], sequence: KnownSequence, step: int) -> float:
     """The warping error of frames so far apart; 0 where no pair of them has a pixel in common."""
     flows = [sequence.backward(n + step, n) for n in range(len(frames) - step)]
     return mean_warping_error(frames, flows, step) if any(known.any() for _, known in flows) else 0.0
 
 
-def strip(sequence: Sequence, folder: Path, methods: list[str]) -> Any:
+def strip(sequence: KnownSequence, folder: Path, methods: list[str]) -> Any:
     """The sequence, and for each method its frames and their differences, in rows."""
     rows = [sequence.frames]
     for method in methods:
@@ -153,7 +153,7 @@ def strip(sequence: Sequence, folder: Path, methods: list[str]) -> Any:
     return sheet
 
 
-def differences(frames: list[Any], sequence: Sequence, n: int) -> Any:
+def differences(frames: list[Any], sequence: KnownSequence, n: int) -> Any:
     """A frame less the warped one before, around gray; gray where they have nothing in common."""
     if n == 0:
         return np.full_like(frames[0], 128)

@@ -153,7 +153,7 @@ SEQUENCES = sequences.make_sequences([smooth_picture(80, 110), smooth_picture(80
 
 
 @pytest.mark.parametrize("sequence", SEQUENCES, ids=lambda sequence: sequence.name)
-def test_known_flow_warps_one_frame_to_the_next(sequence: sequences.Sequence) -> None:
+def test_known_flow_warps_one_frame_to_the_next(sequence: sequences.KnownSequence) -> None:
     """Up to what interpolation leaves: far less than the frames differ by, and less than by a wrong flow."""
     for later, earlier in ((1, 0), (5, 4), (2, 0)):
         flow, known = sequence.backward(later, earlier)

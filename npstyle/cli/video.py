@@ -91,6 +91,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     """All that comes after the options, to the exit status."""
     from npstyle.film.frames import survey
     from npstyle.film.painting import missing_frames, plan_shots
+    from npstyle.run.memory import available_memory
 
     temporal = film_settings(options)
     _check_start(options.init)
@@ -99,11 +100,12 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     with FrameBar(options.quiet, "frames looked through") as bar:
         found = survey(source.paths, bar.update)
     film = _film(options, settings, temporal, found)
-    request, memory, note = check_run_memory(options, film.request(_first(found)), options.memory)
+    free = available_memory(options.threads) if options.memory is None else options.memory
+    request, memory, note = check_run_memory(options, film.request(_first(found)), free)
     weights = load_weights(options, deepest(settings.layers))
     if weights.random:
         film = replace(film, settings=settings_from(options, default_preset="random"))
-        request, memory, note = check_run_memory(options, film.request(_first(found)), options.memory)
+        request, memory, note = check_run_memory(options, film.request(_first(found)), free)
     film = replace(film, settings=request.settings, text=_text(options, film, weights))
     if note:  # also with --quiet
         print_err(f"npstyle: {note}")
@@ -114,7 +116,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     if source.codec is not None and not options.quiet:
         print_err(f"film: {_describe_film(source.info)}")
     try:
-        seconds = _paint_shots(options, film, shots, weights, finished)
+        seconds = _paint_shots(options, film, shots, weights, finished, free)
         remark = _encode(options, source, outputs)
     except KeyboardInterrupt:
         print_err(f"\nnpstyle: interrupted; {_how_far(shots)}; the same command continues")
@@ -196,9 +198,14 @@ def _encode(options: argparse.Namespace, source: _Source, frames: Sequence[Path]
 
 
 def _paint_shots(
-    options: argparse.Namespace, film: Film, shots: Sequence[Shot], weights: Weights, finished: int
+    options: argparse.Namespace,
+    film: Film,
+    shots: Sequence[Shot],
+    weights: Weights,
+    finished: int,
+    free: float | None,
 ) -> float:
-    """Paint what is missing, and return the seconds that it took."""
+    """Paint what is missing in so many bytes, and return the seconds that it took."""
     from npstyle.film.painting import Frame, paint_shot
     from npstyle.run import Progress
 
@@ -219,7 +226,7 @@ def _paint_shots(
                 weights,
                 overwrite=options.overwrite,
                 threads=options.threads,
-                memory=options.memory,
+                memory=free or None,
                 callback=after,
             )
     return bar.seconds

@@ -73,7 +73,7 @@ class Scene:
     disc: Disc | None = None
 
 
-class Sequence:
+class KnownSequence:
     """A film with known flow.
 
     Parameters
@@ -124,7 +124,7 @@ class Sequence:
         return flow, known & inside(flow)
 
 
-def make_sequences(pictures: list[Array], width: int, height: int, frames: int) -> list[Sequence]:
+def make_sequences(pictures: list[Array], width: int, height: int, frames: int) -> list[KnownSequence]:
     """Pan, zoom, a disc that turns and moves before a background, and a cut between two pans.
 
     Parameters
@@ -157,4 +157,4 @@ def make_sequences(pictures: list[Array], width: int, height: int, frames: int) 
 
     scenes = {"pan": pan, "zoom": zoom, "disc": disc, "cut": cut}
     made = {name: [scene(n) for n in range(frames)] for name, scene in scenes.items()}
-    return [Sequence(name, shown, pictures, width, height) for name, shown in made.items()]
+    return [KnownSequence(name, shown, pictures, width, height) for name, shown in made.items()]
