@@ -108,10 +108,22 @@ def test_joined_target_has_the_gradient_of_all() -> None:
 def test_estimated_flow_finds_the_motion(method: str) -> None:
     picture = smooth_picture(48, 64)
     earlier, later = picture[4:-4, 4:-4], picture[4:-4, 6:-2]  # things move two pixels to the left
-    pair = flows.flow_between(earlier, later, method, threads=1)
+    pair = flows.flow_between(earlier, later, method)
     inner = np.median(pair.backward[8:-8, 8:-8], axis=(0, 1)), np.median(pair.forward, axis=(0, 1))
     np.testing.assert_allclose(inner[0], [2, 0], atol=0.25)
     np.testing.assert_allclose(inner[1], [-2, 0], atol=0.25)
+
+
+@needs_opencv
+def test_flow_does_not_depend_on_threads() -> None:
+    import cv2
+
+    picture, found = smooth_picture(128, 128), []
+    for threads in (1, 3):
+        cv2.setNumThreads(threads)
+        found.append(flows.flow_between(picture[:-8], picture[8:], "dis").backward)
+        assert cv2.getNumThreads() == threads
+    np.testing.assert_array_equal(found[0], found[1])
 
 
 def test_flow_files_are_read_and_resized(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -187,15 +187,19 @@ def check_flow(flow: str) -> None:
         raise UserError("flow", repr(flow), expected, "check the name")
 
 
-def flow_between(
-    earlier: Array, later: Array, flow: str, numbers: tuple[int, int] = (0, 0), threads: int | None = None
-) -> FlowPair:
+def flow_version(flow: str) -> str:
+    """A method and what computes it, on which the flow depends; nothing of a folder, whose files count."""
+    module = {"dis": "cv2", "tvl1": "skimage"}.get(flow)
+    return f"{flow} of {module} {import_module(module).__version__}" if module else ""
+
+
+def flow_between(earlier: Array, later: Array, flow: str, numbers: tuple[int, int] = (0, 0)) -> FlowPair:
     """The flows between two frames (H, W, 3) uint8, by a method or from a folder of .flo files.
 
     `numbers` are those of the frames, from 1, which name the files: backward_2_1.flo and forward_1_2.flo.
     """
     if flow in FLOW_METHODS:
-        estimate = _dis(threads) if flow == "dis" else _tvl1
+        estimate = _dis if flow == "dis" else _tvl1
         return FlowPair(estimate(later, earlier), estimate(earlier, later))
     i, j = numbers
     folder, (H, W) = Path(flow), later.shape[:2]
@@ -208,22 +212,22 @@ def flow_names(earlier: int, later: int) -> tuple[str, str]:
     return f"backward_{later}_{earlier}.flo", f"forward_{earlier}_{later}.flo"
 
 
-def _dis(threads: int | None) -> Callable[[Array, Array], Flow]:
+def _dis(a: Array, b: Array) -> Flow:
     """Dense inverse search, Kroeger et al., ECCV 2016, by OpenCV."""
     cv2: Any = import_module("cv2")
-    if threads is not None:
-        cv2.setNumThreads(threads)
     method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     method.setFinestScale(0)  # down to single pixels: frames are small, and painting takes far longer
-
-    def estimate(a: Array, b: Array) -> Flow:
-        H, W = a.shape[:2]
-        # Its patches and its pyramid need some pixels; smaller frames are padded.
-        padding = [(0, max(0, MIN_DIS_SIDE - side)) for side in (H, W)]
-        grays = [np.pad(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), padding, "edge") for p in (a, b)]
-        return np.asarray(method.calc(grays[0], grays[1], None), np.float32)[:H, :W]
-
-    return estimate
+    H, W = a.shape[:2]
+    # Its patches and its pyramid need some pixels; smaller frames are padded.
+    padding = [(0, max(0, MIN_DIS_SIDE - side)) for side in (H, W)]
+    grays = [np.pad(cv2.cvtColor(p, cv2.COLOR_RGB2GRAY), padding, "edge") for p in (a, b)]
+    threads = cv2.getNumThreads()
+    try:
+        cv2.setNumThreads(1)  # so that no version of OpenCV can make the flow depend on them
+        flow = method.calc(grays[0], grays[1], None)
+    finally:
+        cv2.setNumThreads(threads)
+    return np.asarray(flow, np.float32)[:H, :W]
 
 
 MIN_DIS_SIDE = 32

@@ -27,6 +27,7 @@ from npstyle.film.flow import (
     check_flow,
     flow_between,
     flow_names,
+    flow_version,
     joined_target,
     long_term_masks,
     reliability,
@@ -368,12 +369,11 @@ class _Painter:
             target = difference_target(previous, now, before)
             return target, Anchor(target, None, weight, previous, before, temporal.feature_weight)
         targets, masks = [], []
-        threads = self.prepared.network.threads
         for step in temporal.long_term:
             if step > n:
                 break
             numbers = self.shot.frames[n - step].number, self.shot.frames[n].number
-            pair = flow_between(self._content(n - step), content, temporal.flow, numbers, threads)
+            pair = flow_between(self._content(n - step), content, temporal.flow, numbers)
             targets.append(warp(self._painted(n - step), pair.backward))
             masks.append(reliability(pair))
         target, mask = joined_target(targets, long_term_masks(masks))
@@ -405,13 +405,10 @@ def flow_files(film: FilmSettings, numbers: Sequence[int]) -> list[Path]:
 def film_key(film: Film, weights: Mapping[str, Filters]) -> str:
     """A checksum of all that every frame of a film depends on."""
     nothing = np.zeros((film.height, film.width, 3), np.uint8)
-    temporal = asdict(film.temporal)
-    if film.temporal.method == "none":
-        temporal = {"method": "none"}
-    options: dict[str, Any] = {**temporal, "convolution": film.convolution}
-    if options.get("flow") not in (None, *FLOW_METHODS):
-        del options["flow"]  # what is in the files counts, not where they are
-    options["preprocessing"] = film.preprocessing
+    method = film.temporal.method
+    options: dict[str, Any] = {"method": method} if method == "none" else asdict(film.temporal)
+    options |= {"flow": flow_version(film.temporal.flow)} if method == "flow" else {}
+    options |= {"convolution": film.convolution, "preprocessing": film.preprocessing}
     items = fingerprint(film.request(nothing), weights, **options)
     return name_of(items).removesuffix(".npz")
 
