@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import socket
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -179,6 +180,20 @@ def test_what_is_no_film_is_one_line(tmp_path: Path, backend: Backend) -> None:
     path.write_bytes(film(tmp_path, name="whole.mkv", backend=backend).read_bytes()[:400])
     with pytest.raises(UserError, match=re.escape(f"film: {path}: found no f")):  # film, or frames
         extract(path, tmp_path / "content", reader, half)
+
+
+@pytest.mark.parametrize("backend", BOTH)
+def test_nothing_is_fetched(tmp_path: Path, backend: Backend) -> None:
+    """A playlist is a film to ffmpeg, and may name any address."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        path = tmp_path / "film.m3u8"
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/film.ts"
+        path.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{address}\n#EXT-X-ENDLIST\n")
+        with pytest.raises(UserError):
+            extract(path, tmp_path / "content", codec(backend), half)
+        with pytest.raises(TimeoutError):
+            server.accept()
 
 
 @needs_ffmpeg

@@ -21,13 +21,14 @@ from npstyle.errors import UserError
 from npstyle.film.codecs import FORMATS, FilmInfo, Picture, film_info
 
 QUIET = ("-hide_banner", "-nostdin", "-loglevel", "error")
+LOCAL = ("-protocol_whitelist", "file")  # a playlist may name addresses; nothing is fetched
 FLAGS = "flags=bicubic+accurate_rnd+full_chroma_int"
 
 
 def probe(path: Path) -> FilmInfo:
     """See `npstyle.film.codecs.Codec`."""
     name = f"film: {path}"
-    words = ("-v", "error", "-show_streams", "-of", "json", _file(path))
+    words = ("-v", "error", *LOCAL, "-show_streams", "-of", "json", _file(path))
     result = subprocess.run(["ffprobe", *words], capture_output=True, check=False)
     found = json.loads(result.stdout or b"{}")
     streams: list[dict[str, Any]] = found.get("streams", [])
@@ -56,7 +57,7 @@ def decode(path: Path, info: FilmInfo, times: list[Fraction]) -> Iterator[Pictur
     filters = f"scale=w=iw*sar:h=ih:{colors}out_range=pc:{FLAGS},format=rgb24"
     with tempfile.TemporaryDirectory() as folder:
         stamps = Path(folder) / "times.txt"
-        command = ["ffmpeg", *QUIET, "-y", "-i", _file(path)]
+        command = ["ffmpeg", *QUIET, "-y", *LOCAL, "-i", _file(path)]
         command += ["-map", "0:V:0", *_passthrough(), "-vf", filters]
         command += ["-f", "image2pipe", "-c:v", "ppm", "pipe:1"]
         # The times of the same frames, as a file that says them exactly.
@@ -103,7 +104,7 @@ def _encode(
             listed.write_text(_concat(frames, info.durations))
             command += ["-f", "concat", "-safe", "0", "-i", str(listed)]
         if audio is not None:
-            command += ["-i", _file(audio), "-map", "0:v", "-map", "1:a", *audio_codec]
+            command += [*LOCAL, "-i", _file(audio), "-map", "0:v", "-map", "1:a", *audio_codec]
         command += [*_color_options(info), "-c:v", video_codec, "-fflags", "+bitexact"]
         command += [word for name, value in options.items() for word in (f"-{name}", value)]
         if not info.constant:

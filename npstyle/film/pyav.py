@@ -32,6 +32,7 @@ TRANSFERS = {
 # Numbers of the matrices in libswscale, and of the ranges in libavutil.
 SWSCALE = {"bt709": 1, "bt601": 5, "bt2020": 9, "gbr": 1}
 LIMITED, FULL = 1, 2
+LOCAL = {"protocol_whitelist": "file"}  # a playlist may name addresses; nothing is fetched
 UNSPECIFIED = 2
 
 
@@ -166,7 +167,7 @@ def _opened(path: Path, name: str) -> Iterator[Any]:
     """A film that is open; what goes wrong in reading it is a UserError."""
     av = import_module("av")
     try:
-        with av.open(f"file:{path}") as container:
+        with av.open(f"file:{path}", options=LOCAL) as container:
             yield container
     except av.FFmpegError as error:
         raise UserError(name, f"no film that PyAV can read ({error})", "a film", "check the file") from error
