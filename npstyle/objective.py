@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from math import prod
@@ -28,7 +29,7 @@ from npstyle.partial import (
 )
 from npstyle.plans import Strips, check_plan, divided
 from npstyle.regions import downsample_mask, style_targets
-from npstyle.rows import Packed, Rows, Visitor
+from npstyle.rows import Rows, Visitor
 from npstyle.settings import EDGE_CELLS, Settings, check_settings
 from npstyle.statistics import (
     REGULARIZATION,
@@ -42,6 +43,7 @@ from npstyle.statistics import (
     WassersteinTerm,
     blended,
 )
+from npstyle.temporal import Anchor, difference_target, joined_target, temporal_loss
 from npstyle.vgg import VGG19, Tape
 
 
@@ -102,7 +104,7 @@ class Objective:
     ----------
     terms : dict of str to float
         The weighted terms of the last loss: "content/conv4_2", "style/conv1_1", "total_variation", and
-        "edges" if they have a weight.
+        "edges" and "temporal" if they have a weight.
         Each call replaces them, so threads that need them must not share an objective; several objectives
         may share a network.
 
@@ -152,9 +154,31 @@ class Objective:
         self.style_targets = style_targets(
             self.content, self.styles, blend, settings.mixture == "losses", content_masks, style_masks
         )
+        self.anchor: Anchor | None = None
         # By dtype: a float64 gradient needs float64 targets.
-        self._terms: dict[np.dtype[Any], Terms] = {}
+        self._content: dict[np.dtype[Any], dict[str, ContentTerm]] = {}
+        self._style: dict[np.dtype[Any], dict[str, list[StyleTerm]]] = {}
         self._terms_in(np.dtype(np.float32))
+
+    def for_frame(self, content: ArrayLike, anchor: Anchor | None = None) -> Objective:
+        """The objective of another frame of a film: another content picture, the same style targets.
+
+        Parameters
+        ----------
+        content : (H, W, 3) array
+            Of the same size.
+        anchor : Anchor, optional
+            What holds the frame to earlier ones.
+        """
+        frame = copy.copy(self)
+        frame.content = np.array(content)
+        if frame.content.shape != self.content.shape:
+            expected = f"the first frame's, {self.content.shape}"
+            raise UserError("content", f"shape {frame.content.shape}", expected, "resize it")
+        frame.edge_scales = edge_scales(frame.content, self.settings)
+        frame.anchor, frame.terms, frame._content = anchor, {}, {}
+        frame._terms_in(np.dtype(np.float32))
+        return frame
 
     def __call__(self, pixels: ArrayLike) -> tuple[float, Array]:
         """Loss and gradient at pixels (H, W, 3), RGB, 0..255.
@@ -180,6 +204,10 @@ class Objective:
         if self.edge_scales:
             wrap = self.settings.padding == "wrap"
             terms["edges"], _ = edges_loss(x, self.content, self.edge_scales, wrap, gradient)
+        if self.anchor is not None and self.anchor.weight:
+            target, mask, weight, *_ = self.anchor
+            terms["temporal"], dx = temporal_loss(x, target, mask, weight)
+            gradient += dx
         self.terms = terms
         return sum(terms.values()), gradient
 
@@ -223,9 +251,10 @@ class Objective:
             if losses:
                 terms[f"style/{name}"] = sum(losses)
             if name in content:
-                P, scale = content[name]
+                P, scale, constant = content[name]
                 assert isinstance(P, np.ndarray)  # only what strips are compared with is packed
-                terms[f"content/{name}"], content_dF = content_loss(F, P, scale, None if losses else dF)
+                value, content_dF = content_loss(F, P, scale, None if losses else dF)
+                terms[f"content/{name}"] = value + constant
                 if losses:
                     dF += content_dF
         return network.backward(tape, gradients, overwrite=True)
@@ -320,30 +349,54 @@ class Objective:
         return value
 
     def _terms_in(self, dtype: np.dtype[Any]) -> Terms:
-        if dtype not in self._terms:
-            self._terms[dtype] = Terms(self._content_terms(dtype), self._style_terms(dtype))
-        return self._terms[dtype]
+        if dtype not in self._style:
+            self._style[dtype] = self._style_terms(dtype)
+        if dtype not in self._content:
+            self._content[dtype] = self._content_terms(dtype)
+        return Terms(self._content[dtype], self._style[dtype])
 
     def _content_terms(self, dtype: np.dtype[Any]) -> dict[str, ContentTerm]:
         s, weights = self.settings, self.settings.effective_content_weights
-        targets = self._content_targets(weights, dtype)
-        scale, shape = CONTENT_SCALES[s.scaling], self.content.shape
-        return {
-            name: ContentTerm(
-                P, s.content_weight * weights[name] * scale(squares, prod(feature_shape(name, shape)))
-            )
-            for name, (P, squares) in targets.items()
+        anchored = self.anchor is not None and bool(self.anchor.feature_weight)
+        targets = self._content_targets(self.content, weights, dtype, packs=not anchored)
+        scales = {
+            name: CONTENT_SCALES[s.scaling](squares, prod(feature_shape(name, self.content.shape)))
+            for name, (_, squares) in targets.items()
         }
+        terms = {
+            name: ContentTerm(P, s.content_weight * weights[name] * scales[name])
+            for name, (P, _) in targets.items()
+        }
+        return self._anchored(terms, {name: weights[name] * scales[name] for name in terms}, dtype)
+
+    def _anchored(
+        self, terms: dict[str, ContentTerm], scales: dict[str, float], dtype: np.dtype[Any]
+    ) -> dict[str, ContentTerm]:
+        """The content terms joined with the distances to F' + P - P'; the same without an anchor for them."""
+        anchor = self.anchor
+        if anchor is None or not anchor.feature_weight:
+            return terms
+        pictures = (np.asarray(p) for p in (anchor.previous, anchor.previous_content))
+        previous, previous_content = (
+            self._content_targets(picture, terms, dtype, packs=False) for picture in pictures
+        )
+        joined = {}
+        for name, (P, scale, _) in terms.items():
+            assert isinstance(P, np.ndarray)  # `_content_terms` has not packed it
+            Q = difference_target(previous[name][0], P, previous_content[name][0])
+            joined[name] = ContentTerm(*joined_target(P, scale, Q, anchor.feature_weight * scales[name]))
+        return joined
 
     def _content_targets(
-        self, layers: Iterable[str], dtype: np.dtype[Any]
-    ) -> dict[str, tuple[AnyArray | Packed, float]]:
-        """Feature maps of the content picture, packed if it is for strips, and their sums of squares."""
+        self, picture: AnyArray, layers: Iterable[str], dtype: np.dtype[Any], packs: bool
+    ) -> dict[str, tuple[Any, float]]:
+        """Feature maps of a picture, and their sums of squares; what is for strips may be packed."""
         lower, _ = divided(self.plan, self.settings.layers)
-        shapes = {name: feature_shape(name, self.content.shape) for name in layers}
-        stored = {name: Pack() if name in lower else Copy(np.empty(shapes[name], dtype)) for name in shapes}
+        packed = lower if packs else []
+        shapes = {name: feature_shape(name, picture.shape) for name in layers}
+        stored = {name: Pack() if name in packed else Copy(np.empty(shapes[name], dtype)) for name in shapes}
         squares = {name: RunningDistance(shape, section_rows(name)) for name, shape in shapes.items()}
-        self._show(self.content, {name: Together([stored[name], squares[name]]) for name in shapes}, dtype)
+        self._show(picture, {name: Together([stored[name], squares[name]]) for name in shapes}, dtype)
         return {name: (stored[name].target, sum(squares[name].sums)) for name in shapes}
 
     def _show(self, picture: AnyArray, visitors: Mapping[str, Visitor], dtype: np.dtype[Any]) -> None:

@@ -43,10 +43,14 @@ def section_rows(name: str) -> int:
 
 
 class ContentTerm(NamedTuple):
-    """The content loss of one layer: its target P (h, w, C), packed if it is used by rows, and its factor."""
+    """The content loss of one layer: its target P (h, w, C), its factor, and what is added to it.
+
+    The target is packed if it is used by rows.
+    """
 
     P: AnyArray | Packed
     scale: float
+    constant: float = 0.0
 
 
 class RunningSums:
@@ -245,7 +249,7 @@ class PartialLosses:
         """The values of the style terms' sums, and of the squared distance to the content target."""
         terms = {f"style/{self.name}": sum(one.value for one in found)} if self._style else {}
         if self._content and distance is not None:
-            terms[f"content/{self.name}"] = self._content.scale / 2 * distance
+            terms[f"content/{self.name}"] = self._content.scale / 2 * distance + self._content.constant
         return terms
 
 

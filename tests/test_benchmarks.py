@@ -94,6 +94,27 @@ def test_eight_bits(pair: str, monkeypatch: Patch, capsys: Captured) -> None:
     assert benchmark.relative_error(EXACT["conv1_1"].kernel, EXACT["conv1_1"].kernel) == 0
 
 
+def test_film(pair: str, monkeypatch: Patch, capsys: Captured) -> None:
+    monkeypatch.setattr(importlib.import_module("film"), "FAR", 2)
+    fast = "--iterations 1 --frame-iterations 1 --preset paper"
+    words = ["--pictures", "photo.png,painting.png", "--style", "painting.png", "--size", "32"]
+    words += ["--frames", "3", "--sequences", "cut", "-o", "films", "--recipe", fast]
+    words += ["--method", f"steady=--method difference {fast}"]
+    run("film", monkeypatch, *words)
+    table = capsys.readouterr().out
+    alone, steady = (json.loads(line) for line in Path("films/results.jsonl").read_text().splitlines())
+    assert (alone["method"], alone["shots"]) == ("one by one", 3)
+    assert (steady["method"], steady["shots"]) == ("steady", 2)
+    assert all(row["near"] > 0 and row["E"] > 0 and row["seconds"] > 0 for row in (alone, steady))
+    assert f"| cut | steady | {steady['near']:.0f} ({steady['near'] / alone['near']:.1%}) | " in table
+    assert images.read("films/strip-cut.png").shape == (5 * 26 - 4, 3 * 36 - 4, 3)
+
+    # Again: nothing is painted twice.
+    monkeypatch.setattr("npstyle.film.painting.paint_shot", None)
+    run("film", monkeypatch, *words)
+    assert capsys.readouterr().out == table
+
+
 def test_profile_of_a_run(pair: str, monkeypatch: Patch, capsys: Captured) -> None:
     words = ["photo.png", "painting.png", "--size", "32", "--iterations", "2", "-o", "out.png"]
     with pytest.raises(SystemExit) as ended:

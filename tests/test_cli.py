@@ -25,7 +25,7 @@ from helpers import refusal, run_program, without_openmp
 from npstyle import preset
 from npstyle.cli import interrupts, recipe
 from npstyle.cli import main as cli
-from npstyle.cli.paint import _check_memory, painting_parser
+from npstyle.cli.paint import check_run_memory, painting_parser
 from npstyle.cli.progress import ProgressBar, _format_duration
 from npstyle.errors import UserError
 from npstyle.presets import PRESETS
@@ -553,12 +553,12 @@ def test_too_little_memory_for_ten_pairs_is_enough_for_three(folder: Path) -> No
     settings = preset("default")
     request = Request.read(folder / "photo.png", folder / "painting.png", settings=settings, size=32)
     *_, least = memory.with_less_memory(request)
-    run, _, note = _check_memory(options, request, memory.least_memory(least))
+    run, _, note = check_run_memory(options, request, memory.least_memory(least))
     assert (run.settings.optimizer, run.settings.maxcor) == ("lbfgs32", 3)
     assert note.endswith(" for lbfgs; lbfgs32 with 3 pairs runs in its place")
     options.memory = memory.least_memory(least) - 1
     with pytest.raises(UserError, match="allowed by --memory"):
-        _check_memory(options, request, options.memory)
+        check_run_memory(options, request, options.memory)
 
 
 def test_too_little_memory_for_scipys_lbfgs_is_enough_for_lbfgs32(

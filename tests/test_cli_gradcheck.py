@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npstyle import fused, layers, losses, statistics
+from npstyle import fused, layers, losses, statistics, temporal
 from npstyle.cli.gradcheck import main
 from npstyle.gradcheck import BOUNDS, Compared
 from npstyle.study.checks import CHECK_NAMES, CHECKS
@@ -17,7 +17,7 @@ from tolerances import ADJOINT, DIRECTIONAL
 
 CONVOLUTIONS = {"Conv2D", "WinogradConvReLU", "FirstLayerConvReLU"}
 TOTAL_VARIATION = {"tv-mean-squares", "tv-sum-squares", "tv-power-1.25", "tv-nine-point", "tv-wrap"}
-PAPER, RELATIVE = "objective-paper", "objective-relative"
+PAPER, RELATIVE, FILM = "objective-paper", "objective-relative", "objective-film"
 # Which checks of a layer or a loss find each mistake; all others must pass.
 FINDERS: dict[str, set[str]] = {
     "unflipped-kernel": CONVOLUTIONS,
@@ -30,7 +30,7 @@ FINDERS: dict[str, set[str]] = {
     "forgotten-border": {"ReplicatePad"},
     "same-border": {"WrapPad"},
     "shifted-crop": {"Crop"},
-    "content-sign": {"content"},
+    "content-sign": {"content", "joined-content"},
     "lost-factor-2": {"style", "guided-style"},
     "forgotten-mean": {
         "moments",
@@ -43,16 +43,20 @@ FINDERS: dict[str, set[str]] = {
     "forgotten-half": {"wasserstein", "wasserstein-few", "wasserstein-reduced", "guided-wasserstein"},
     "forgotten-region": {"guided-style"},
     "tv-lost-factor-2": TOTAL_VARIATION,
+    "forgotten-reliability": {"temporal"},
+    "lost-target": {"joined-content"},
     "forgotten-laplacian": {"edges-map", "edges"},
 }
-# The objectives run through all 16 convolutions in float64 and take a second each. Three mistakes are enough:
-# one in a layer and one in a loss that both objectives have, and one in a layer that only the second has.
+# The objectives run through all 16 convolutions in float64 and take a second each. Four mistakes are enough:
+# one in a layer and one in a loss that all objectives have, and one in a layer and a loss that only one has.
 OBJECTIVE_FINDERS: dict[str, set[str]] = {
-    "forgotten-mask": {PAPER, RELATIVE},
-    "lost-factor-2": {PAPER, RELATIVE},
+    "forgotten-mask": {PAPER, RELATIVE, FILM},
+    "lost-factor-2": {PAPER, RELATIVE, FILM},
     "forgotten-argmax": {RELATIVE},
+    "forgotten-reliability": {FILM},
 }
-QUICK_CHECKS = [name for name in CHECK_NAMES if name not in (PAPER, RELATIVE)]
+OBJECTIVES = (PAPER, RELATIVE, FILM)
+QUICK_CHECKS = [name for name in CHECK_NAMES if name not in OBJECTIVES]
 
 
 def table_of(output: str) -> list[list[str]]:
@@ -75,7 +79,7 @@ def test_every_gradient_is_right(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistake_fails_checks_of_what_it_corrupts(mistake: str, capsys: pytest.CaptureFixture[str]) -> None:
-    checks = [*QUICK_CHECKS, *([PAPER, RELATIVE] if mistake in OBJECTIVE_FINDERS else [])]
+    checks = [*QUICK_CHECKS, *(OBJECTIVES if mistake in OBJECTIVE_FINDERS else [])]
     assert main([*checks, "--break", mistake]) == 1
     output = capsys.readouterr().out
     assert output.startswith(f"planted: {mistake}: {MISTAKES[mistake].about}\n")
@@ -102,7 +106,7 @@ def test_every_layer_and_loss_has_a_check() -> None:
     assert layer_types > CONVOLUTIONS
     # Given is the identity, where a network begins in the middle: tests/test_plans.py compares all of it.
     assert layer_types - {"Layer", "Given"} <= set(CHECK_NAMES)
-    defined = {**vars(losses), **vars(statistics)}
+    defined = {**vars(losses), **vars(statistics), **vars(temporal)}
     assert {name for name in defined if name.endswith("_loss") or name == "total_variation"} == {
         "content_loss",
         "style_loss",
@@ -110,6 +114,7 @@ def test_every_layer_and_loss_has_a_check() -> None:
         "moments_loss",
         "wasserstein_loss",
         "edges_loss",
+        "temporal_loss",
         "total_variation",
     }
 

@@ -44,7 +44,17 @@ SOURCES = sorted(
     if path.suffix in (".py", ".pyx", ".pxd", ".h")
 )
 # Modules and packages for readers and library users: everything public in them is documented.
-STUDIED = ("layers", "fused", "padding", "losses", "regions", "gradcheck", "images", "images.color")
+STUDIED = (
+    "layers",
+    "fused",
+    "padding",
+    "losses",
+    "temporal",
+    "regions",
+    "gradcheck",
+    "images",
+    "images.color",
+)
 
 
 def name_of(path: Path) -> str:
@@ -259,12 +269,12 @@ def test_sources_name_pages_that_are_there(source: Path) -> None:
 REFERENCE = re.compile(r"((?:docs|weights)/[\w-]+\.md)(?:#([\w-]+))?")
 
 
-@pytest.mark.parametrize("module", ["layers", "losses"])
+@pytest.mark.parametrize("module", ["layers", "losses", "temporal"])
 def test_every_layer_and_loss_says_where_it_is_derived(module: str) -> None:
     """An equation of the paper, or a place in the docs that is there."""
     for name, thing in public_things(importlib.import_module(f"npstyle.{module}")):
-        if "." in name or name in ("Layer", "sum_of_squares"):
-            continue  # methods, the protocol of all layers, and a sum
+        if "." in name or name in ("Layer", "sum_of_squares", "Anchor"):
+            continue  # methods, the protocol of all layers, a sum, and a record
         text = inspect.getdoc(thing) or ""
         pages = REFERENCE.findall(text)
         assert pages or re.search(r"equations? \d", text), f"{name} says nothing of where it comes from"

@@ -15,6 +15,11 @@ from PIL import Image
 
 from npstyle import VGG19, Objective, Settings, images, load_weights, preset, stylize
 from npstyle._typing import Pooling
+from npstyle.film.flow import flow_names, write_flo
+from npstyle.film.frames import survey
+from npstyle.film.judging import mean_warping_error
+from npstyle.film.painting import METHODS, Film, FilmSettings, paint_shot, plan_shots
+from npstyle.film.sequences import make_sequences
 from npstyle.initialize import data_dependent_init
 from npstyle.weights import Weights, read_weights
 from npstyle.weights.download import fetch_any
@@ -140,3 +145,29 @@ def test_gatys_pytorch_is_a_hundred_times_pastiche_for_other_pictures(
 ) -> None:
     case = PASTICHE["cases"]["golden gate x starry night"]
     check_against_pastiche(case, outside_images, all_layers, pooling)
+
+
+def test_frames_of_a_film_hold_together(real_weights: str, tmp_path: Path) -> None:
+    """By the true flow, so that no estimate is needed: a quarter of the warping error is allowed."""
+    content, style = picture("content.jpg", 128), picture("style.jpg", 64)
+    [pan] = (s for s in make_sequences([content, content[::-1]], 64, 48, 3) if s.name == "pan")
+    paths = [tmp_path / f"{n}.png" for n in range(3)]
+    for path, frame in zip(paths, pan.frames, strict=True):
+        images.write(path, frame)
+    flows = {(i, j): pan.backward(j - 1, i - 1)[0] for i, j in ((1, 2), (2, 3))}
+    for (i, j), backward in flows.items():
+        for name, flow in zip(flow_names(i, j), (backward, -backward), strict=True):
+            write_flo(tmp_path / name, flow)
+    settings = Settings(content_layers="conv3_1", style_layers="conv1_1,conv2_1,conv3_1", iterations=8)
+    errors = {}
+    weights = load_weights(real_weights, deepest="conv3_1")
+    for method in METHODS[::2]:  # flow and none
+        temporal = FilmSettings(method=method, flow=str(tmp_path), long_term=(1,), iterations=4)
+        film = Film((style,), settings, temporal, 64, 48)
+        (tmp_path / method).mkdir()
+        outputs = [tmp_path / method / path.name for path in paths]
+        for shot in plan_shots(survey(paths).frames, outputs, film, weights):
+            paint_shot(film, shot, weights)
+        known = [pan.backward(n + 1, n) for n in range(2)]
+        errors[method] = mean_warping_error([images.read(path) for path in outputs], known)
+    assert errors["flow"] < errors["none"] / 4

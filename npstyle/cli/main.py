@@ -26,6 +26,7 @@ COMMANDS = {
     "judge": ("npstyle.cli.judge", "main"),
     "batch": ("npstyle.cli.batch", "main"),
     "sheet": ("npstyle.cli.sheet", "main"),
+    "video": ("npstyle.cli.video", "main"),
 }
 MAIN_JOB = ("npstyle.cli.paint", "main")
 

@@ -96,6 +96,7 @@ examples:
 
 other commands, each with --help:
   batch, sheet                        many pictures, and a contact sheet to choose from
+  video                               a film, or a folder of frames that hold together
   presets, info, show, weights        recipes by name; this installation; how a picture was made; filters
   cache                               what interrupted runs left, and how to remove it
   reconstruct, texture, figure,       what layers and Gram matrices contain, as pictures
@@ -176,16 +177,16 @@ def _paint(
     if alpha is not None:
         alpha = images.resize(images.crop(alpha, W, H) if request.crops else alpha, W, H)
     free = run_memory.available_memory(options.threads) if options.memory is None else options.memory
-    request, memory, note = _check_memory(options, request, free)
+    request, memory, note = check_run_memory(options, request, free)
     weights = load_weights(options, deepest(settings.layers))
     if weights.random:
         request = replace(request, settings=settings_from(options, default_preset="random"))
-        request, memory, note = _check_memory(options, request, free)
+        request, memory, note = check_run_memory(options, request, free)
         check_save_every(options, output, request)
     if note:  # also with --quiet
         print_err(f"npstyle: {note}")
     memory += describe_checkpoint(checkpoint, request)
-    announce(options, f"{W} x {H} pixels{change}, {_describe_iterations(request)}", memory, weights)
+    announce(options, f"{W} x {H} pixels{change}, {describe_iterations(request)}", memory, weights)
     with RunLog(options.log, options.overwrite, bool(options.resume)) as log:
         log.start(request, level_sizes(request), **_facts(options, output, weights, checkpoint))
         with ProgressBar(options.quiet, log_every=options.log_every) as bar:
@@ -271,7 +272,7 @@ def request_arguments(options: argparse.Namespace, settings: Settings) -> dict[s
     }
 
 
-def _check_memory(
+def check_run_memory(
     options: argparse.Namespace, request: Request, free: float | None
 ) -> tuple[Request, str, str]:
     """The request, and the memory that it takes in words; a UserError if there is too little.
@@ -317,7 +318,8 @@ def _check_memory(
     return request, memory, note
 
 
-def _describe_iterations(request: Request) -> str:
+def describe_iterations(request: Request) -> str:
+    """As "16 iterations at each of 7 levels from 64 pixels up"."""
     from npstyle.run.pyramid import level_sizes
 
     sizes = level_sizes(request)
@@ -404,10 +406,7 @@ def recorded_options(options: argparse.Namespace, settings: Settings, random: bo
     names = ("seed", "weights", "preprocessing", "convolution", "style_scale")
     values |= {name: getattr(options, name) for name in names}
     values |= filter_options(options, random)
-    for field in map(field_of, RECIPE):
-        if hasattr(settings, field):
-            value = getattr(settings, field)
-            values[field] = value if isinstance(value, bool) else format_field(settings, field)
+    values |= recipe_text(settings)
     if options.init not in (None, *STARTS):
         values["init"] = options.init
     masks = {name: getattr(options, name) for name in ("content_mask", "style_mask", "keep_mask")}
@@ -430,6 +429,16 @@ def _as_json(
     }
     outcome = "diverged" if result.diverged else "interrupted" if result.interrupted else "done"
     return {**files, "outcome": outcome, **facts_of(result), "seconds": round(seconds, 3)}
+
+
+def recipe_text(settings: Settings) -> dict[str, Any]:
+    """The options of the recipe, for `images.metadata.as_text`."""
+    fields = [field for field in map(field_of, RECIPE) if hasattr(settings, field)]
+    values = {field: getattr(settings, field) for field in fields}
+    return {
+        field: value if isinstance(value, bool) else format_field(settings, field)
+        for field, value in values.items()
+    }
 
 
 # ------------------------------------------------------------------------------------------------

@@ -102,5 +102,56 @@ class ProgressBar:
         self._bar.close()
 
 
+class FrameBar:
+    """A bar of the frames of a film on a terminal, with the time left; elsewhere a line now and then.
+
+    Parameters
+    ----------
+    quiet : bool
+        Show neither.
+    noun : str
+        What is counted.
+    finished : int
+        Frames that were finished before.
+    log_every : float, optional
+        As of `ProgressBar`.
+    """
+
+    def __init__(self, quiet: bool, noun: str, finished: int = 0, log_every: float | None = None) -> None:
+        from tqdm import tqdm
+
+        on_terminal = shows_bars(quiet)
+        self._noun, self._finished = noun, finished
+        self._start = self._last_line = time.monotonic()
+        every = log_every if log_every is not None else 0 if on_terminal else LOG_EVERY
+        self._log_every = math.inf if quiet or not every else every
+        self._bar = tqdm(disable=not on_terminal, bar_format=BAR_FORMAT, dynamic_ncols=True)
+
+    @property
+    def seconds(self) -> float:
+        """Since the bar was made."""
+        return time.monotonic() - self._start
+
+    def update(self, done: int, total: int, number: int = 0, progress: Progress | None = None) -> None:
+        """Show how many are done, and an iteration at the frame of this number."""
+        self._bar.total = total
+        painted = done - self._finished
+        seconds = self.seconds / painted * (total - done) if painted > 1 else None
+        left = "" if seconds is None else f", about {_format_duration(seconds)} left"
+        state = f"frame {number}, loss {progress.loss:.4g}" if progress else self._noun
+        self._bar.set_postfix_str(f"{state}{left}", refresh=False)
+        self._bar.update(done - self._bar.n)
+        if time.monotonic() - self._last_line >= self._log_every:
+            self._last_line = time.monotonic()
+            with self._bar.external_write_mode(file=sys.stderr):
+                print_err(f"{done} of {total} {self._noun}{left}")
+
+    def __enter__(self) -> FrameBar:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.close()
+
+
 def _format_duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -89,10 +89,12 @@ RECIPE: dict[str, Option] = {
 }
 
 
+PARAMETERS = ("blend", "style_scale", "preprocessing", "resume")
+FILM = ("method", "flow", "temporal_weight", "feature_weight", "frame_iterations", "long_term", "backend")
 # The options of the library's parameters; those that name files are missing, as errors name the file.
 OPTIONS = {
     **{option.replace("-", "_"): f"--{option}" for option in RECIPE},
-    **{name: f"--{name.replace('_', '-')}" for name in ("blend", "style_scale", "preprocessing", "resume")},
+    **{name: f"--{name.replace('_', '-')}" for name in (*PARAMETERS, *FILM)},
     "keep": "--keep-mask",
     "masks": "--content-mask, --style-mask",
 }

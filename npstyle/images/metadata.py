@@ -22,8 +22,9 @@ from npstyle.images.icc import srgb_profile
 TEXT_KEY = "npstyle"  # of the JSON object, and the keyword of the PNG chunk
 IMAGE_DESCRIPTION = 270  # the tag, in TIFF and in EXIF
 
-# Entries of the text that are no options: npstyle's version, the filters, and a remark about the run.
-FACTS = ("version", "filters", "note")
+# Entries of the text that are no options: npstyle's version, the filters, a remark about the run, and what
+# tells the frame of a film (npstyle.film.painting).
+FACTS = ("version", "filters", "note", "key")
 
 
 def as_text(options: Mapping[str, Any], note: str = "", filters: str = "") -> dict[str, str]:

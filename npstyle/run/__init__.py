@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from npstyle import images
 from npstyle._runtime.memo import Memo
@@ -35,10 +36,12 @@ __all__ = [
     "CheckpointWarning",
     "LevelResult",
     "PlannedLevel",
+    "Prepared",
     "Progress",
     "Request",
     "StyleResult",
     "paint",
+    "prepare",
     "stylize",
 ]
 
@@ -242,6 +245,62 @@ def paint(
         raise UserError("callback", repr(callback), "a function", "it is called with a Progress")
     request.check()
     _check_checkpoint(checkpoint, resume)
+    prepared = prepare(
+        request,
+        weights,
+        preprocessing=preprocessing,
+        convolution=convolution,
+        threads=threads,
+        memory=memory,
+    )
+    request, network = prepared.request, prepared.network
+    # Random filters are others for each picture, and would be taken for the same.
+    network.memo = None if _random(weights) else memo
+    writer = None
+    if checkpoint is not None:
+        options = {"convolution": convolution, "preprocessing": network.preprocessing}
+        writer = CheckpointWriter(
+            as_path(checkpoint), checkpoint_every, fingerprint(request, prepared.weights, **options)
+        )
+    helpers = workers(network) if workers else None
+    pyramid = Pyramid(request, network, callback, writer, prepared.plan_of, helpers)
+    result = pyramid.run(writer.begin(resume) if writer else None)
+    return replace(result, weights=prepared.label)
+
+
+class Prepared(NamedTuple):
+    """A request that can be painted at once: with its network, and a plan for the memory there is.
+
+    Attributes
+    ----------
+    request : Request
+        With an optimizer that its size permits.
+    weights : mapping
+        Random ones are initialized to the request's pictures.
+    network : VGG19
+    plan_of : callable
+        The evaluation plan of a level of a width and height; see `Objective`.
+    label : str
+        The weights, in words.
+    """
+
+    request: Request
+    weights: Mapping[str, Filters]
+    network: VGG19
+    plan_of: Callable[[tuple[int, int]], int]
+    label: str
+
+
+def prepare(
+    request: Request,
+    weights: Mapping[str, Filters],
+    *,
+    preprocessing: Preprocessing | None = None,
+    convolution: Convolution = "auto",
+    threads: int | None = None,
+    memory: float | str | None = None,
+) -> Prepared:
+    """All that a run does before its first level; parameters as in `paint`."""
     if memory is not None:
         as_bytes(memory)
     W, H = request.result_size
@@ -252,20 +311,12 @@ def paint(
         getattr(weights, "label", "filters given as a mapping"),
     )
     if _random(weights):
-        memo = None  # it would take the filters of all pictures for the same
         styles = [images.fit(style, request.size, request.enlarges_styles) for style in request.styles]
         pictures = [images.resize(request.content, *request.result_size), *styles]
         weights = data_dependent_init(
             weights, pictures, settings.layers, settings.pooling, threads, preprocessing
         )
     network = VGG19.for_settings(weights, settings, convolution, threads, preprocessing)
-    network.memo = memo
-    writer = None
-    if checkpoint is not None:
-        options = {"convolution": convolution, "preprocessing": network.preprocessing}
-        writer = CheckpointWriter(
-            as_path(checkpoint), checkpoint_every, fingerprint(request, weights, **options)
-        )
     available = available_memory(threads) if memory is None else as_bytes(memory)
 
     def plan_of(size: tuple[int, int]) -> int:
@@ -274,9 +325,7 @@ def paint(
 
         return choose_plan(bytes_with, available, settings.padding, settings.layers)
 
-    pyramid = Pyramid(request, network, callback, writer, plan_of, workers(network) if workers else None)
-    result = pyramid.run(writer.begin(resume) if writer else None)
-    return replace(result, weights=label)
+    return Prepared(request, weights, network, plan_of, label)
 
 
 def _check_checkpoint(checkpoint: str | os.PathLike[str] | None, resume: Resume) -> None:

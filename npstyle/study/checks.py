@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from npstyle import layers, losses, objective, padding, statistics
+from npstyle import layers, losses, objective, padding, statistics, temporal
 from npstyle._typing import AnyArray, Double, Preprocessing
 from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
 from npstyle.gradcheck import Compared, adjoint, directional
@@ -144,6 +144,27 @@ def _soft_mask() -> Double:
     return np.random.default_rng(4).uniform(0, 1, (5, 7)) * (np.arange(7) > 2)
 
 
+def _temporal_loss() -> Compared:
+    x, target = _normal(5, 7, 3), _normal(5, 7, 3, seed=1)
+    return _of_pixels(lambda x: temporal.temporal_loss(x, target, _soft_mask(), 0.7), x)
+
+
+def _joined_content_losses() -> Compared:
+    """The gradient of the joined loss is that of two content losses, whose values are added here."""
+    F, P, Q = (_normal(5, 7, 6, seed=seed) for seed in range(3))
+
+    def joined(F: AnyArray) -> tuple[float, AnyArray]:
+        target, factor, _ = objective.joined_target(P, 0.3, Q, 0.9)
+        _, gradient = losses.content_loss(F, target, factor)
+        return losses.content_loss(F, P, 0.3)[0] + losses.content_loss(F, Q, 0.9)[0], gradient
+
+    return _of_pixels(joined, F)
+
+
+def _of_pixels(loss: Callable[[AnyArray], tuple[float, AnyArray]], x: AnyArray) -> Compared:
+    return directional(lambda x: loss(x)[0], lambda v: v * loss(x)[1], x)
+
+
 def _edge_map() -> Compared:
     x = _normal(19, 23, 3)
     return adjoint(lambda x: losses.edge_map(x, 4), lambda v: losses.edge_map_backward(v, 4, x.shape), x)
@@ -195,6 +216,15 @@ def _relative_objective_with_regions() -> Compared:
     upper = np.tile(np.arange(20)[:, None] < 10, (1, 40))
     masks: dict[str, Any] = {"content_masks": [left, ~left], "style_masks": [upper, ~upper]}
     return _objective(objective.Objective(network, content, [style], RELATIVE_OBJECTIVE, **masks), x)
+
+
+def _film_objective() -> Compared:
+    settings = replace(PAPER_OBJECTIVE, scaling="relative", style_weight=2e-3, tv_weight=0.0)
+    content, style, x = _pictures()
+    loss = objective.Objective(_network(settings, "caffe"), x, [style], settings)
+    mask = np.tile(np.arange(35) < 17, (32, 1)).astype(np.float64)
+    anchor = temporal.Anchor(content + 40, mask, 5e-3, content[::-1], content[:, ::-1], 0.7)
+    return _objective(loss.for_frame(content, anchor), x)
 
 
 def _objective(loss: objective.Objective, x: AnyArray) -> Compared:
@@ -259,6 +289,8 @@ CHECKS = [
     Check("tv-wrap", "directional", lambda: _loss("total_variation", 1.7, "power-1.25", True), "a torus"),
     Check("edges-map", "adjoint", _edge_map, "means, then the Laplacian; odd height and width"),
     Check("edges", "directional", _edges_loss, "at two scales"),
+    Check("temporal", "directional", _temporal_loss, "pixels of which some are known in part"),
+    Check("joined-content", "directional", _joined_content_losses, "two content losses in one"),
     Check(
         "objective-paper",
         "directional",
@@ -271,5 +303,6 @@ CHECKS = [
         _relative_objective_with_regions,
         "the same with two regions, edges, maximum pooling, replicate padding, relative scaling",
     ),
+    Check("objective-film", "directional", _film_objective, "of a frame, held to the one before"),
 ]
 CHECK_NAMES = list(dict.fromkeys(check.name for check in CHECKS))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npstyle import layers, losses, objective, padding, statistics
+from npstyle import layers, losses, objective, padding, statistics, temporal
 from npstyle._typing import AnyArray
 from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
 
@@ -114,6 +114,16 @@ def _unguided(original: Any) -> Any:
     return loss
 
 
+def _without_mask(original: Any) -> Any:
+    """The temporal loss whose gradient does not know which pixels count."""
+
+    def loss(x: AnyArray, target: AnyArray, mask: AnyArray | None, scale: float) -> tuple[float, AnyArray]:
+        value, _ = original(x, target, mask, scale)
+        return value, original(x, target, None, scale)[1]
+
+    return loss
+
+
 def _without_laplacian(original: Any) -> Any:
     def edge_map_backward(
         dy: AnyArray, p: int, shape: tuple[int, ...], wrap: bool = False, rows: Any = None
@@ -132,8 +142,8 @@ def _backward_of(corruption: Corruption, *layer_types: Any) -> list[tuple[Any, s
 
 def _loss_everywhere(name: str, corruption: Corruption) -> list[tuple[Any, str, Corruption]]:
     """A loss where it is defined, and where other modules have imported it."""
-    importers = [module for module in (statistics, objective) if hasattr(module, name)]
-    return [(module, name, corruption) for module in (losses, *importers)]
+    modules = (losses, temporal, statistics, objective)
+    return [(module, name, corruption) for module in modules if hasattr(module, name)]
 
 
 def _twice_the_map(original: Any) -> Any:
@@ -227,6 +237,14 @@ MISTAKES = {
     "tv-lost-factor-2": Mistake(
         "the derivative of total variation without the 2 that comes from the square",
         _loss_everywhere("total_variation", _scaled(0.5)),
+    ),
+    "forgotten-reliability": Mistake(
+        "the derivative of the temporal loss in pixels that the frame before does not show, too",
+        _loss_everywhere("temporal_loss", _without_mask),
+    ),
+    "lost-target": Mistake(
+        "the content loss joined with the temporal one pulls to the content alone",
+        [(objective, "joined_target", lambda right: lambda P, a, Q, b: (P, *right(P, a, Q, b)[1:]))],
     ),
     "forgotten-laplacian": Mistake(
         "the derivative of the edges' distance with the adjoint of the means, but not of the Laplacian",
