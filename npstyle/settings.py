@@ -50,7 +50,7 @@ FRACTIONS = ("init_noise", "iterations_falloff")  # of the former, those that ar
 INTEGERS = {"maxcor": 1, "min_size": 0}  # and their minimum
 
 LARGE = 1024  # pixels: the longer side of a pyramid level above which `iterations_falloff` counts
-MIN_LARGE_ITERATIONS = 4  # that it leaves, if there are as many below: fewer are hardly worth a start
+MIN_LARGE_ITERATIONS = 8  # that it leaves, if there are as many below: docs/large-pictures.md
 
 EDGE_CELLS = (4, 16)  # pixels: the sides of the cells in which edges are compared
 
@@ -172,7 +172,7 @@ class Settings:
         them take its first number.
     iterations_falloff : float
         A level that is longer than 1024 pixels has this fraction of the iterations of the level before it, 0
-        to 1, but not less than 4: what takes most of the time changes least (docs/large-pictures.md). 1: as
+        to 1, but not less than 8: what takes most of the time changes least (docs/large-pictures.md). 1: as
         many at all levels. Without effect on a sequence of iterations, and on the first level.
     min_size : int
         Longer side, approximately, of the first level, in pixels; each level is sqrt(2) times as
@@ -293,7 +293,7 @@ class Settings:
         --------
         >>> sizes = [(512, 400), (1024, 800), (1448, 1131), (2048, 1600), (2896, 2262)]
         >>> Settings(iterations=16).level_iterations(sizes)
-        (16, 16, 8, 4, 4)
+        (16, 16, 8, 8, 8)
         >>> Settings(iterations=(100, 60, 25)).level_iterations(sizes)
         (100, 100, 100, 60, 25)
         """

@@ -30,7 +30,7 @@ RECIPE: dict[str, Option] = {
     "iterations-falloff": Option(
         fraction,
         "X",
-        "a level above 1024 pixels does X times as many as the one before, but at least 4; 1: as many",
+        "a level above 1024 pixels does X times as many as the one before, but at least 8; 1: as many",
     ),
     "min-size": Option(
         integer(0),

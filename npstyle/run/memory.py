@@ -201,9 +201,10 @@ def run_memory_of_sizes(
     threads, layers, padding = resolve(threads), settings.layers, settings.padding
     settings = with_possible_optimizer(settings, H * W)
     # The best picture is there as well. But the point, and the gradient that an evaluation returns, are
-    # counted twice where the optimizer stores them as they are, in float32.
-    best = 4 * 3 * H * W if settings.optimizer == "lbfgs" else -4 * 3 * H * W
-    run = float(optimizer_bytes(settings, H * W) + best)
+    # counted twice where the optimizer stores them as they are, in float32; and in strips, two of the four
+    # arrays of pixels that are counted for an evaluation are not there in a run.
+    arrays = (1 if settings.optimizer == "lbfgs" else -1) - (2 if plan else 0)
+    run = float(optimizer_bytes(settings, H * W) + arrays * 4 * 3 * H * W)
     run += objective_bytes(H, W, settings, convolution, threads, plan)
     targets = [
         evaluation_memory(h, w, layers, convolution, threads, backward=False, padding=padding, plan=plan)
@@ -281,7 +282,7 @@ def evaluation_memory(
     plan: int = 0,
 ) -> float:
     """Bytes of one loss and its gradient, or of the feature maps only, as far as targets need them."""
-    pixels = 4 * 3 * H * W * (2 if plan else 4)  # the point and the gradient, and copies without strips
+    pixels = 4 * 12 * H * W  # a few arrays of them
     if not plan:
         return pixels + _memory_above(None, H, W, layers, convolution, threads, backward, padding)
     if not backward:
