@@ -26,9 +26,9 @@ from PIL import Image, ImageCms
 
 from npstyle import images
 from npstyle._typing import Optimizer
-from npstyle.losses import edges_loss, total_variation
 from npstyle.objective import edge_scales
 from npstyle.optimize import Minimizer
+from npstyle.pixel_losses import edges_loss, total_variation
 from npstyle.run.checkpoint import Checkpoint, fingerprint, read, write
 from npstyle.run.finish import Finish
 from npstyle.run.inputs import Request

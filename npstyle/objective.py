@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from npstyle._typing import AnyArray, Array, Double, Scaling
 from npstyle.architecture import channels, deepest, log2_stride
 from npstyle.errors import UserError
-from npstyle.losses import content_loss, edge_map, edges_loss, sum_of_squares, total_variation
+from npstyle.losses import content_loss, sum_of_squares
 from npstyle.partial import (
     ContentTerm,
     Copy,
@@ -27,6 +27,7 @@ from npstyle.partial import (
     has_sections,
     section_rows,
 )
+from npstyle.pixel_losses import edge_map, edges_loss, total_variation
 from npstyle.plans import Strips, check_plan, divided
 from npstyle.regions import downsample_mask, style_targets
 from npstyle.rows import Rows, Visitor

@@ -140,7 +140,7 @@ class Settings:
         With d, e the differences of a pixel to its neighbors below and to the right, in each channel:
         "mean-squares" is mean d^2 + mean e^2, "sum-squares" 1/2 sum (d^2 + e^2) and "power-1.25"
         sum (d^2 + e^2)^1.25, the latter two over the pixels that have both neighbors. "nine-point" has
-        diagonal differences, too: see `npstyle.losses.total_variation`.
+        diagonal differences, too: see `npstyle.pixel_losses.total_variation`.
     mixture : {"targets", "losses"}
         With several style pictures, either their Gram matrices (and means) are averaged into one target,
         or the loss is the mean of the losses for each of them.

@@ -16,7 +16,7 @@ from npstyle import images, preset
 from npstyle._runtime import bands
 from npstyle.images.color import gray, match_color_statistics, match_luma_statistics, transfer_luma
 from npstyle.images.deep import to_16_bits
-from npstyle.losses import edge_map, edges_loss, total_variation
+from npstyle.pixel_losses import edge_map, edges_loss, total_variation
 from npstyle.run.finish import mixed
 from npstyle.run.level import starting_picture
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npstyle import fused, layers, losses, statistics, temporal
+from npstyle import fused, layers, losses, pixel_losses, statistics, temporal
 from npstyle.cli.gradcheck import main
 from npstyle.gradcheck import BOUNDS, Compared
 from npstyle.study.checks import CHECK_NAMES, CHECKS
@@ -106,7 +106,7 @@ def test_every_layer_and_loss_has_a_check() -> None:
     assert layer_types > CONVOLUTIONS
     # Given is the identity, where a network begins in the middle: tests/test_plans.py compares all of it.
     assert layer_types - {"Layer", "Given"} <= set(CHECK_NAMES)
-    defined = {**vars(losses), **vars(statistics), **vars(temporal)}
+    defined = {**vars(losses), **vars(pixel_losses), **vars(statistics), **vars(temporal)}
     assert {name for name in defined if name.endswith("_loss") or name == "total_variation"} == {
         "content_loss",
         "style_loss",

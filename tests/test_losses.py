@@ -15,16 +15,18 @@ from npstyle._typing import TotalVariationForm
 from npstyle.gradcheck import adjoint, directional
 from npstyle.losses import (
     ELEMENTS_PER_SUM,
-    RunningSum,
     content_loss,
+    gram_matrix,
+    guided_style_loss,
+    style_loss,
+    sum_of_squares,
+)
+from npstyle.pixel_losses import (
+    RunningSum,
     edge_map,
     edge_map_backward,
     edges_loss,
-    gram_matrix,
-    guided_style_loss,
     laplacian,
-    style_loss,
-    sum_of_squares,
     total_variation,
 )
 from tolerances import ADJOINT, DIRECTIONAL, SAME

@@ -19,8 +19,9 @@ from npstyle import VGG19, Objective, Settings, UserError, load_weights, preset
 from npstyle._typing import Convolution, Mixture, Padding, Pooling, Scaling, Statistics
 from npstyle.architecture import CONVOLUTION_METHODS
 from npstyle.gradcheck import directional
-from npstyle.losses import edges_loss, gram_matrix
+from npstyle.losses import gram_matrix
 from npstyle.objective import edge_scales
+from npstyle.pixel_losses import edges_loss
 from npstyle.weights import ConvWeights, Weights
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from npstyle import layers, losses, objective, padding, statistics, temporal
+from npstyle import layers, losses, objective, padding, pixel_losses, statistics, temporal
 from npstyle._typing import AnyArray, Double, Preprocessing
 from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
 from npstyle.gradcheck import Compared, adjoint, directional
@@ -95,7 +95,8 @@ def _max_pool() -> Compared:
 
 def _loss(name: str, *arguments: Any) -> Compared:
     """Check a loss of a feature map with 6 channels, looked up by name to meet a planted mistake."""
-    loss, F = getattr(losses, name), _normal(5, 7, 6)
+    module = losses if hasattr(losses, name) else pixel_losses
+    loss, F = getattr(module, name), _normal(5, 7, 6)
     return directional(lambda F: loss(F, *arguments)[0], lambda v: v * loss(F, *arguments)[1], F)
 
 
@@ -167,7 +168,9 @@ def _of_pixels(loss: Callable[[AnyArray], tuple[float, AnyArray]], x: AnyArray) 
 
 def _edge_map() -> Compared:
     x = _normal(19, 23, 3)
-    return adjoint(lambda x: losses.edge_map(x, 4), lambda v: losses.edge_map_backward(v, 4, x.shape), x)
+    return adjoint(
+        lambda x: pixel_losses.edge_map(x, 4), lambda v: pixel_losses.edge_map_backward(v, 4, x.shape), x
+    )
 
 
 def _edges_loss() -> Compared:

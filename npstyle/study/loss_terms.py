@@ -11,8 +11,8 @@ import numpy as np
 from npstyle import images
 from npstyle._typing import AnyArray
 from npstyle.images import Picture
-from npstyle.losses import edges_loss
 from npstyle.objective import Objective, edge_scales, total_variation_term
+from npstyle.pixel_losses import edges_loss
 from npstyle.settings import Settings
 from npstyle.study.feature_maps import white_level
 from npstyle.vgg import VGG19

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npstyle import layers, losses, objective, padding, statistics, temporal
+from npstyle import layers, losses, objective, padding, pixel_losses, statistics, temporal
 from npstyle._typing import AnyArray
 from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
 
@@ -142,7 +142,7 @@ def _backward_of(corruption: Corruption, *layer_types: Any) -> list[tuple[Any, s
 
 def _loss_everywhere(name: str, corruption: Corruption) -> list[tuple[Any, str, Corruption]]:
     """A loss where it is defined, and where other modules have imported it."""
-    modules = (losses, temporal, statistics, objective)
+    modules = (losses, pixel_losses, temporal, statistics, objective)
     return [(module, name, corruption) for module in modules if hasattr(module, name)]
 
 
@@ -248,6 +248,6 @@ MISTAKES = {
     ),
     "forgotten-laplacian": Mistake(
         "the derivative of the edges' distance with the adjoint of the means, but not of the Laplacian",
-        [(losses, "edge_map_backward", _without_laplacian)],
+        [(pixel_losses, "edge_map_backward", _without_laplacian)],
     ),
 }
