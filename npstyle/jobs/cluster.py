@@ -235,6 +235,7 @@ def _configured() -> Iterator[None]:
 
     settings = {
         "distributed.comm.timeouts.connect": TIMEOUT,
+        "distributed.admin.large-graph-warning-threshold": "10GB",  # of pictures that are sent
         # What Dask measures all the time takes processors from those that paint on this machine.
         "distributed.worker.profile.enabled": False,
         "distributed.admin.tick.interval": "500ms",
