@@ -21,7 +21,8 @@ from npstyle.film import judging, painting, sequences
 from npstyle.film.cuts import color_change, find_shots
 from npstyle.film.flow import FlowPair, reliability, warp
 from npstyle.film.frames import histogram, list_frames, survey
-from npstyle.film.painting import Film, FilmSettings, Shot, paint_shot, plan_shots
+from npstyle.film.painting import Film, FilmSettings, paint_shot, plan_shots
+from npstyle.film.shots import Shot
 from npstyle.weights import Weights
 
 SHALLOW = Settings(
