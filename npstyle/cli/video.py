@@ -236,9 +236,11 @@ def _paint_shots(
 
 
 def _how_far(shots: Sequence[Shot]) -> str:
-    frames = [frame for shot in shots for frame in shot.frames]
-    done = sum(frame.output.exists() for frame in frames)
-    return f"{done} of {count_of(len(frames), 'frame')} {'is' if done == 1 else 'are'} finished"
+    from npstyle.film.shots import missing_frames
+
+    total = sum(len(shot.frames) for shot in shots)
+    done = total - sum(len(missing_frames(shot, overwrite=True)) for shot in shots)
+    return f"{done} of {count_of(total, 'frame')} {'is' if done == 1 else 'are'} finished"
 
 
 def film_settings(options: argparse.Namespace) -> FilmSettings:
