@@ -390,6 +390,17 @@ def test_key_changes_with_earlier_frames_of_the_shot_only(tmp_path: Path) -> Non
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False, False]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_frames_that_are_added_change_no_key(method: Any, tmp_path: Path) -> None:
+    a_film = film(temporal_of(method, tmp_path))
+    few, all_of_them = (
+        [frame.key for shot in shots_of(tmp_path, a_film, FRAMES[:count]) for frame in shot.frames]
+        for count in (3, 4)
+    )
+    assert few == all_of_them[:3]
+    assert len(set(all_of_them)) == 4
+
+
 def test_missing_flow_is_named_before_painting(tmp_path: Path) -> None:
     temporal = temporal_of(FLO, tmp_path)
     path = Path(temporal.flow) / "forward_2_3.flo"

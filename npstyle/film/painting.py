@@ -308,13 +308,12 @@ def _check(frame: Frame, interrupted: bool, diverged: bool) -> None:
         raise UserError(f"frame: {frame.content}", found, "one", cure)
 
 
-def flow_files(film: FilmSettings, numbers: Sequence[int]) -> list[Path]:
-    """The .flo files that a shot with frames of these numbers needs."""
+def flow_files(film: FilmSettings, first: int, number: int) -> list[Path]:
+    """The .flo files that a frame needs, of a shot that begins with the frame `first`."""
     if film.method != "flow" or film.flow in FLOW_METHODS:
         return []
-    first = numbers[0]
-    pairs = [(n - step, n) for n in numbers for step in film.long_term if n - step >= first]
-    return [Path(film.flow) / name for pair in pairs for name in flow_names(*pair)]
+    earlier = [number - step for step in film.long_term if number - step >= first]
+    return [Path(film.flow) / name for n in earlier for name in flow_names(n, number)]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -354,9 +353,9 @@ def plan_shots(
         ranges = find_shots([frame.histogram for frame in frames]) if cuts else [range(len(frames))]
     shots = []
     for numbers in ranges:
-        flows = flow_files(temporal, [n + 1 for n in numbers])
-        shot_key = chain(key, [file_checksum(path) for path in flows])[-1] if flows else key
-        keys = chain(shot_key, [frames[n].checksum for n in numbers])
+        flows = [flow_files(temporal, numbers[0] + 1, n + 1) for n in numbers]
+        read = [[frames[n].checksum, *map(file_checksum, f)] for n, f in zip(numbers, flows, strict=True)]
+        keys = chain(key, [" ".join(checksums) for checksums in read])
         members = (Frame(n + 1, frames[n].path, outputs[n], k) for n, k in zip(numbers, keys, strict=True))
         shots.append(Shot(tuple(members)))
     return shots
