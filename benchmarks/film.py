@@ -32,8 +32,9 @@ from npstyle.cli.video import film_settings, video_parser
 from npstyle.film.flow import warp
 from npstyle.film.frames import survey
 from npstyle.film.judging import mean_warping_error
-from npstyle.film.painting import Film, Frame, paint_shot, plan_shots
+from npstyle.film.painting import Film, paint_shot, plan_shots
 from npstyle.film.sequences import KnownSequence, make_sequences
+from npstyle.film.shots import Frame
 from npstyle.run import Progress
 from npstyle.study import Judge
 from npstyle.study.judging import trained_weights

@@ -21,7 +21,8 @@ from npstyle.film import judging, painting, sequences
 from npstyle.film.cuts import color_change, find_shots
 from npstyle.film.flow import FlowPair, reliability, warp
 from npstyle.film.frames import histogram, list_frames, survey
-from npstyle.film.painting import Film, FilmSettings, Shot, paint_shot, plan_shots
+from npstyle.film.painting import Film, FilmSettings, paint_shot, plan_shots
+from npstyle.film.shots import Shot
 from npstyle.weights import Weights
 
 SHALLOW = Settings(
@@ -387,6 +388,17 @@ def test_key_changes_with_earlier_frames_of_the_shot_only(tmp_path: Path) -> Non
     changed[0, 0] = 0
     before, after = keys(FRAMES), keys([*FRAMES[:2], changed, FRAMES[3]])
     assert [a == b for a, b in zip(before, after, strict=True)] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_frames_that_are_added_change_no_key(method: Any, tmp_path: Path) -> None:
+    a_film = film(temporal_of(method, tmp_path))
+    few, all_of_them = (
+        [frame.key for shot in shots_of(tmp_path, a_film, FRAMES[:count]) for frame in shot.frames]
+        for count in (3, 4)
+    )
+    assert few == all_of_them[:3]
+    assert len(set(all_of_them)) == 4
 
 
 def test_missing_flow_is_named_before_painting(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ from npstyle.settings import STARTS, Settings
 if TYPE_CHECKING:
     from npstyle.film.codecs import Codec, FilmInfo
     from npstyle.film.frames import Survey
-    from npstyle.film.painting import Film, FilmSettings, Shot
+    from npstyle.film.painting import Film, FilmSettings
+    from npstyle.film.shots import Shot
     from npstyle.weights import Weights
 
 METHODS = ("flow", "difference", "none")  # the first is the default
@@ -90,7 +91,8 @@ def main(argv: list[str]) -> int:
 def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) -> int:
     """All that comes after the options, to the exit status."""
     from npstyle.film.frames import survey
-    from npstyle.film.painting import missing_frames, plan_shots
+    from npstyle.film.painting import plan_shots
+    from npstyle.film.shots import missing_frames
     from npstyle.run.memory import available_memory
 
     temporal = film_settings(options)
@@ -206,7 +208,8 @@ def _paint_shots(
     free: float | None,
 ) -> float:
     """Paint what is missing in so many bytes, and return the seconds that it took."""
-    from npstyle.film.painting import Frame, paint_shot
+    from npstyle.film.painting import paint_shot
+    from npstyle.film.shots import Frame
     from npstyle.run import Progress
 
     total = sum(len(shot.frames) for shot in shots)
@@ -233,9 +236,11 @@ def _paint_shots(
 
 
 def _how_far(shots: Sequence[Shot]) -> str:
-    frames = [frame for shot in shots for frame in shot.frames]
-    done = sum(frame.output.exists() for frame in frames)
-    return f"{done} of {count_of(len(frames), 'frame')} {'is' if done == 1 else 'are'} finished"
+    from npstyle.film.shots import missing_frames
+
+    total = sum(len(shot.frames) for shot in shots)
+    done = total - sum(len(missing_frames(shot, overwrite=True)) for shot in shots)
+    return f"{done} of {count_of(total, 'frame')} {'is' if done == 1 else 'are'} finished"
 
 
 def film_settings(options: argparse.Namespace) -> FilmSettings:

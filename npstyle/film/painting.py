@@ -9,11 +9,10 @@ the same bits as one that was not. A finished frame has its key in it (`Frame.ke
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +33,7 @@ from npstyle.film.flow import (
     warp,
 )
 from npstyle.film.frames import SourceFrame, file_checksum
+from npstyle.film.shots import Frame, Shot, chain, missing_frames
 from npstyle.images.color import gray
 from npstyle.optimize import Minimizer
 from npstyle.run import PlannedLevel, Prepared, Progress, Request, prepare
@@ -95,32 +95,6 @@ class FilmSettings:
             check_flow(self.flow)
 
 
-class Frame(NamedTuple):
-    """One frame of a shot.
-
-    Attributes
-    ----------
-    number : int
-        In the film, from 1.
-    content, output : Path
-        The picture to read, and the one to write.
-    key : str
-        What the frame depends on, as a checksum: settings, weights, styles, and all frames of the shot up to
-        this one. It is kept in the finished picture, which so tells that it is the one.
-    """
-
-    number: int
-    content: Path
-    output: Path
-    key: str
-
-
-class Shot(NamedTuple):
-    """Frames between two cuts, in order."""
-
-    frames: tuple[Frame, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class Film:
     """What all shots have in common.
@@ -168,60 +142,6 @@ class Film:
             style_scale=self.style_scale,
             seed=self.seed,
         )
-
-
-# ------------------------------------------------------------------------------------------------
-# Finished frames
-# ------------------------------------------------------------------------------------------------
-
-
-def chain(film_key: str, checksums: Sequence[str]) -> list[str]:
-    """The keys of a shot's frames, each of the one before and the checksum of what the frame is read from."""
-    keys, key = [], film_key
-    for checksum in checksums:
-        key = hashlib.sha256(f"{key} {checksum}".encode()).hexdigest()[:24]
-        keys.append(key)
-    return keys
-
-
-def is_finished(frame: Frame) -> bool:
-    """Whether the frame's file is there, and is this frame.
-
-    Raises
-    ------
-    UserError
-        Another file has its name.
-    """
-    if not frame.output.exists():
-        return False
-    found = "a file that is not of this film, or of other settings"
-    error = UserError(f"frame: {frame.output}", found, "a new name", "choose another or add --overwrite")
-    try:
-        if images.read_text(frame.output).get("key") == frame.key:
-            return True
-    except UserError:
-        raise error from None
-    raise error
-
-
-def missing_frames(shot: Shot, overwrite: bool = False) -> list[int]:
-    """Which frames of a shot are not finished, from 0.
-
-    Raises
-    ------
-    UserError
-        Another file has the name of one, and `overwrite` is False.
-    """
-
-    def is_missing(frame: Frame) -> bool:
-        try:
-            return not is_finished(frame)
-        except UserError:
-            if overwrite:
-                return True
-            raise
-
-    return [n for n, frame in enumerate(shot.frames) if is_missing(frame)]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -388,13 +308,12 @@ def _check(frame: Frame, interrupted: bool, diverged: bool) -> None:
         raise UserError(f"frame: {frame.content}", found, "one", cure)
 
 
-def flow_files(film: FilmSettings, numbers: Sequence[int]) -> list[Path]:
-    """The .flo files that a shot with frames of these numbers needs."""
+def flow_files(film: FilmSettings, first: int, number: int) -> list[Path]:
+    """The .flo files that a frame needs, of a shot that begins with the frame `first`."""
     if film.method != "flow" or film.flow in FLOW_METHODS:
         return []
-    first = numbers[0]
-    pairs = [(n - step, n) for n in numbers for step in film.long_term if n - step >= first]
-    return [Path(film.flow) / name for pair in pairs for name in flow_names(*pair)]
+    earlier = [number - step for step in film.long_term if number - step >= first]
+    return [Path(film.flow) / name for n in earlier for name in flow_names(n, number)]
 
 
 # ------------------------------------------------------------------------------------------------
@@ -434,9 +353,9 @@ def plan_shots(
         ranges = find_shots([frame.histogram for frame in frames]) if cuts else [range(len(frames))]
     shots = []
     for numbers in ranges:
-        flows = flow_files(temporal, [n + 1 for n in numbers])
-        shot_key = chain(key, [file_checksum(path) for path in flows])[-1] if flows else key
-        keys = chain(shot_key, [frames[n].checksum for n in numbers])
+        flows = [flow_files(temporal, numbers[0] + 1, n + 1) for n in numbers]
+        read = [[frames[n].checksum, *map(file_checksum, f)] for n, f in zip(numbers, flows, strict=True)]
+        keys = chain(key, [" ".join(checksums) for checksums in read])
         members = (Frame(n + 1, frames[n].path, outputs[n], k) for n, k in zip(numbers, keys, strict=True))
         shots.append(Shot(tuple(members)))
     return shots

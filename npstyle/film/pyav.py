@@ -31,6 +31,8 @@ TRANSFERS = {
 }
 # Numbers of the matrices in libswscale, and of the ranges in libavutil.
 SWSCALE = {"bt709": 1, "bt601": 5, "bt2020": 9, "gbr": 1}
+# Of RGB it does not matter which; but PyAV up to 16 sets no range where both are the same.
+SWSCALE_RGB = {"bt709": 5, "bt601": 1, "bt2020": 1, "gbr": 5}
 LIMITED, FULL = 1, 2
 LOCAL = {"protocol_whitelist": "file"}  # a playlist may name addresses; nothing is fetched
 UNSPECIFIED = 2
@@ -61,7 +63,7 @@ def decode(path: Path, info: FilmInfo, times: list[Fraction]) -> Iterator[Pictur
     """See `npstyle.film.codecs.Codec`."""
     colors: dict[str, Any] = {"format": "rgb24", "interpolation": "BICUBIC"}
     if info.matrix != "gbr":
-        colors |= {"src_colorspace": SWSCALE[info.matrix], "dst_colorspace": SWSCALE[info.matrix]}
+        colors |= {"src_colorspace": SWSCALE[info.matrix], "dst_colorspace": SWSCALE_RGB[info.matrix]}
         colors |= {"src_color_range": FULL if info.full_range else LIMITED, "dst_color_range": FULL}
     with _opened(path, f"film: {path}") as container:
         stream = container.streams.video[0]
@@ -129,12 +131,11 @@ def _is_full(info: FilmInfo) -> bool:
 
 def _frame(av: Any, path: Path, info: FilmInfo) -> Any:
     frame = av.VideoFrame.from_ndarray(images.read(path), format="rgb24")
-    matrix = SWSCALE[info.matrix]
     return frame.reformat(
         format="yuv420p",
         interpolation="BICUBIC",
-        src_colorspace=matrix,
-        dst_colorspace=matrix,
+        src_colorspace=SWSCALE_RGB[info.matrix],
+        dst_colorspace=SWSCALE[info.matrix],
         src_color_range=FULL,
         dst_color_range=FULL if _is_full(info) else LIMITED,
     )
