@@ -1,6 +1,6 @@
 """Workers on Dask: the same bytes by whoever paints, killed workers and schedulers, signals, other versions.
 
-NPSTYLE_TEST_KILLS is the number of kills of the longest test, 6 if it is not set.
+NPSTYLE_TEST_KILLS is the number of kills of the longest test, 4 if it is not set.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Dask's own affair
 ]
 
-KILLS = int(os.environ.get("NPSTYLE_TEST_KILLS", 6))
+KILLS = int(os.environ.get("NPSTYLE_TEST_KILLS", 4))
 PAINT = ["--style-layers", "conv1_1", "--content-layers", "conv1_2", "--min-size", "0"]
 FAST = [*PAINT, "--iterations", "1", "--weights", "w.npz"]
 
