@@ -287,7 +287,7 @@ def links(
 
 def portion(step: int, W: int, tiles: int) -> Portion:
     """At least so many tiles of a convolution, whose strips begin at multiples of a step."""
-    in_row = -(-W // step)
+    in_row = max(1, -(-W // step))  # none: too small a picture, of which only the memory is asked
     least = step * -(-tiles // in_row)
     return Portion(least, max(least, MAX_ROWS // step * step), step)
 

@@ -216,7 +216,8 @@ class BackwardPass:
         top, dy = self._forward.chain[-1].feature_map, self.rows[-1]
         if top not in self._waiting:
             return False
-        there = min(self._waiting[top].end, self._spans[-1][1])
+        # Not further than the forward pass: a gradient that is computed again is there from the beginning.
+        there = min(self._waiting[top].end, self._spans[-1][1], self._forward.output.end)
         new = min(there - dy.end, self._forward.chain[-1].backward.most)
         if new:
             self._waiting[top].take(dy.extend(new))

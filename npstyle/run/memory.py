@@ -47,7 +47,7 @@ Size = tuple[int, int]  # width, height
 # for all optimizers, colors and masks, one level and several, with strips and without; 0.6 to 1.1 megapixels.
 SAFETY_FACTOR = 1.05
 # What they grow by besides their arrays: threads, BLAS, parts of libraries.
-LIBRARY_BYTES = 35e6
+LIBRARY_BYTES = 20e6
 # By statistics: matrices (C, C) that every style target keeps in each layer, and that one layer's loss takes,
 # LAPACK's copies among them.
 MATRICES = {"gram": (1, 2), "gram+moments": (2, 6), "wasserstein": (2, 14)}
