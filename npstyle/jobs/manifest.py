@@ -16,6 +16,7 @@ from typing import Any
 
 from npstyle._runtime.atomic import open_replacing
 from npstyle._runtime.json_lines import JsonLines
+from npstyle._runtime.locks import lock
 from npstyle._version import __version__
 from npstyle.errors import UserError
 from npstyle.weights.registry import file_digest
@@ -73,7 +74,9 @@ class Manifest:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._check()
             self._lines = JsonLines(self.path)
-            lock(self._lines.fileno(), name)
+            if not lock(self._lines.fileno()):
+                found, cure = "another batch at work in its folder", "wait for it, or choose another folder"
+                raise UserError(name, found, "one at a time", cure)
             self._read()
         except OSError as error:
             self.close()
@@ -201,18 +204,3 @@ def lines_of(path: Path) -> Iterator[dict[str, Any]]:
                 continue
             if isinstance(line, dict):
                 yield line
-
-
-def lock(descriptor: int, name: str) -> None:
-    """Keep other batches away until the file is closed, be it because the process is killed."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        found, cure = "another batch at work in its folder", "wait for it, or choose another folder"
-        raise UserError(name, found, "one at a time", cure) from None
-    except OSError:  # a file system without locks
-        return
