@@ -26,6 +26,7 @@ COMMANDS = {
     "judge": ("npstyle.cli.judge", "main"),
     "batch": ("npstyle.cli.batch", "main"),
     "sheet": ("npstyle.cli.sheet", "main"),
+    "studio": ("npstyle.cli.studio", "main"),
 }
 MAIN_JOB = ("npstyle.cli.paint", "main")
 

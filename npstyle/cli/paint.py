@@ -94,6 +94,7 @@ examples:
   npstyle - painting.jpg -o - <photo.jpg >out.png    from standard input to standard output
 
 other commands, each with --help:
+  studio                              a page in the browser, where one sees it being painted
   batch, sheet                        many pictures, and a contact sheet to choose from
   presets, info, show, weights        recipes by name; this installation; how a picture was made; filters
   cache                               what interrupted runs left, and how to remove it
