@@ -147,6 +147,7 @@ class Queue:
                 "facts": job.facts,
                 "error": job.error,
                 "command": job.command,
+                "inputs": job.work > 0,  # whether they are there, which they are not of pictures alone
             }
             for job in self.jobs.values()
         ]
