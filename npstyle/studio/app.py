@@ -179,7 +179,7 @@ class Studio:
 
     async def create(self, request: Request) -> Response:
         content, styles, estimated = await self._read(request)
-        job = self.queue.add(content, styles, estimated.order, estimated.work)
+        job = self.queue.add(content, styles, estimated)
         return JSONResponse({"id": job.id}, status_code=201)
 
     async def _read(self, request: Request) -> tuple[Upload, list[Upload], Estimate]:

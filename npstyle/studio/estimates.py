@@ -21,8 +21,9 @@ from npstyle.run.pyramid import level_sizes
 from npstyle.run.time_left import OVERHEAD
 from npstyle.studio.orders import Order
 
-# Seconds for a pixel and an iteration, roughly, until a picture has been painted here.
-TYPICAL_RATE = 5e-6
+# Seconds for a pixel and an iteration, roughly, until a picture has been painted here. The network alone
+# takes 1.3e-6 on two cores with AVX-512 (docs/performance.md).
+TYPICAL_RATE = 2e-6
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from npstyle import images
 from npstyle._runtime.atomic import TEMPORARY, open_replacing
 from npstyle._runtime.locks import lock
 from npstyle.errors import UserError
+from npstyle.studio.estimates import Estimate
 from npstyle.studio.orders import MAX_STYLES, Order
 
 MAX_UPLOAD = 64 * 2**20  # bytes of a picture file
@@ -90,8 +91,10 @@ class Job:
         Of its `Order`.
     status : str
         One of STATUSES.
+    width, height : int
+        Of the result.
     work : float
-        `Estimate.work`.
+        `Estimate.work`; 0 where the pictures that it was made of are not known any more.
     facts : dict
         How it ended, once it has: RESULT.
     error : str
@@ -105,6 +108,8 @@ class Job:
     styles: tuple[str, ...]
     options: dict[str, Any]
     status: str = QUEUED
+    width: int = 4
+    height: int = 3
     work: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
     error: str = ""
@@ -225,15 +230,24 @@ class Folder:
     # Paintings
     # --------------------------------------------------------------------------------------------
 
-    def new_job(
-        self, content: Upload, styles: Sequence[Upload], order: Order, work: float, weights: str
-    ) -> Job:
+    def new_job(self, content: Upload, styles: Sequence[Upload], estimated: Estimate, weights: str) -> Job:
         """Keep what is to be painted, with copies of its pictures; JOB is written last."""
         id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         folder = self.pictures / id
         names = tuple(style.name for style in styles)
+        order = estimated.order
         command = order.command(content.name, names, order.options.get("weights", weights))
-        job = Job(id, content.name, names, order.options, work=work, command=command)
+        width, height, work = estimated.width, estimated.height, estimated.work
+        job = Job(
+            id,
+            content.name,
+            names,
+            order.options,
+            width=width,
+            height=height,
+            work=work,
+            command=command,
+        )
         folder.mkdir()
         for upload, name in zip((content, *styles), INPUTS, strict=False):
             write_file(folder / name, (self.uploads / upload.id).read_bytes())
@@ -291,9 +305,10 @@ def _from_picture(folder: Path) -> Job | None:
         return None
     if not text:
         return None
-    facts = {"width": width, "height": height, "message": text.get("note", "")}
     names = text.get("content", "picture"), (text.get("style", "picture"),)
-    return Job(folder.name, *names, options={}, status=DONE, facts=facts, command=command)
+    facts = {"width": width, "height": height, "message": text.get("note", "")}
+    job = Job(folder.name, *names, options={}, status=DONE, facts=facts, command=command)
+    return replace(job, width=width, height=height)
 
 
 def clean_name(name: str) -> str:

@@ -8,10 +8,10 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 from npstyle.errors import UserError
+from npstyle.studio.estimates import Estimate
 from npstyle.studio.folder import (
     DONE,
     ERRORS,
@@ -26,7 +26,6 @@ from npstyle.studio.folder import (
     Upload,
     read_json,
 )
-from npstyle.studio.orders import Order
 from npstyle.studio.worker import PAUSE, STOP
 
 MAX_EVENTS = 1000  # that wait for one who looks; whoever is slower than that connects again
@@ -62,7 +61,7 @@ class Queue:
     # What the page does
     # --------------------------------------------------------------------------------------------
 
-    def add(self, content: Upload, styles: list[Upload], order: Order, work: float) -> Job:
+    def add(self, content: Upload, styles: list[Upload], estimated: Estimate) -> Job:
         """Put a painting at the end.
 
         Raises
@@ -73,7 +72,7 @@ class Queue:
         if sum(job.status in (QUEUED, PAINTING, PAUSED) for job in self.jobs.values()) >= MAX_QUEUE:
             expected = f"at most {MAX_QUEUE} that wait"
             raise UserError("queue", f"{MAX_QUEUE} pictures", expected, "wait for some, or remove them")
-        job = self.folder.new_job(content, styles, order, work, self.weights)
+        job = self.folder.new_job(content, styles, estimated, self.weights)
         self._set(job)
         self._wake.set()
         return job
@@ -135,6 +134,12 @@ class Queue:
         finally:
             self._listeners.discard(listener)
 
+    def end_events(self) -> None:
+        """Say nothing more to those who look."""
+        for listener in list(self._listeners):
+            with suppress(asyncio.QueueFull):
+                listener.put_nowait(None)
+
     def as_json(self) -> list[dict[str, Any]]:
         """All paintings, for the page."""
         return [
@@ -144,6 +149,8 @@ class Queue:
                 "styles": job.styles,
                 "options": job.options,
                 "status": job.status,
+                "width": job.width,
+                "height": job.height,
                 "facts": job.facts,
                 "error": job.error,
                 "command": job.command,
@@ -157,8 +164,9 @@ class Queue:
         """Seconds that a unit of `Estimate.work` took in the last paintings; None before the first."""
         done = [job for job in self.jobs.values() if job.status == DONE and job.work > 0]
         whole = [job for job in done if not job.facts.get("stopped") and not job.facts.get("continued")]
-        rates = [job.facts["seconds"] / job.work for job in whole[-5:] if job.facts.get("seconds")]
-        return median(rates) if rates else None
+        timed = [job for job in whole if job.facts.get("seconds")][-5:]
+        work = sum(job.work for job in timed)
+        return sum(job.facts["seconds"] for job in timed) / work if work else None
 
     def _publish(self, event: Event) -> None:
         for listener in list(self._listeners):
@@ -189,9 +197,6 @@ class Queue:
 
     async def close(self) -> None:
         """End; what is painted is paused until the next start."""
-        for listener in list(self._listeners):
-            with suppress(asyncio.QueueFull):
-                listener.put_nowait(None)
         process = self._process
         if self._task is not None:
             self._task.cancel()

@@ -63,21 +63,28 @@ class Server(uvicorn.Server):
         every = host in ("0.0.0.0", "::")
         self.url = f"http://{'127.0.0.1' if every else name}:{self.port}/?token={self.token}"
         hosts = (*LOOPBACK, "*", socket.gethostname().lower()) if every else (*LOOPBACK, name.lower())
-        studio = Studio(Queue(self.folder, weights, threads))
-        app = Guard(studio.application(), self.token, hosts, self.port)
+        self.queue = Queue(self.folder, weights, threads)
+        app = Guard(Studio(self.queue).application(), self.token, hosts, self.port)
         super().__init__(
             uvicorn.Config(
                 app,
-                log_level="error",  # the log of accesses would have the token in it
+                log_level="critical",  # the log of accesses would have the token in it
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
                 ws="none",
                 lifespan="on",
+                http="h11",
+                loop="asyncio",
                 limit_concurrency=MAX_CONNECTIONS,
                 timeout_graceful_shutdown=1,
             )
         )
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End; the events first, as otherwise all connections would be waited for."""
+        self.queue.end_events()
+        await super().shutdown(sockets)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve; the folder is free again afterwards."""

@@ -84,9 +84,9 @@ class Worker:
         UserError
             Something can't be used, or the run diverged.
         """
-        began = time.monotonic()
         self.send("phase", phase="filters")
         request, weights = self._prepare()
+        began = time.monotonic()
         self.send("phase", phase="start")
         before = images.resize(request.content, *request.result_size)
         write_file(self.folder / BEFORE, images.encode("x.jpg", images.to_uint8(before)))

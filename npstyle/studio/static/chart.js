@@ -1,13 +1,17 @@
 // Curves of the loss and its terms, on a logarithmic scale, as SVG.
 
 const SVG = "http://www.w3.org/2000/svg";
-const WIDTH = 640, HEIGHT = 240, LEFT = 56, RIGHT = 8, TOP = 8, BOTTOM = 24;
+const HEIGHT = 240, LEFT = 56, RIGHT = 8, TOP = 8, BOTTOM = 24;
 const MAX_POINTS = 400; // of a curve; more can't be seen
-const NAMES = { content: "photograph", style: "painting", tv: "smoothness", edges: "edges", keep_edges: "edges" };
+// What parts of the loss are called; those of a network's layers are added up.
+const NAMES = { content: "photograph", style: "painting", total_variation: "smoothness", edges: "edges" };
 
 export function draw(place, legend, points, iterations) {
-  const names = ["loss", ...Object.keys(points.at(-1)?.terms ?? {})];
-  const value = (point, name) => (name === "loss" ? point.loss : point.terms[name]);
+  const kinds = points.map((point) => ({ loss: point.loss, ...sums(point.terms) }));
+  const names = Object.keys(kinds.at(-1) ?? {});
+  const found = new Map(points.map((point, index) => [point, kinds[index]]));
+  const value = (point, name) => found.get(point)[name] ?? 0;
+  const WIDTH = Math.max(280, Math.min(960, place.clientWidth || 640)); // its own pixels, so that words stay readable
   const values = points.flatMap((point) => names.map((name) => value(point, name))).filter((each) => each > 0);
   if (values.length === 0) {
     place.replaceChildren();
@@ -52,6 +56,15 @@ export function draw(place, legend, points, iterations) {
       return item;
     }),
   );
+}
+
+function sums(terms) {
+  const found = {};
+  for (const [name, number] of Object.entries(terms)) {
+    const kind = name.split("/")[0];
+    found[kind] = (found[kind] ?? 0) + number;
+  }
+  return found;
 }
 
 function node(name, attributes) {

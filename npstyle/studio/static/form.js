@@ -106,8 +106,9 @@ function showPictures(kind) {
       find(kind).focus();
       changed();
     });
-    const text = `${picture.name}, ${picture.width} × ${picture.height}`;
-    return make("li", {}, make("img", { src: `/api/pictures/${picture.id}`, alt: "" }), make("span", { textContent: text, title: text }), button);
+    const name = make("span", { textContent: picture.name, title: picture.name });
+    const size = make("span", { textContent: `${picture.width} × ${picture.height}` });
+    return make("li", {}, make("img", { src: `/api/pictures/${picture.id}`, alt: "" }), name, size, button);
   });
   find(`${kind}-pictures`).replaceChildren(...items);
   const some = items.length > 0;
@@ -158,7 +159,6 @@ function changed() {
   const times = factor >= 10 ? factor.toFixed(0) : factor.toPrecision(2);
   setText(find("strength-value"), power === 0 ? "as usual" : power > 0 ? `${times} times as much` : `${times} times less`);
   find("strength").setAttribute("aria-valuetext", find("strength-value").textContent);
-  find("paint").setAttribute("aria-disabled", String(!complete()));
   clearTimeout(timer);
   if (!complete()) setText(find("estimate"), "Choose a photograph and a painting.");
   else timer = setTimeout(estimate, WAIT);

@@ -47,6 +47,7 @@ export function show(next) {
   if (other) begin();
   const { status, facts } = job;
   const done = status === "done", active = status === "painting";
+  find("frame").style.aspectRatio = `${job.width} / ${job.height}`; // before there is a picture, so that nothing moves
   setText(find("title"), `${job.content} in the manner of ${job.styles.join(", ")}`);
   setText(find("view-error"), job.error);
   find("stop").hidden = find("progress").hidden = !active;
@@ -104,7 +105,7 @@ async function loadLosses() {
 
 function drawCurves() {
   find("curves").hidden = points.length === 0;
-  if (points.length) draw(find("chart"), find("legend"), points, total);
+  if (points.length) draw(find("chart"), find("legend"), points, job.status === "done" ? 0 : total);
 }
 
 export function reconnected() {
