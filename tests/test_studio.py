@@ -26,12 +26,11 @@ from PIL import Image
 
 from helpers import error_line, structured_picture
 from npstyle import images
-from npstyle._runtime.locks import lock
 from npstyle.cli.main import main
 from npstyle.errors import UserError
 from npstyle.images.metadata import command_line
 from npstyle.studio import folder as studio_folder
-from npstyle.studio.folder import DONE, FAILED, PAUSED, PICTURE, Folder, Job, clean_name
+from npstyle.studio.folder import DONE, FAILED, PAINTING, PAUSED, PICTURE, Folder, Job, clean_name
 from npstyle.studio.orders import Order
 from npstyle.studio.server import Server
 
@@ -384,14 +383,6 @@ def test_one_server_at_a_time_has_a_folder(client: Client, tmp_path: Path) -> No
     assert line.startswith("found another studio at work in it")
 
 
-def test_a_lock_ends_with_its_file(tmp_path: Path) -> None:
-    with (tmp_path / "lock").open("ab") as first, (tmp_path / "lock").open("ab") as second:
-        assert lock(first.fileno())
-        assert not lock(second.fileno())
-        first.close()
-        assert lock(second.fileno(), wait=True)
-
-
 def test_a_port_that_is_taken_is_one_line(client: Client, tmp_path: Path) -> None:
     line = error_line(lambda: Server(tmp_path / "other", port=client.port), "--port")
     assert line.startswith(f"found {client.port} at 127.0.0.1")
@@ -515,11 +506,15 @@ def test_stop_keeps_and_pause_continues_to_the_same_picture(
         if name == "progress" and value["id"] == stopped:
             assert value["iteration"] > first
             break
+    removed = client.json("POST", "/api/jobs", long, status=201)["id"]
     client.json("POST", f"/api/jobs/{stopped}/stop", status=204)
     facts = client.wait_for(stopped, DONE)["facts"]
     assert facts["stopped"]
     assert first < facts["iterations"] < 20000
     assert client.ask("GET", f"/api/jobs/{stopped}/picture")[0] == 200
+    client.wait_for(removed, PAINTING)
+    client.json("DELETE", f"/api/jobs/{removed}", status=204)
+    assert {path.name for path in (tmp_path / "studio" / "pictures").iterdir()} == {stopped, waiting}
 
 
 def test_a_queue_has_a_limit(client: Client, pictures: tuple[Path, Path], monkeypatch: Any) -> None:
@@ -560,8 +555,8 @@ def test_server_that_is_killed_continues_to_the_same_picture(
     with studio_process(folder) as (process, client):
         job = client.wait_for(id, DONE, FAILED)
         assert job["status"] == DONE, job
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
     output = tmp_path / "by-command.png"
     command = COMMAND.replace("--iterations 6", "--iterations 20").split()
     assert main([*map(str, pictures), "-o", str(output), *command, "--no-checkpoint", "--quiet"]) == 0

@@ -11,8 +11,9 @@ from contextlib import suppress
 
 from npstyle._runtime.paths import as_path
 from npstyle.cli.arguments import command_parser, integer
+from npstyle.cli.interrupts import Signals
 from npstyle.cli.session import warn_if_slow
-from npstyle.cli.terminal import DONE, print_err, print_out
+from npstyle.cli.terminal import DONE, INTERRUPTED, print_err, print_out
 from npstyle.errors import UserError
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -49,9 +50,9 @@ def main(argv: list[str]) -> int:
     print_out(server.url)
     if not options.no_browser:
         threading.Timer(0.5, webbrowser.open, [server.url]).start()
-    with suppress(KeyboardInterrupt):  # it ends in no other way
+    with Signals() as signals, suppress(KeyboardInterrupt):  # uvicorn raises it at the end
         server.run()
-    return DONE
+    return DONE if signals.status == INTERRUPTED else signals.status  # Ctrl-C is how it ends
 
 
 def require_extra() -> None:

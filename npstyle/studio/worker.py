@@ -87,9 +87,9 @@ class Worker:
         self.send("phase", phase="filters")
         request, weights = self._prepare()
         began = time.monotonic()
-        self.send("phase", phase="start")
         before = images.resize(request.content, *request.result_size)
         write_file(self.folder / BEFORE, images.encode("x.jpg", images.to_uint8(before)))
+        self.send("phase", phase="start")  # with something to look at
         self._losses = JsonLines(self.folder / LOSSES)
         result = paint(
             request,

@@ -8,7 +8,7 @@ const NAMES = { content: "photograph", style: "painting", total_variation: "smoo
 
 export function draw(place, legend, points, iterations) {
   const kinds = points.map((point) => ({ loss: point.loss, ...sums(point.terms) }));
-  const names = Object.keys(kinds.at(-1) ?? {});
+  const names = Object.keys(kinds.at(-1) ?? {}).filter((name) => kinds.some((kind) => kind[name] > 0));
   const found = new Map(points.map((point, index) => [point, kinds[index]]));
   const value = (point, name) => found.get(point)[name] ?? 0;
   const WIDTH = Math.max(280, Math.min(960, place.clientWidth || 640)); // its own pixels, so that words stay readable

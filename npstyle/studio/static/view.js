@@ -47,9 +47,10 @@ export function show(next) {
   if (other) begin();
   const { status, facts } = job;
   const done = status === "done", active = status === "painting";
-  find("frame").style.aspectRatio = `${job.width} / ${job.height}`; // before there is a picture, so that nothing moves
+  find("shown").style.setProperty("--ratio", job.width / job.height); // before there is a picture, so that nothing moves
   setText(find("title"), `${job.content} in the manner of ${job.styles.join(", ")}`);
   setText(find("view-error"), job.error);
+  setText(find("announcement"), `${find("title").textContent}: ${STATUS[status]}`); // not each iteration
   find("stop").hidden = find("progress").hidden = !active;
   find("pause").hidden = !active && status !== "queued";
   find("continue").hidden = status !== "paused" && status !== "failed";
@@ -116,6 +117,7 @@ export function reconnected() {
 export function follow(name, values) {
   if (job?.id !== values.id) return;
   if (name === "phase") setText(find("state"), PHASE[values.phase] ?? "");
+  if (name === "phase" && values.phase === "start" && points.length === 0) setImage(`/api/jobs/${job.id}/before`);
   if (name === "warning") setText(find("note"), `Note: ${values.text}`);
   if (name !== "progress") return;
   total = values.iterations;
