@@ -200,3 +200,17 @@ def test_two_windows_see_the_same_and_keys_suffice(
     assert wanted | {"slider", "again", "delete", "download-png", "copy"} <= reached
     first.close()
     second.close()
+
+
+def test_a_server_that_has_gone_is_said(browser: Any, tmp_path: Path) -> None:
+    with serving(tmp_path / "studio") as client:
+        window = Page(browser, client, 360)
+        window.page.wait_for_selector("#color option", state="attached")
+        assert window.page.text_content("#connection") == ""
+    text = "document.getElementById('connection').textContent"
+    until(window.page, f"{text}.includes('trying again')")
+    window.page.click("#examples")
+    until(window.page, "document.getElementById('error-content').textContent.includes('does not answer')")
+    with serving(tmp_path / "studio", client.port):  # another token
+        until(window.page, f"{text}.includes('has ended')")
+    window.close()
