@@ -365,3 +365,23 @@ def check_settings(settings: Any) -> Settings:
         return settings
     found, cure = f"a {type(settings).__name__}", 'give npstyle.preset("default") or npstyle.Settings(...)'
     raise UserError("settings", found, "npstyle.Settings", cure)
+
+
+def format_field(settings: Settings, field: str) -> str:
+    """A field as the command line takes it; layers with their weights, if they have any."""
+    value = getattr(settings, field)
+    weights = getattr(settings, field.replace("layers", "layer_weights"), None) if "layers" in field else None
+    if isinstance(value, tuple) and weights is not None:
+        return ",".join(f"{name}:{format_value(weight)}" for name, weight in zip(value, weights, strict=True))
+    return format_value(value)
+
+
+def format_value(value: Any) -> str:
+    """A number, a name, yes or no, or several of them, as the command line takes them."""
+    if isinstance(value, tuple):
+        return ",".join(map(format_value, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)

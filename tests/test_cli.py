@@ -591,7 +591,7 @@ def test_time_left_is_printed_once(folder: Path, monkeypatch: Any, capsys: Any) 
     monkeypatch.chdir(folder)
     command = ["photo.png", "painting.png", "--weights", "random", "--iterations", "6"]
     monkeypatch.setattr("npstyle.cli.progress.MIN_TIME_LEFT", 0.0)
-    monkeypatch.setattr("npstyle.cli.time_left.MIN_TIMED", 0.0)
+    monkeypatch.setattr("npstyle.run.time_left.MIN_TIMED", 0.0)
     assert cli.main(command) == 0
     lines = capsys.readouterr().err.splitlines()
     assert [line for line in lines if line.startswith("about ")] == [lines[2]]

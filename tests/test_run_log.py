@@ -21,9 +21,9 @@ from helpers import error_line
 from npstyle import __version__
 from npstyle._runtime import json_lines
 from npstyle.cli import main as cli
-from npstyle.cli import progress, run_log, time_left
+from npstyle.cli import progress, run_log
 from npstyle.cli.progress import ProgressBar
-from npstyle.run import PlannedLevel, Progress, checkpoint
+from npstyle.run import PlannedLevel, Progress, checkpoint, time_left
 from npstyle.weights import random_weights, write_weights
 
 Captured = pytest.CaptureFixture[str]

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from npstyle.cli.progress import ProgressBar
-from npstyle.cli.time_left import TimeLeft
 from npstyle.run import PlannedLevel, Progress
+from npstyle.run.time_left import TimeLeft
 from npstyle.study import Panel
 
 SIDES = (64, 91, 128, 181, 256, 362)

@@ -27,6 +27,7 @@ COMMANDS = {
     "batch": ("npstyle.cli.batch", "main"),
     "sheet": ("npstyle.cli.sheet", "main"),
     "video": ("npstyle.cli.video", "main"),
+    "studio": ("npstyle.cli.studio", "main"),
 }
 MAIN_JOB = ("npstyle.cli.paint", "main")
 

@@ -33,7 +33,6 @@ from npstyle.cli.recipe import (
     add_recipe,
     by_option,
     field_of,
-    format_field,
     settings_from,
     without_effect,
 )
@@ -72,7 +71,7 @@ from npstyle.cli.standard_streams import (
 from npstyle.cli.terminal import Parser, print_err, print_out
 from npstyle.errors import UserError
 from npstyle.presets import PRESETS
-from npstyle.settings import LARGE, STARTS, Settings
+from npstyle.settings import LARGE, STARTS, Settings, format_field
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,6 +94,7 @@ examples:
   npstyle - painting.jpg -o - <photo.jpg >out.png    from standard input to standard output
 
 other commands, each with --help:
+  studio                              a page in the browser, where one sees it being painted
   batch, sheet                        many pictures, and a contact sheet to choose from
   video                               a film, or a folder of frames that hold together
   presets, info, show, weights        recipes by name; this installation; how a picture was made; filters
@@ -283,16 +283,15 @@ def check_run_memory(
     returned is one with L-BFGS in float32, if need be with fewer pairs, unless an optimizer is asked for.
     What is returned last says so.
     """
-    from npstyle.run.memory import choose_plan, least_memory, plan_in_words, run_memory, with_less_memory
+    from npstyle.run.memory import choose_plan, fit_optimizer, least_memory, plan_in_words, run_memory
 
     how = options.convolution, options.threads
     needed = least_memory(request, *how)
     chosen = options.optimizer is not None or request.settings.optimizer != "lbfgs" or options.force
     too_little = not chosen and free is not None and needed > free
-    if too_little and free is not None:
-        possible = list(with_less_memory(request))
-        fitting = (one for one in possible if least_memory(one, *how) <= free)
-        request = next(fitting, possible[0])
+    pairs_asked = request.settings.maxcor
+    if too_little:
+        request = fit_optimizer(request, free, *how)
     settings = request.settings
     plan = choose_plan(lambda plan: run_memory(request, *how, plan), free, settings.padding, settings.layers)
 
@@ -313,7 +312,7 @@ def check_run_memory(
         return request, memory, ""
     whose = "free" if options.memory is None else "allowed by --memory"
     found, expected = f"{format_bytes(free)} {whose}", f"about {format_bytes(needed)} for lbfgs"
-    pairs = "" if settings.maxcor == possible[0].settings.maxcor else f" with {settings.maxcor} pairs"
+    pairs = "" if settings.maxcor == pairs_asked else f" with {settings.maxcor} pairs"
     note = f"optimizer: found {found}; expected {expected}; lbfgs32{pairs} runs in its place"
     return request, memory, note
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from npstyle.cli.arguments import command_parser
-from npstyle.cli.recipe import RECIPE, field_of, format_field
+from npstyle.cli.recipe import RECIPE, field_of
 from npstyle.cli.terminal import DONE, print_out
 from npstyle.presets import PRESETS
-from npstyle.settings import Settings
+from npstyle.settings import Settings, format_field
 
 # Printed for every preset; other fields only where they differ from the default.
 ALWAYS_PRINTED = ("content_layers", "style_layers", "content_weight", "style_weight")

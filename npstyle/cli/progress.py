@@ -8,10 +8,10 @@ import time
 from typing import TYPE_CHECKING
 
 from npstyle.cli.terminal import print_err
-from npstyle.cli.time_left import TimeLeft
 
 if TYPE_CHECKING:
     from npstyle.run import Progress
+    from npstyle.run.time_left import TimeLeft
     from npstyle.study import Panel
 
 LOG_EVERY = 60.0  # seconds between two lines about the progress, where there is no bar
@@ -48,7 +48,7 @@ class ProgressBar:
         self._start = self._last_line = time.monotonic()
         every = log_every if log_every is not None else 0 if on_terminal else LOG_EVERY
         self._log_every = math.inf if quiet or not every else every
-        self._time_left = TimeLeft()  # of the panel's run
+        self._time_left = _new_estimate()  # of the panel's run
         self._printed_time_left = False
         self._bar = tqdm(disable=not on_terminal, bar_format=BAR_FORMAT, dynamic_ncols=True)
 
@@ -81,7 +81,7 @@ class ProgressBar:
         """Show an iteration of one panel, from 1; the callback of `npstyle.study.draw`."""
         if number != self._panel:
             self._panel, self._caption = number, panel.caption
-            self._time_left = TimeLeft()
+            self._time_left = _new_estimate()
             if self._lines:
                 print_err(f"{number} of {self._panels}: {panel.caption}")
         self.update(progress)
@@ -155,3 +155,9 @@ class FrameBar:
 
 def _format_duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def _new_estimate() -> TimeLeft:
+    from npstyle.run.time_left import TimeLeft  # here, so that --help is instant
+
+    return TimeLeft()

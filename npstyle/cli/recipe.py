@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from npstyle.cli.arguments import fraction, integer, iterations, nonnegative
 from npstyle.errors import UserError
 from npstyle.presets import preset
-from npstyle.settings import CHOICES, STARTS, Settings
+from npstyle.settings import CHOICES, STARTS, Settings, format_value
 
 
 class Option(NamedTuple):
@@ -119,7 +119,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     for option, (kind, metavar, text) in RECIPE.items():
         field = field_of(option)
         if hasattr(Settings, field):
-            text = f"{text} ({_format(getattr(Settings(), field))})"
+            text = f"{text} ({format_value(getattr(Settings(), field))})"
         if kind is bool:
             group.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, help=text)
         elif metavar is None:
@@ -171,22 +171,3 @@ def without_effect(options: argparse.Namespace, settings: Settings) -> list[str]
         if actual not in choices and value not in (None, getattr(default, field_of(option))):
             lines.append(f"--{option}: no effect with --{other} {actual}, only with {' or '.join(choices)}")
     return lines
-
-
-def format_field(settings: Settings, field: str) -> str:
-    """A field as the command line takes it; layers with their weights, if they have any."""
-    value = getattr(settings, field)
-    weights = getattr(settings, field.replace("layers", "layer_weights"), None) if "layers" in field else None
-    if isinstance(value, tuple) and weights is not None:
-        return ",".join(f"{name}:{_format(weight)}" for name, weight in zip(value, weights, strict=True))
-    return _format(value)
-
-
-def _format(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(_format, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
-    return str(value)

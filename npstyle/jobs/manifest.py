@@ -16,6 +16,7 @@ from typing import Any
 
 from npstyle._runtime.atomic import open_replacing
 from npstyle._runtime.json_lines import JsonLines
+from npstyle._runtime.locks import lock
 from npstyle._version import __version__
 from npstyle.errors import UserError
 from npstyle.weights.registry import file_digest
@@ -75,7 +76,8 @@ class Manifest:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._check()
             self._lines = JsonLines(self.path)
-            lock(self._lines.fileno(), name)
+            if not lock(self._lines.fileno()):
+                raise another_batch(name)
             if not os.path.samestat(os.fstat(self._lines.fileno()), os.stat(self.path)):
                 raise another_batch(name)  # that has just removed it
             self._read()
@@ -215,17 +217,3 @@ def lines_of(path: Path) -> Iterator[dict[str, Any]]:
 def another_batch(name: str) -> UserError:
     found, cure = "another batch at work in its folder", "wait for it, or choose another folder"
     return UserError(name, found, "one at a time", cure)
-
-
-def lock(descriptor: int, name: str) -> None:
-    """Keep other batches away until the file is closed, be it because the process is killed."""
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise another_batch(name) from None
-    except OSError:  # a file system without locks
-        return

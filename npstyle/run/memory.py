@@ -138,6 +138,20 @@ def with_less_memory(request: Request) -> Iterator[Request]:
             yield replace(request, settings=replace(request.settings, maxcor=pairs))
 
 
+def fit_optimizer(
+    request: Request, free: float | None, convolution: Convolution = "auto", threads: int | None = None
+) -> Request:
+    """The request with the first optimizer of `with_less_memory` that fits; as it is, if it fits itself.
+
+    If none does, the first of them; it is as it is, too, where nothing takes less, or `free` is not known.
+    """
+    if free is None or least_memory(request, convolution, threads) <= free:
+        return request
+    possible = list(with_less_memory(request))
+    fitting = (one for one in possible if least_memory(one, convolution, threads) <= free)
+    return next(fitting, possible[0] if possible else request)
+
+
 def choose_plan(
     bytes_with: Callable[[int], float], available: float | None, padding: Padding, layers: Iterable[str]
 ) -> int:

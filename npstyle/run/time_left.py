@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from npstyle.run import Progress
+    from npstyle.run.results import Progress
 
 SAMPLES = 3  # iterations of a level that have to be timed before it says anything
 MIN_TIMED = 2.0  # seconds of iterations that have to be timed: less is mostly noise

@@ -1,0 +1,6 @@
+"""The studio: a page in the browser where one sees a picture being painted (docs/studio.md).
+
+`server` starts it, `guard` decides which requests it answers, and `app` answers them. `orders` says what the
+page may ask for, `folder` keeps it on the disk, `queue` has one picture painted at a time, by the process in
+`worker`, and `estimates` says beforehand what that takes. The page itself is in `static`.
+"""

@@ -1,0 +1,306 @@
+"""What the server answers: the page, and what the page asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+import npstyle
+from npstyle import images
+from npstyle.errors import UserError
+from npstyle.presets import PRESETS
+from npstyle.settings import CHOICES, Settings
+from npstyle.studio.estimates import Estimate, estimate
+from npstyle.studio.folder import (
+    BEFORE,
+    LOSSES,
+    MAX_PIXELS,
+    MAX_UPLOAD,
+    PICTURE,
+    PICTURE_16_BITS,
+    PREVIEW,
+    Job,
+    Upload,
+)
+from npstyle.studio.orders import MAX_STYLES, Order
+from npstyle.studio.queue import Queue
+
+MAX_BODY = 64 * 1024  # bytes of what is no picture
+KEEP_ALIVE = 15.0  # seconds without an event after which a comment is sent
+TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+# What can be fetched of a painting, and what may be kept by the browser as it never changes.
+JOB_FILES = {"preview": PREVIEW, "before": BEFORE, "picture": PICTURE}
+EXAMPLES = Path(npstyle.__file__).parents[1] / "examples"  # of a checkout
+EXAMPLE_NAMES = ("content.jpg", "style.jpg")
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Studio:
+    """The handlers of all requests.
+
+    Parameters
+    ----------
+    queue : Queue
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self.queue, self.folder = queue, queue.folder
+        self._static = _read_static()
+        self._decoding = asyncio.Semaphore(1)  # pictures are large: one at a time
+
+    def application(self) -> Starlette:
+        """The application, without the `Guard`."""
+        routes = [
+            ("GET", "/", self.page),
+            ("GET", "/static/{name}", self.static),
+            ("GET", "/api/choices", self.choices),
+            ("GET", "/api/events", self.events),
+            ("POST", "/api/pictures", self.upload),
+            ("GET", "/api/pictures/{id}", self.thumbnail),
+            ("POST", "/api/examples", self.examples),
+            ("POST", "/api/estimate", self.estimate),
+            ("POST", "/api/jobs", self.create),
+            ("DELETE", "/api/jobs/{id}", self.delete),
+            ("GET", "/api/jobs/{id}/losses", self.losses),
+            ("GET", "/api/jobs/{id}/download", self.download),
+            ("POST", "/api/jobs/{id}/inputs", self.inputs),
+            ("POST", "/api/jobs/{id}/{action:str}", self.act),
+            ("GET", "/api/jobs/{id}/{file:str}", self.file),
+        ]
+
+        @asynccontextmanager
+        async def lifespan(_: Starlette) -> AsyncIterator[None]:
+            self.queue.start()
+            try:
+                yield
+            finally:
+                await self.queue.close()
+
+        return Starlette(
+            routes=[Route(path, _answering(handler), methods=[method]) for method, path, handler in routes],
+            lifespan=lifespan,
+        )
+
+    # --------------------------------------------------------------------------------------------
+    # The page
+    # --------------------------------------------------------------------------------------------
+
+    async def page(self, _: Request) -> Response:
+        return Response(self._static["index.html"], media_type="text/html")
+
+    async def static(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in self._static:
+            raise _missing("file")
+        kind = TYPES[name[name.rindex(".") :]]
+        return Response(self._static[name], media_type=kind, headers={"cache-control": "no-cache"})
+
+    async def choices(self, _: Request) -> Response:
+        """What the form offers."""
+        names = ("statistics", "color", "init", "pooling", "padding", "optimizer", "mixture")
+        defaults = {name: getattr(Settings(), name) for name in (*names, "iterations", "content_weight")}
+        more = {name: getattr(Settings(), name) for name in ("tv_weight", "keep_edges", "min_size")}
+        return JSONResponse(
+            {
+                "version": npstyle.__version__,
+                "presets": list(PRESETS),
+                "choices": {name: CHOICES[name] for name in names},
+                "defaults": {**defaults, **more},
+                "max_upload": MAX_UPLOAD,
+                "max_pixels": MAX_PIXELS,
+                "max_styles": MAX_STYLES,
+                "examples": all((EXAMPLES / name).is_file() for name in EXAMPLE_NAMES),
+            }
+        )
+
+    async def events(self, _: Request) -> Response:
+        """Server-sent events, until the page or the server goes away."""
+
+        async def stream() -> AsyncIterator[str]:
+            yield "retry: 1000\n\n"
+            async with self.queue.events() as events:
+                while True:
+                    try:
+                        event = await asyncio.wait_for(events.get(), KEEP_ALIVE)
+                    except asyncio.TimeoutError:
+                        yield ":\n\n"
+                        continue
+                    if event is None:
+                        return
+                    name, values = event
+                    yield f"event: {name}\ndata: {json.dumps(values)}\n\n"
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    # --------------------------------------------------------------------------------------------
+    # Pictures and orders
+    # --------------------------------------------------------------------------------------------
+
+    async def upload(self, request: Request) -> Response:
+        """The file as the body, its name in the address."""
+        data = await _body(request, MAX_UPLOAD, "picture")
+        return JSONResponse(await self._add(request.query_params.get("name", ""), data))
+
+    async def examples(self, _: Request) -> Response:
+        if not all((EXAMPLES / name).is_file() for name in EXAMPLE_NAMES):
+            raise _missing("example")
+        return JSONResponse([await self._add(name, (EXAMPLES / name).read_bytes()) for name in EXAMPLE_NAMES])
+
+    async def inputs(self, request: Request) -> Response:
+        """The pictures of a painting as if they were uploaded again, the photograph first."""
+        try:
+            inputs = list(self.folder.inputs(self._job(request)))
+        except OSError:
+            raise UserError("picture", "one without its inputs", "copies of them", "choose them") from None
+        return JSONResponse([await self._add(name, data) for name, data in inputs])
+
+    async def _add(self, name: str, data: bytes) -> dict[str, Any]:
+        async with self._decoding:
+            upload = await asyncio.to_thread(self.folder.add_upload, name, data)
+        return vars(upload)
+
+    async def thumbnail(self, request: Request) -> Response:
+        return FileResponse(self.folder.thumbnail(request.path_params["id"]), media_type="image/jpeg")
+
+    async def estimate(self, request: Request) -> Response:
+        _, _, estimated = await self._read(request)
+        return JSONResponse(estimated.as_json(self.queue.rate))
+
+    async def create(self, request: Request) -> Response:
+        content, styles, estimated = await self._read(request)
+        job = self.queue.add(content, styles, estimated)
+        return JSONResponse({"id": job.id}, status_code=201)
+
+    async def _read(self, request: Request) -> tuple[Upload, list[Upload], Estimate]:
+        """The pictures that a page names, and what it takes to paint what it asks for."""
+        try:
+            values = json.loads(await _body(request, MAX_BODY, "options"))
+        except (ValueError, RecursionError):
+            raise UserError("options", "no JSON", "an object", "reload the page") from None
+        if not isinstance(values, dict) or not isinstance(values.get("styles"), list):
+            raise UserError("options", "no list of styles", "an object with one", "reload the page")
+        content = self.folder.upload(values.get("content"), "content")
+        if not 1 <= len(values["styles"]) <= MAX_STYLES:
+            found, expected = f"{len(values['styles'])} paintings", f"1 to {MAX_STYLES}"
+            raise UserError("styles", found, expected, "choose some")
+        styles = [self.folder.upload(id, "styles") for id in values["styles"]]
+        order = Order.read(values.get("options", {}))
+        random = "random" in (self.queue.weights, order.options.get("weights"))
+        sizes = (content.width, content.height), [(style.width, style.height) for style in styles]
+        estimated = await asyncio.to_thread(estimate, order, *sizes, self.queue.threads, random)
+        return content, styles, estimated
+
+    # --------------------------------------------------------------------------------------------
+    # Paintings
+    # --------------------------------------------------------------------------------------------
+
+    async def act(self, request: Request) -> Response:
+        job, action = self._job(request), request.path_params["action"]
+        actions = {"stop": self.queue.stop, "pause": self.queue.pause, "continue": self.queue.resume}
+        if action not in actions:
+            raise _missing("action")
+        await actions[action](job)
+        return Response(status_code=204)
+
+    async def delete(self, request: Request) -> Response:
+        await self.queue.remove(self._job(request))
+        return Response(status_code=204)
+
+    async def file(self, request: Request) -> Response:
+        file = JOB_FILES.get(request.path_params["file"])
+        path = self.folder.pictures / self._job(request).id / (file or "")
+        if file is None or not path.is_file():
+            raise _missing("file")
+        kind = "image/png" if file == PICTURE else "image/jpeg"
+        return FileResponse(path, media_type=kind)
+
+    async def losses(self, request: Request) -> Response:
+        """The losses of all iterations as JSON lines."""
+        path = self.folder.pictures / self._job(request).id / LOSSES
+        text = path.read_bytes() if path.is_file() else b""
+        return Response(text, media_type="application/jsonl")
+
+    async def download(self, request: Request) -> Response:
+        """The picture as PNG, JPEG, or TIFF with 16 bits, under a name of its own."""
+        job, form = self._job(request), request.query_params.get("format", "png")
+        folder = self.folder.pictures / job.id
+        path = folder / (PICTURE_16_BITS if form == "tiff" else PICTURE)
+        if form not in ("png", "jpg", "tiff") or not path.is_file():
+            raise _missing("file")
+        if form == "jpg":
+            async with self._decoding:
+                data = await asyncio.to_thread(_as_jpeg, path)
+        else:
+            data = path.read_bytes()
+        names = {"content-disposition": f'attachment; filename="{job.output_name}.{form}"'}
+        return Response(data, media_type=f"image/{form.replace('jpg', 'jpeg')}", headers=names)
+
+    def _job(self, request: Request) -> Job:
+        job = self.queue.jobs.get(request.path_params["id"])
+        if job is None:
+            raise _missing("picture")
+        return job
+
+
+class _MissingError(Exception):
+    """There is no such thing: status 404."""
+
+
+def _missing(what: str) -> _MissingError:
+    return _MissingError(what)
+
+
+def _answering(handler: Handler) -> Handler:
+    """The handler, whose errors are answers: status 422 and what was wrong, or 404."""
+
+    async def answer(request: Request) -> Response:
+        try:
+            return await handler(request)
+        except UserError as error:
+            name = error.name.partition(":")[0]
+            words = {"field": name, "found": error.found, "expected": error.expected, "cure": error.cure}
+            return JSONResponse({**words, "message": str(error)}, status_code=422)
+        except _MissingError as error:
+            return JSONResponse({"field": "", "message": f"no such {error}"}, status_code=404)
+        except MemoryError:
+            words = {"field": "size", "message": "too little memory; try something smaller"}
+            return JSONResponse(words, status_code=422)
+
+    return answer
+
+
+async def _body(request: Request, limit: int, name: str) -> bytes:
+    """What was sent; UserError where it is too long, before all of it has come."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            found, expected = "too many bytes", f"at most {limit / 2**20:.3g} MiB"
+            raise UserError(name, found, expected, "make it smaller first")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _as_jpeg(path: Path) -> bytes:
+    return images.encode("x.jpg", images.read(path), text=images.read_text(path))
+
+
+def _read_static() -> dict[str, bytes]:
+    """The files of the page by name: no request's name is ever looked for on the disk."""
+    folder = resources.files("npstyle.studio") / "static"
+    return {
+        file.name: file.read_bytes()
+        for file in folder.iterdir()
+        if file.is_file() and file.name[file.name.rfind(".") :] in TYPES
+    }

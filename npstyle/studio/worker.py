@@ -1,0 +1,223 @@
+"""The process that paints one picture: `python -m npstyle.studio.worker FOLDER WEIGHTS THREADS`.
+
+It reads JOB and the pictures in the folder of a painting, and continues from the checkpoint there, if there
+is one. On standard output it writes events, a line of JSON each; on standard input it is told "stop", to keep
+the picture as it is, or "pause". The end of standard input means that the server has ended: that is a pause,
+too, from which the next server continues to the same picture.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from npstyle import images
+from npstyle._runtime.json_lines import JsonLines
+from npstyle._runtime.locks import lock
+from npstyle.architecture import deepest
+from npstyle.errors import UserError
+from npstyle.images.metadata import as_text
+from npstyle.jobs.picture import facts_of
+from npstyle.run import CheckpointWarning, Progress, Request, StyleResult, paint
+from npstyle.run.time_left import TimeLeft
+from npstyle.studio.folder import (
+    BEFORE,
+    CHECKPOINT,
+    INPUTS,
+    JOB,
+    LOCK,
+    LOSSES,
+    PICTURE,
+    PICTURE_16_BITS,
+    PREVIEW,
+    RESULT,
+    Job,
+    write_file,
+    write_json,
+)
+from npstyle.weights import RandomFiltersWarning, Weights, WeightsWarning, load_weights
+
+STOP, PAUSE = "stop", "pause"
+PREVIEW_SIDE = 1024  # pixels, at most
+PREVIEW_SECONDS = 1.0  # at least, between two previews
+PREVIEW_FACTOR = 30  # times what the last preview took, at least, between two: they cost little then
+EVENT_SECONDS = 0.2  # at least, between two events about the progress
+CHECKPOINT_SECONDS = 10.0
+
+
+class Worker:
+    """The painting of one picture.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the painting.
+    weights : str
+        What `load_weights` is to load, unless the order asks for random filters.
+    threads : int, optional
+    """
+
+    def __init__(self, folder: Path, weights: str = "auto", threads: int | None = None) -> None:
+        self.folder, self.threads = folder, threads
+        self.job = Job.parse(folder.name, (folder / JOB).read_bytes())
+        self.source = self.job.options.get("weights", "auto")
+        self.source = weights if self.source == "auto" else self.source
+        self.told = ""  # STOP or PAUSE
+        self._continued = (folder / CHECKPOINT).exists()
+        self._time_left = TimeLeft()
+        self._next_event = self._next_preview = 0.0
+        self._previews = 0
+
+    def paint(self) -> None:
+        """From the pictures in the folder to the painted one there, or to the checkpoint.
+
+        Raises
+        ------
+        UserError
+            Something can't be used, or the run diverged.
+        """
+        self.send("phase", phase="filters")
+        request, weights = self._prepare()
+        began = time.monotonic()
+        before = images.resize(request.content, *request.result_size)
+        write_file(self.folder / BEFORE, images.encode("x.jpg", images.to_uint8(before)))
+        self.send("phase", phase="start")  # with something to look at
+        self._losses = JsonLines(self.folder / LOSSES)
+        result = paint(
+            request,
+            weights,
+            threads=self.threads,
+            callback=self.after_iteration,
+            checkpoint=self.folder / CHECKPOINT,
+            checkpoint_every=CHECKPOINT_SECONDS,
+            resume="quietly",
+        )
+        if result.interrupted:
+            self.send("paused")
+        elif result.diverged:
+            cure = "give a smaller strength, or another recipe"
+            raise UserError("picture", result.message, "a loss that is a finite number", cure)
+        else:
+            self._save(request, result, weights, time.monotonic() - began)
+            self.send("done")
+
+    def _prepare(self) -> tuple[Request, Weights]:
+        """The request, and its filters."""
+        order = self.job.order
+        names = zip((self.job.content, *self.job.styles), INPUTS, strict=False)
+        files = [images.FileContents(name, (self.folder / file).read_bytes()) for name, file in names]
+        random = self.source == "random"
+        request = order.request(files[0], files[1:], random)
+        weights = load_weights(self.source, request.seed, deepest(request.settings.layers))
+        if weights.random and not random:  # there were no others
+            request = order.request(files[0], files[1:], True)
+        return request, weights
+
+    def after_iteration(self, progress: Progress) -> None:
+        """Send what there is to see, and do what the server has asked for."""
+        now = time.monotonic()
+        self._time_left.update(progress, now)
+        point = {name: getattr(progress, name) for name in ("iteration", "level", "loss")}
+        point |= {"terms": dict(progress.terms)}
+        with suppress(OSError):  # a full disk costs the curves, not the picture
+            self._losses.write(point)
+        last = progress.iteration == progress.iterations
+        if now >= self._next_preview or last:
+            self._write_preview(progress)
+        if now >= self._next_event or last:
+            height, width, _ = progress.iterate.shape
+            left = self._time_left.estimate(progress)
+            facts = {"levels": progress.levels, "iterations": progress.iterations, "seconds_left": left}
+            facts |= {"width": width, "height": height, "preview": self._previews}
+            self.send("progress", **point, **facts)
+            self._next_event = now + EVENT_SECONDS
+        if self.told == STOP:
+            raise StopIteration
+        if self.told == PAUSE:
+            raise KeyboardInterrupt
+
+    def _write_preview(self, progress: Progress) -> None:
+        began = time.monotonic()
+        picture = images.fit(progress.image, PREVIEW_SIDE)
+        with suppress(UserError):  # the disk is full
+            write_file(self.folder / PREVIEW, images.encode("x.jpg", picture))
+            self._previews += 1
+        now = time.monotonic()
+        self._next_preview = now + max(PREVIEW_SECONDS, PREVIEW_FACTOR * (now - began))
+
+    def _save(self, request: Request, result: StyleResult, weights: Weights, seconds: float) -> None:
+        """The picture in 8 and in 16 bits with its settings inside, and last how it was made."""
+        job, source = self.job, "random" if weights.random else self.source
+        if source == "auto":
+            source = os.environ.get("NPSTYLE_WEIGHTS", source)
+        recorded = job.order.recorded(job.content, job.styles, request.settings, source)
+        text = as_text(recorded, note=result.message, filters=result.weights)
+        for name, pixels, depth in ((PICTURE, result.image, 8), (PICTURE_16_BITS, result.pixels, 16)):
+            write_file(self.folder / name, images.encode(name, pixels, depth=depth, text=text))
+        stopped = not result.success and self.told == STOP
+        facts = {**facts_of(result), "seconds": round(seconds, 3), "stopped": stopped}
+        facts["continued"] = self._continued  # the seconds are those of its last part then
+        write_json(self.folder / RESULT, facts)
+        for name in (CHECKPOINT, PREVIEW):
+            (self.folder / name).unlink(missing_ok=True)
+
+    def listen(self) -> None:
+        """Take in what the server says, to its end."""
+        for line in sys.stdin:
+            self.told = line.strip() if line.strip() in (STOP, PAUSE) else self.told
+        self.told = self.told or PAUSE
+
+    def send(self, event: str, **values: Any) -> None:
+        """Send an event; without a server, none is sent, and the run is to end."""
+        try:
+            print(json.dumps({"event": event, **values}), flush=True)
+        except OSError:
+            self.told = self.told or PAUSE
+
+
+def main(words: list[str]) -> None:
+    """Paint, and say how it ended."""
+    folder, weights, threads = Path(words[0]), words[1], words[2]
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # a terminal sends it to the server, too, which says what to do
+    with (folder / LOCK).open("ab") as file:
+        lock(file.fileno(), wait=True)  # the process of a server that was killed may still be ending
+        if (folder / RESULT).exists():
+            print(json.dumps({"event": "done"}), flush=True)
+            return
+        worker = Worker(folder, weights, int(threads) if threads else None)
+        threading.Thread(target=worker.listen, daemon=True).start()
+        with warnings.catch_warnings():
+            _send_warnings(worker)
+            try:
+                worker.paint()
+            except (UserError, MemoryError, OSError) as error:
+                text = str(error) or "too little memory; try a smaller size"
+                worker.send("failed", error=text)
+
+
+def _send_warnings(worker: Worker) -> None:
+    """Send npstyle's warnings as events, each once."""
+    sent: set[str] = set()
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        if str(message) not in sent:
+            sent.add(str(message))
+            worker.send("warning", text=str(message))
+
+    for category in (images.PictureWarning, CheckpointWarning, WeightsWarning, RandomFiltersWarning):
+        warnings.simplefilter("always", category)
+    warnings.showwarning = show
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

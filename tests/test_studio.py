@@ -1,0 +1,615 @@
+"""`npstyle studio` without a browser: who is answered, what may be asked for, and that pictures are the same.
+
+The server is a real one, on a port of this machine; its page is tested in `test_studio_browser.py`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import error_line, structured_picture
+from npstyle import images
+from npstyle.cli.main import main
+from npstyle.errors import UserError
+from npstyle.images.metadata import command_line
+from npstyle.studio import folder as studio_folder
+from npstyle.studio.folder import DONE, FAILED, PAINTING, PAUSED, PICTURE, Folder, Job, clean_name
+from npstyle.studio.orders import Order
+from npstyle.studio.server import Server
+
+OPTIONS = {"size": 32, "weights": "random", "iterations": 6, "min_size": 24, "seed": 3, "strength": 2}
+COMMAND = "--size 32 --weights random --iterations 6 --min-size 24 --seed 3 --style-weight 120 --threads 1"
+
+
+class Client:
+    """Requests to a server, as the page makes them unless they are told otherwise."""
+
+    def __init__(self, url: str) -> None:
+        address, _, self.token = url.removeprefix("http://").partition("/?token=")
+        self.host, _, port = address.partition(":")
+        self.port = int(port)
+        self.headers = {"Origin": f"http://{address}", "Cookie": f"npstyle-studio-{port}={self.token}"}
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None, host: str = ""
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=20)
+        try:
+            connection.putrequest(method, path, skip_host=bool(host))
+            given = {**(self.headers if headers is None else headers), **({"Host": host} if host else {})}
+            if data is not None:
+                given["Content-Length"] = str(len(data))
+            for name, value in given.items():
+                connection.putheader(name, value)
+            connection.endheaders(data)
+            response = connection.getresponse()
+            return response.status, response.headers, response.read()
+        finally:
+            connection.close()
+
+    def json(self, method: str, path: str, body: Any = None, status: int = 200) -> Any:
+        found, _, data = self.ask(method, path, body)
+        assert found == status, (found, data)
+        return json.loads(data) if data else None
+
+    def upload(self, path: Path) -> str:
+        id: str = self.json("POST", f"/api/pictures?name={path.name}", path.read_bytes())["id"]
+        return id
+
+    def events(self) -> Iterator[tuple[str, Any]]:
+        """Names and values of events, from a connection of its own."""
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
+        try:
+            connection.request("GET", "/api/events", headers=self.headers)
+            response = connection.getresponse()
+            assert response.headers["content-type"].startswith("text/event-stream")
+            name = ""
+            for line in response:
+                field, _, value = line.decode().rstrip("\n").partition(": ")
+                if field == "event":
+                    name = value
+                elif field == "data":
+                    yield name, json.loads(value)
+        finally:
+            connection.close()
+
+    def wait_for(self, id: str, *statuses: str) -> dict[str, Any]:
+        """The painting, as soon as it has one of these statuses."""
+        for name, value in self.events():
+            if name == "jobs":
+                job: dict[str, Any] = next(job for job in value if job["id"] == id)
+                if job["status"] in statuses:
+                    return job
+        raise AssertionError("found the end of the events")
+
+
+@contextmanager
+def serving(folder: Path, port: int = 0) -> Iterator[Client]:
+    server = Server(folder, port=port, threads=1)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started and thread.is_alive():
+            time.sleep(0.01)
+        yield Client(server.url)
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    with serving(tmp_path / "studio") as client:
+        yield client
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> tuple[Path, Path]:
+    """A photograph and a painting."""
+    paths = tmp_path / "photo.png", tmp_path / "painting.png"
+    for seed, path in enumerate(paths):
+        Image.fromarray(structured_picture(48, 40, seed)).save(path)
+    return paths
+
+
+def order(client: Client, pictures: tuple[Path, Path], **options: Any) -> dict[str, Any]:
+    content, style = map(client.upload, pictures)
+    return {"content": content, "styles": [style], "options": {**OPTIONS, **options}}
+
+
+def pixels(data: bytes) -> bytes:
+    return images.read(images.FileContents("picture", data)).tobytes()
+
+
+# ------------------------------------------------------------------------------------------------
+# Who is answered
+# ------------------------------------------------------------------------------------------------
+
+PATHS = [
+    ("GET", "/"),
+    ("GET", "/static/main.js"),
+    ("GET", "/api/choices"),
+    ("GET", "/api/events"),
+    ("GET", "/api/pictures/x"),
+    ("GET", "/api/jobs/x/picture"),
+    ("GET", "/nothing"),
+    ("POST", "/api/pictures?name=x"),
+    ("POST", "/api/estimate"),
+    ("POST", "/api/jobs"),
+    ("POST", "/api/jobs/x/stop"),
+    ("DELETE", "/api/jobs/x"),
+    ("OPTIONS", "/api/jobs"),
+]
+
+
+def test_only_the_page_that_was_opened_with_the_token_is_answered(client: Client) -> None:
+    own = f"127.0.0.1:{client.port}"
+    without_cookie = {"Origin": client.headers["Origin"]}
+    cookie = client.headers["Cookie"]
+    for method, path in PATHS:
+        for headers, host in (
+            (without_cookie, ""),
+            ({**client.headers, "Cookie": f"npstyle-studio-{client.port}=guess"}, ""),
+            ({**client.headers, "Cookie": cookie.replace(str(client.port), "1")}, ""),
+            ({**client.headers, "Origin": "http://example.org"}, ""),
+            ({**client.headers, "Origin": "null"}, ""),
+            ({**client.headers, "Origin": f"https://{own}"}, ""),
+            ({**client.headers, "Origin": f"http://localhost:{client.port}"}, ""),
+            ({**client.headers, "Sec-Fetch-Site": "cross-site"}, ""),
+            ({**client.headers, "Sec-Fetch-Site": "same-site"}, ""),
+            ({"Cookie": cookie}, "example.org"),
+            ({"Cookie": cookie}, f"example.org:{client.port}"),
+            ({"Cookie": cookie}, "127.0.0.1"),
+            ({"Cookie": cookie}, f"127.0.0.1.example.org:{client.port}"),
+            ({"Cookie": cookie}, f"10.0.0.1:{client.port}"),
+        ):
+            status, found, body = client.ask(method, path, headers=headers, host=host)
+            assert status == 403, (method, path, headers, host)
+            assert body.startswith(b"npstyle studio: refused: ") or method == "HEAD"
+            assert "set-cookie" not in found
+    assert client.ask("POST", "/api/estimate", {}, {"Cookie": cookie})[0] == 403  # without any Origin
+    assert client.ask("GET", "/api/choices", headers={"Cookie": cookie})[0] == 200
+    localhost = {"Cookie": cookie, "Origin": f"http://localhost:{client.port}"}
+    assert client.ask("GET", "/api/choices", headers=localhost, host=f"localhost:{client.port}")[0] == 200
+
+
+def test_token_becomes_a_cookie_and_leaves_the_address(client: Client) -> None:
+    status, headers, _ = client.ask("GET", f"/?token={client.token}", headers={})
+    assert (status, headers["location"]) == (303, "/")
+    cookie = headers["set-cookie"]
+    assert cookie.startswith(client.headers["Cookie"])
+    assert {"HttpOnly", "SameSite=strict", "Path=/"} <= set(cookie.split("; "))
+    for query in ("token=guess", "token=", "token=%ff", f"token={client.token}x"):
+        status, headers, _ = client.ask("GET", f"/?{query}", headers={})
+        assert status == 403
+        assert "set-cookie" not in headers
+    assert client.ask("POST", f"/?token={client.token}", headers={})[0] == 403
+    rebound = client.ask("GET", f"/?token={client.token}", headers={}, host=f"example.org:{client.port}")
+    assert rebound[0] == 403
+
+
+def test_every_answer_has_the_policy(client: Client) -> None:
+    for path in ("/", "/static/main.js", "/api/choices", "/nothing"):
+        _, headers, _ = client.ask("GET", path)
+        policy = headers["content-security-policy"]
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+        assert "unsafe" not in policy
+        assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+        assert "server" not in headers
+
+
+def test_page_loads_nothing_from_elsewhere_and_has_nothing_inline() -> None:
+    static = Path(studio_folder.__file__).parent / "static"
+    page = (static / "index.html").read_text(encoding="utf-8")
+    assert "style=" not in page
+    assert "onclick" not in page
+    assert page.count("<script") == page.count('<script type="module" src="/static/')
+    for path in static.iterdir():
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")
+        assert "http://" not in text
+        assert "https://" not in text
+
+
+# ------------------------------------------------------------------------------------------------
+# What may be asked for
+# ------------------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_is_no_picture_is_refused(client: Client, tmp_path: Path) -> None:
+    for data, found in ((b"", "an empty file"), (b"x" * 100, "no picture"), (b"\x89PNG\r\n\x1a\n", "")):
+        error = client.json("POST", "/api/pictures?name=../../etc/x.png", data, status=422)
+        assert error["field"] == "picture"
+        assert error["message"].startswith("picture: x.png: found ")
+        assert found in error["found"] or found == "no picture"
+    assert not list((tmp_path / "studio" / "uploads").iterdir())
+
+
+def test_limits_of_uploads(client: Client, monkeypatch: pytest.MonkeyPatch, pictures: Any) -> None:
+    monkeypatch.setattr("npstyle.studio.app.MAX_UPLOAD", 1000)
+    error = client.json("POST", "/api/pictures?name=x", b"x" * 5000, status=422)
+    assert error["found"] == "too many bytes"
+    monkeypatch.setattr("npstyle.studio.app.MAX_UPLOAD", 10**6)
+    monkeypatch.setattr("npstyle.studio.folder.MAX_PIXELS", 1000)
+    error = client.json("POST", "/api/pictures?name=x", pictures[0].read_bytes(), status=422)
+    assert error["found"] == "40 x 48 pixels"
+    assert client.ask("POST", "/api/jobs", b" " * 70000)[0] == 422
+
+
+def test_only_the_newest_uploads_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studio_folder, "MAX_UPLOADS", 2)
+    folder = Folder(tmp_path)
+    uploads = []
+    for seed in range(3):
+        data = images.png(structured_picture(16, 16, seed))
+        uploads.append(folder.add_upload("x.png", data))
+        os.utime(folder.uploads / f"{uploads[-1].id}.json", (seed, seed))
+    folder.add_upload("x.png", images.png(structured_picture(16, 16, 9)))
+    assert len(list(folder.uploads.iterdir())) == 6
+    error_line(lambda: folder.upload(uploads[0].id, "content"), "content")
+    folder.close()
+
+
+WRONG: dict[str, tuple[Any, ...]] = {
+    "size": (8, 10**6, "512", 1.5, True, [], {}),
+    "seed": (-1, 2**40, "x"),
+    "strength": (0, -1, 1e9, "1", True),
+    "iterations": (0, 10**9),
+    "preset": ("none", 3),
+    "color": ("red", ["luma"]),
+    "weights": ("/etc/passwd", "imagenet", "../x.h5"),
+    "init": ("/etc/passwd", 0),
+    "enlarge": ("yes",),
+    "output": ("/tmp/x.png",),
+    "checkpoint": ("/tmp/x",),
+    "content_masks": ([],),
+}
+
+
+def test_options_that_can_not_be_used_are_named_before_anything_is_painted(
+    client: Client, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    values = order(client, pictures)
+    for name, wrong in WRONG.items():
+        for value in wrong:
+            body = {**values, "options": {name: value}}
+            for path in ("/api/estimate", "/api/jobs"):
+                error = client.json("POST", path, body, status=422)
+                known = name not in ("output", "checkpoint", "content_masks")
+                assert error["field"] == (name if known else "options"), (name, value)
+                assert {"found", "expected", "cure", "message"} <= error.keys()
+    bodies: list[tuple[Any, str]] = [
+        ({**values, "content": "0" * 32}, "content"),
+        ({**values, "content": "../../../etc/passwd"}, "content"),
+        ({**values, "styles": []}, "styles"),
+        ({**values, "styles": [values["styles"][0]] * 9}, "styles"),
+        ({**values, "styles": [None]}, "styles"),
+        ({**values, "options": {"size": 16, "preset": "paper"}}, "content"),
+        ([], "options"),
+        (b"{", "options"),
+        (b"[" * 60000, "options"),
+    ]
+    for body, field in bodies:
+        assert client.json("POST", "/api/jobs", body, status=422)["field"] == field
+    assert not list((tmp_path / "studio" / "pictures").iterdir())
+
+
+def test_estimate_says_size_memory_and_time(client: Client, pictures: tuple[Path, Path]) -> None:
+    small = client.json("POST", "/api/estimate", order(client, pictures))
+    assert (small["width"], small["height"], small["levels"], small["iterations"]) == (27, 32, 2, 12)
+    large = client.json("POST", "/api/estimate", order(client, pictures, size=48))
+    assert small["memory"] < large["memory"] < large["free"]
+    assert 0 < small["seconds"] < large["seconds"]
+    assert not small["measured"]
+
+
+def test_too_little_memory_is_said_with_a_size_that_fits(
+    client: Client, pictures: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("npstyle.studio.estimates.available_memory", lambda threads: 2e8)
+    values = order(client, pictures, size=2000, enlarge=True)
+    error = client.json("POST", "/api/estimate", values, status=422)
+    assert error["field"] == "size"
+    fitting = int(error["cure"].removeprefix("try "))
+    values["options"]["size"] = fitting
+    assert client.json("POST", "/api/estimate", values)["memory"] <= 2e8
+    values["options"]["size"] = 2 * fitting
+    client.json("POST", "/api/estimate", values, status=422)
+
+
+def test_command_has_what_was_chosen_only() -> None:
+    chosen = Order.read({"size": 256, "strength": 2, "color": "luma", "seed": None})
+    command = chosen.command("my photo.jpg", ["a.jpg", "-b.jpg"])
+    assert command == "npstyle 'my photo.jpg' a.jpg ./-b.jpg --size 256 --color luma --style-weight 48"
+    assert Order.read({}).command("a.jpg", ["b.jpg"]) == "npstyle a.jpg b.jpg"
+
+
+def test_malformed_requests_leave_the_server_alive_and_other_files_alone(
+    client: Client, tmp_path: Path
+) -> None:
+    """1,000 of them, on connections that are closed at any time; also with the right token."""
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    draw = random.Random(18)
+    parts = ["/", "..", "%2e%2e", "api", "jobs", "pictures", "static", "\\", "%00", "etc/passwd", "?"]
+    kinds = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "get", "\x00", ""]
+    wrong = ["Content-Length: 5", "Content-Length: -1", "Content-Length: x", "Transfer-Encoding: chunked"]
+    wrong += ["X: " + "y" * 70000, "Cookie: =;=;\x01", "Expect: 100-continue", "Upgrade: websocket", ": x"]
+    for _ in range(1000):
+        path = "/".join(draw.choices(parts, k=draw.randrange(1, 7)))
+        lines = [f"{draw.choice(kinds)} /{path} HTTP/{draw.choice(['1.1', '1.0', '9', 'x'])}"]
+        lines += [f"Host: {client.host}:{client.port}"] * draw.choice([0, 1, 1, 1, 2])
+        lines += [f"{name}: {value}" for name, value in client.headers.items() if draw.random() < 0.8]
+        lines += draw.choices(wrong, k=draw.randrange(3))
+        data = "\r\n".join([*lines, "", ""]).encode("latin-1") + draw.randbytes(draw.randrange(40))
+        with socket.create_connection((client.host, client.port), timeout=20) as connection:
+            try:
+                connection.sendall(data if draw.random() < 0.9 else draw.randbytes(100))
+                if draw.random() < 0.3:
+                    connection.shutdown(socket.SHUT_WR)
+                    connection.recv(1000)
+            except OSError:
+                pass  # the server has closed it already
+    assert client.json("GET", "/api/choices")["presets"]
+    after = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    outside = {path: data for path, data in after.items() if "studio" not in path.parts}
+    assert outside == {path: data for path, data in before.items() if "studio" not in path.parts}
+    assert set(after) == set(before)
+
+
+# ------------------------------------------------------------------------------------------------
+# The folder
+# ------------------------------------------------------------------------------------------------
+
+
+def test_one_server_at_a_time_has_a_folder(client: Client, tmp_path: Path) -> None:
+    line = error_line(lambda: Server(tmp_path / "studio"), f"--folder: {tmp_path / 'studio'}")
+    assert line.startswith("found another studio at work in it")
+
+
+def test_a_port_that_is_taken_is_one_line(client: Client, tmp_path: Path) -> None:
+    line = error_line(lambda: Server(tmp_path / "other", port=client.port), "--port")
+    assert line.startswith(f"found {client.port} at 127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    ("name", "clean"),
+    [("../../a.png", "a.png"), ("C:\\x\\b.png", "b.png"), ("\x1b[2J", "\\x1b[2J"), ("/", "picture")],
+)
+def test_names_of_files_lose_their_folders(name: str, clean: str) -> None:
+    assert clean_name(name) == clean
+
+
+def test_damaged_jobs_do_not_stop_the_server(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    for number, text in enumerate(
+        (b"", b"{", b"[]", b'{"content": 1}', b'{"content": "a", "styles": [], "options": {}}')
+    ):
+        path = folder.pictures / f"20260101-000000-0000000{number}"
+        path.mkdir()
+        (path / "job.json").write_bytes(text)
+    (folder.pictures / "somebody's own").mkdir()
+    assert folder.jobs() == {}
+    folder.close()
+
+
+def test_removing_a_painting_leaves_what_is_not_npstyles(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    job = Job("20260101-000000-00000000", "a", ("b",), {})
+    (folder.pictures / job.id).mkdir()
+    folder.save(job)
+    own = folder.pictures / job.id / "notes.txt"
+    own.write_text("mine")
+    folder.remove(job)
+    assert list((folder.pictures / job.id).iterdir()) == [own]
+    folder.close()
+
+
+# ------------------------------------------------------------------------------------------------
+# Painting
+# ------------------------------------------------------------------------------------------------
+
+
+def painted_by_command(pictures: tuple[Path, Path], folder: Path) -> bytes:
+    output = folder / "by-command.png"
+    words = [*map(str, pictures), "-o", str(output), *COMMAND.split(), "--no-checkpoint", "--quiet"]
+    assert main(words) == 0
+    return output.read_bytes()
+
+
+def test_picture_is_the_command_lines(client: Client, pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    """From the upload to the downloads, with what the page is told meanwhile; and again from its folder."""
+    events = client.events()
+    assert next(events) == ("jobs", [])
+    id = client.json("POST", "/api/jobs", order(client, pictures), status=201)["id"]
+    job, seen = None, []
+    for name, value in events:
+        seen.append((name, value))
+        if name == "jobs" and value[0]["status"] in (DONE, FAILED):
+            job = value[0]
+            break
+    assert job is not None
+    assert job["status"] == DONE, job
+    progress = [value for name, value in seen if name == "progress"]
+    assert {"iteration", "iterations", "level", "levels", "loss", "terms", "seconds_left"} <= progress[
+        -1
+    ].keys()
+    assert progress[-1]["iteration"] == progress[-1]["iterations"] == 12
+    losses = [json.loads(line) for line in client.ask("GET", f"/api/jobs/{id}/losses")[2].splitlines()]
+    assert [point["iteration"] for point in losses] == list(range(1, 13))
+    assert losses[-1]["loss"] == pytest.approx(sum(losses[-1]["terms"].values()))
+
+    expected = pixels(painted_by_command(pictures, tmp_path))
+    _, headers, png = client.ask("GET", f"/api/jobs/{id}/download?format=png")
+    assert pixels(png) == expected
+    assert headers["content-disposition"] == 'attachment; filename="photo-painting.png"'
+    text = images.read_text(images.FileContents("x", png))
+    assert (text["content"], text["style"], text["style-weight"]) == ("photo.png", "painting.png", "120")
+    tiff = images.FileContents("x.tif", client.ask("GET", f"/api/jobs/{id}/download?format=tiff")[2])
+    assert images.describe(tiff).mode == "RGB, 16 bits"
+    jpeg = client.ask("GET", f"/api/jobs/{id}/download?format=jpg")[2]
+    assert images.describe(images.FileContents("x.jpg", jpeg)).format == "JPEG"
+    assert client.ask("GET", f"/api/jobs/{id}/download?format=exe")[0] == 404
+    assert images.read(images.FileContents("x", client.ask("GET", f"/api/jobs/{id}/before")[2])).shape == (
+        32,
+        27,
+        3,
+    )
+
+    # What the copied command paints, and again with the same pictures.
+    assert job["command"].split()[3:] == COMMAND.replace(" --threads 1", "").split() or job["command"]
+    again = client.json("POST", f"/api/jobs/{id}/inputs")
+    assert [each["name"] for each in again] == ["photo.png", "painting.png"]
+    assert client.json("POST", "/api/estimate", order(client, pictures))["measured"]
+    shown = command_line(text)
+    job_file = tmp_path / "studio" / "pictures" / id / "job.json"
+    job_file.unlink()  # the settings are in the picture, too
+    found = Folder.__new__(Folder)
+    found.pictures = tmp_path / "studio" / "pictures"
+    assert found.jobs()[id].command == shown
+    client.json("DELETE", f"/api/jobs/{id}", status=204)
+    assert not (tmp_path / "studio" / "pictures" / id).exists()
+
+
+def test_stop_keeps_and_pause_continues_to_the_same_picture(
+    client: Client, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    body = order(client, pictures)
+    long = {**body, "options": {**body["options"], "iterations": 10000}}
+    stopped = client.json("POST", "/api/jobs", long, status=201)["id"]
+    waiting = client.json("POST", "/api/jobs", body, status=201)["id"]
+    events = client.events()
+    next(value for name, value in events if name == "progress")
+    client.json("POST", f"/api/jobs/{waiting}/stop", status=422)
+    client.json("POST", f"/api/jobs/{stopped}/pause", status=204)
+    assert client.wait_for(stopped, PAUSED)
+    assert client.wait_for(waiting, DONE)  # in its place
+    first = client.ask("GET", f"/api/jobs/{stopped}/losses")[2].count(b"\n")
+    client.json("POST", f"/api/jobs/{stopped}/continue", status=204)
+    for name, value in client.events():
+        if name == "progress" and value["id"] == stopped:
+            assert value["iteration"] > first
+            break
+    removed = client.json("POST", "/api/jobs", long, status=201)["id"]
+    client.json("POST", f"/api/jobs/{stopped}/stop", status=204)
+    facts = client.wait_for(stopped, DONE)["facts"]
+    assert facts["stopped"]
+    assert first < facts["iterations"] < 20000
+    assert client.ask("GET", f"/api/jobs/{stopped}/picture")[0] == 200
+    client.wait_for(removed, PAINTING)
+    client.json("DELETE", f"/api/jobs/{removed}", status=204)
+    assert {path.name for path in (tmp_path / "studio" / "pictures").iterdir()} == {stopped, waiting}
+
+
+def test_a_queue_has_a_limit(client: Client, pictures: tuple[Path, Path], monkeypatch: Any) -> None:
+    monkeypatch.setattr("npstyle.studio.queue.MAX_QUEUE", 0)
+    error = client.json("POST", "/api/jobs", order(client, pictures), status=422)
+    assert error["field"] == "queue"
+
+
+@contextmanager
+def studio_process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Client]]:
+    """`npstyle studio` as a process."""
+    words = ["studio", "--no-browser", "--folder", str(folder), "--threads", "1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "npstyle", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        yield process, Client(process.stdout.readline().strip())
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs signals")
+def test_server_that_is_killed_continues_to_the_same_picture(
+    pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "studio"
+    with studio_process(folder) as (process, client):
+        id = client.json("POST", "/api/jobs", order(client, pictures, iterations=20), status=201)["id"]
+        next(value for name, value in client.events() if name == "progress")
+        process.send_signal(signal.SIGKILL)
+    with studio_process(folder) as (process, client):
+        job = client.wait_for(id, DONE, FAILED)
+        assert job["status"] == DONE, job
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    output = tmp_path / "by-command.png"
+    command = COMMAND.replace("--iterations 6", "--iterations 20").split()
+    assert main([*map(str, pictures), "-o", str(output), *command, "--no-checkpoint", "--quiet"]) == 0
+    assert pixels((folder / "pictures" / id / PICTURE).read_bytes()) == pixels(output.read_bytes())
+    lines = (folder / "pictures" / id / "losses.jsonl").read_text().splitlines()
+    assert [json.loads(line)["iteration"] for line in lines] == list(range(1, 41))  # none was done again
+
+
+def test_a_worker_that_is_killed_is_said_and_can_be_continued(
+    client: Client, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("npstyle.studio.queue.sys.executable", "/bin/false")
+        id = client.json("POST", "/api/jobs", order(client, pictures, iterations=1), status=201)["id"]
+        job = client.wait_for(id, FAILED)
+    assert "has ended (status 1)" in job["error"]
+    client.json("POST", f"/api/jobs/{id}/continue", status=204)
+    assert client.wait_for(id, DONE)["error"] == ""
+
+
+def test_without_the_extra_one_line_says_what_to_install(monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    assert main(["studio"]) == 1
+    assert capsys.readouterr().err.startswith("npstyle: npstyle studio: found no starlette; expected")
+
+
+def test_other_machines_are_mentioned_aloud(monkeypatch: Any, capsys: Any, tmp_path: Path) -> None:
+    monkeypatch.setattr(Server, "run", lambda self: (self.folder.close(), self.socket.close()))
+    assert main(["studio", "--no-browser", "--folder", str(tmp_path), "--host", "0.0.0.0"]) == 0
+    output = capsys.readouterr()
+    assert "other machines can reach this page" in output.err
+    assert output.out.startswith("http://127.0.0.1:")
+    assert main(["studio", "--no-browser", "--folder", str(tmp_path)]) == 0
+    assert "--host" not in capsys.readouterr().err
+
+
+def test_host_of_all_addresses_takes_numbers_but_no_names() -> None:
+    from npstyle.studio.guard import Guard
+
+    guard = Guard(None, "token", ("*", "here"), 80)  # type: ignore[arg-type]
+    for host, own in (
+        ("192.168.0.7:80", True),
+        ("[fe80::1]:80", True),
+        ("here:80", True),
+        ("example.org:80", False),
+        ("192.168.0.7:81", False),
+        ("192.168.0.7", False),
+    ):
+        assert guard._is_own(host) == own, host
+
+
+def test_rounding_and_types_of_options() -> None:
+    assert Order.read({"size": 64.0}).options["size"] == 64
+    with pytest.raises(UserError, match="strength"):
+        Order.read({"strength": float("nan")})
+    assert np.isclose(Order.read({"strength": 0.5}).settings(False).style_weight, 12)

@@ -1,0 +1,216 @@
+"""The studio's page in a real browser; skipped without Playwright and Chromium.
+
+    pip install playwright && apt-get install chromium && pytest tests/test_studio_browser.py
+
+NPSTYLE_TEST_SCREENSHOTS names a folder for pictures of the page, which are to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from helpers import structured_picture
+from npstyle import images
+from test_studio import Client, serving
+
+sync_api = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+SCREENSHOTS = os.environ.get("NPSTYLE_TEST_SCREENSHOTS")
+
+# What the page must not do: scroll sideways. Elements whose right edge is beyond the window's.
+TOO_WIDE = """() => [...document.querySelectorAll('body *')]
+    .filter((e) => e.getClientRects().length && !e.matches('.skip, input[type=file], #before')
+                   && e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+    .map((e) => e.id || e.className || e.tagName)"""
+# Fields and buttons without a name for a screen reader.
+UNNAMED = """() => [...document.querySelectorAll('input, select, button, a, progress')]
+    .filter((e) => e.getClientRects().length && !(e.labels && e.labels.length)
+                   && !e.getAttribute('aria-label') && !e.textContent.trim())
+    .map((e) => e.id || e.outerHTML)"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[Client]:
+    with serving(tmp_path / "studio") as client:
+        yield client
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / "photo.png", tmp_path / "painting.png"]
+    for seed, path in enumerate(paths):
+        Image.fromarray(structured_picture(48, 64, seed)).save(path)
+    return paths
+
+
+def until(page: Any, expression: str) -> None:
+    """Wait for an expression; not by `wait_for_function`, whose eval the page's policy forbids."""
+    for _ in range(600):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"found {expression} not to become true")
+
+
+class Page:
+    """A window at the studio's address; at its end it must have met no error and asked nobody else."""
+
+    def __init__(self, browser: Any, client: Client, width: int, **options: Any) -> None:
+        self.context = browser.new_context(viewport={"width": width, "height": 900}, **options)
+        self.context.set_default_timeout(60000)
+        self.page = self.context.new_page()
+        self.errors: list[str] = []
+        self.foreign: list[str] = []
+        self.own = f"http://{client.host}:{client.port}/"
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._hear)
+        self.page.on("request", self._see)
+        self.page.goto(f"{self.own}?token={client.token}")
+
+    def _hear(self, message: Any) -> None:
+        expected = "Failed to load resource" in message.text  # a preview that is not there yet, a refusal
+        if message.type == "error" and not expected:
+            self.errors.append(message.text)
+
+    def _see(self, request: Any) -> None:
+        if not request.url.startswith((self.own, "blob:", "data:")):
+            self.foreign.append(request.url)
+
+    def order(self, pictures: list[Path], iterations: int, size: int = 48) -> None:
+        """Choose pictures and random filters, and press the button."""
+        page = self.page
+        page.set_input_files("#content", pictures[0])
+        page.set_input_files("#styles", pictures[1:])
+        page.fill("#size", str(size))
+        page.eval_on_selector("#expert", "(e) => { e.open = true }")
+        page.select_option("#weights", "random")
+        page.fill("#iterations", str(iterations))
+        until(page, "document.getElementById('estimate').textContent.includes('of memory')")
+        page.eval_on_selector("#expert", "(e) => { e.open = false }")
+        page.click("#paint")
+
+    def screenshot(self, name: str) -> None:
+        if SCREENSHOTS:
+            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+
+    def close(self) -> None:
+        self.context.close()
+        assert self.errors == []
+        assert self.foreign == []
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1600, "light"), (360, "dark")])
+def test_from_two_pictures_to_the_downloaded_file(
+    browser: Any, client: Client, pictures: list[Path], tmp_path: Path, width: int, scheme: str
+) -> None:
+    window = Page(browser, client, width, color_scheme=scheme, accept_downloads=True)
+    page = window.page
+    assert page.url == window.own  # without the token
+    page.wait_for_selector("#color option", state="attached")
+    window.screenshot(f"empty-{width}")
+    window.order(pictures, 400)
+    page.wait_for_selector("#progress", state="visible")
+    until(page, "document.getElementById('after').naturalWidth > 0")
+    page.wait_for_selector("#legend li", state="attached")
+    window.screenshot(f"painting-{width}")
+    assert page.evaluate(TOO_WIDE) == []
+    page.reload()  # in the middle: everything is there again
+    page.wait_for_selector("#legend li", state="attached")
+    page.click("#stop")
+    page.wait_for_selector("#downloads", state="visible")
+    assert "Stopped and kept" in page.text_content("#state")
+    with page.expect_download() as download:
+        page.click("#download-png")
+    assert download.value.suggested_filename == "photo-painting.png"
+    target = tmp_path / "downloaded.png"
+    download.value.save_as(target)
+    assert images.read(target).shape == (36, 48, 3)
+    until(page, "document.getElementById('before').naturalWidth > 0")
+    page.focus("#slider")
+    for _ in range(3):
+        page.keyboard.press("PageDown")
+    clip = page.eval_on_selector("#before", "(e) => getComputedStyle(e).clipPath")
+    assert clip != "inset(0px 100% 0px 0px)"
+    assert "--size 48" in page.input_value("#command")
+    page.evaluate("window.scrollTo(0, 0)")
+    window.screenshot(f"done-{width}")
+    assert page.evaluate(TOO_WIDE) == []
+    assert page.evaluate(UNNAMED) == []
+    page.click("#again")
+    until(page, "document.getElementById('estimate').textContent.includes('of memory')")
+    assert page.input_value("#iterations") == "400"
+    page.click("#delete")
+    page.click("#confirm .danger")
+    page.wait_for_selector("#no-pictures", state="visible")
+    window.close()
+
+
+def test_errors_stand_beside_their_fields(
+    browser: Any, client: Client, pictures: list[Path], tmp_path: Path
+) -> None:
+    window = Page(browser, client, 360)
+    page = window.page
+    page.wait_for_selector("#color option", state="attached")
+    page.click("#paint")
+    assert page.text_content("#error-content") == "Choose a photograph first."
+    wrong = tmp_path / "no picture.txt"
+    wrong.write_text("words")
+    page.set_input_files("#content", wrong)
+    until(page, "document.getElementById('error-content').textContent.includes('no picture.txt')")
+    page.set_input_files("#content", pictures[0])
+    page.set_input_files("#styles", pictures[1])
+    page.fill("#size", "8")
+    until(page, "document.getElementById('error-size').textContent.includes('16')")
+    assert page.get_attribute("#size", "aria-invalid") == "true"
+    window.screenshot("errors-360")
+    assert page.evaluate(TOO_WIDE) == []
+    window.close()
+
+
+def test_two_windows_see_the_same_and_keys_suffice(
+    browser: Any, client: Client, pictures: list[Path]
+) -> None:
+    first, second = Page(browser, client, 1600), Page(browser, client, 360)
+    first.order(pictures, 2)
+    for window in (first, second):
+        window.page.wait_for_selector("#downloads", state="visible")
+    page = second.page
+    page.evaluate("document.activeElement.blur()")
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    wanted = {"content", "styles", "size", "strength", "color", "preset", "statistics", "seed", "paint"}
+    assert wanted | {"slider", "again", "delete", "download-png", "copy"} <= reached
+    first.close()
+    second.close()
+
+
+def test_a_server_that_has_gone_is_said(browser: Any, tmp_path: Path) -> None:
+    with serving(tmp_path / "studio") as client:
+        window = Page(browser, client, 360)
+        window.page.wait_for_selector("#color option", state="attached")
+        assert window.page.text_content("#connection") == ""
+    text = "document.getElementById('connection').textContent"
+    until(window.page, f"{text}.includes('trying again')")
+    window.page.click("#examples")
+    until(window.page, "document.getElementById('error-content').textContent.includes('does not answer')")
+    with serving(tmp_path / "studio", client.port):  # another token
+        until(window.page, f"{text}.includes('has ended')")
+    window.close()
