@@ -219,6 +219,6 @@ class BackwardPass:
         # Not further than the forward pass: a gradient that is computed again is there from the beginning.
         there = min(self._waiting[top].end, self._spans[-1][1], self._forward.output.end)
         new = min(there - dy.end, self._forward.chain[-1].backward.most)
-        if new:
+        if new > 0:
             self._waiting[top].take(dy.extend(new))
         return new > 0

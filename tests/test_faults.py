@@ -435,7 +435,7 @@ def test_too_little_memory_for_other_commands_is_refused(
     words[words.index("painting.png")] = "large.png"
     if command in STUDY:
         words[words.index("--iterations") + 1] = "0"
-    free = {"figure": 300e6, "normalize": 150e6}.get(command, 200e6)
+    free = {"figure": 280e6, "normalize": 60e6}.get(command, 180e6)
     monkeypatch.setattr(memory, "available_memory", lambda *_: free)
     assert cli.main(words) == 1
     (failed,) = capsys.readouterr().err.splitlines()

@@ -186,9 +186,9 @@ def test_memory_of_enlarged_and_exact_sizes() -> None:
         asked = request(**options)
         assert memory.run_memory(asked) == pytest.approx(needed, rel=0.01)  # the content may be a copy
         assert memory.largest_size(asked, needed) == 240
-        half = memory.run_memory(asked.at_size(120))
+        half = memory.least_memory(asked.at_size(120))
         assert half < needed
-        assert memory.largest_size(asked, half) == 120
+        assert 105 <= memory.largest_size(asked, half) <= 120  # tiles overhang: not every size less is enough
         assert asked.at_size(120).result_size == (120, 80)
 
 
