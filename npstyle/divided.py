@@ -33,6 +33,7 @@ from npstyle.partial import (
     add_sums,
     empty_sums,
     has_sections,
+    layer_values,
     section_rows,
 )
 from npstyle.plans import ALL_BLOCKS, Strips
@@ -52,6 +53,9 @@ class Workers(Protocol):
     """Processes that compute functions of a network, which all of them have."""
 
     count: int
+
+    def send(self, band: int, pixels: Pixels) -> Any:
+        """A handle of what several functions of a band are given, so that it is sent once."""
 
     def submit(self, band: int, function: Callable[..., Any], *arguments: Any) -> Any:
         """Begin function(network, *arguments), preferably where this band's were computed before.
@@ -279,7 +283,8 @@ class DividedObjective(Objective):
     ) -> Array:
         def evaluated() -> tuple[dict[str, float], Array]:
             targets = self._content_targets_in(x.dtype)
-            layers, pixels = self._layers(content, style), [self._pixels(x, band) for band in self._bands]
+            layers = self._layers(content, style)
+            pixels = [self._sent(n, x) for n in range(len(self._bands))]
             each = list(zip(range(len(targets)), self._bands, pixels, targets, strict=True))
             sums = self._results((n, sums_of_band, band, p, layers, x.dtype, P) for n, band, p, P in each)
             values, found = self._losses(sums, content, style)
@@ -309,11 +314,8 @@ class DividedObjective(Objective):
                 for gram, total in (part for band in of_bands for part in band.style[name][n]):
                     add_sums(sums, gram, total)
                 found[name].append(term.of_sums(sums, None))
-            if found[name]:
-                values[f"style/{name}"] = sum(one.value for one in found[name])
-            if name in content:
-                distance = sum(square for band in of_bands for square in band.content[name])
-                values[f"content/{name}"] = content[name].scale / 2 * distance
+            squares = [square for band in of_bands for square in band.content.get(name, ())]
+            values |= layer_values(name, found[name], content.get(name), sum(squares))
         return values, found
 
     def _content_targets_in(self, dtype: np.dtype[Any]) -> list[Any]:
@@ -321,9 +323,7 @@ class DividedObjective(Objective):
         if dtype not in self._targets:
             layers = self._layers(self.settings.effective_content_weights, {})
             self._targets[dtype] = [
-                self._workers.submit(
-                    n, content_of_band, band, self._pixels(self.content, band), layers, dtype
-                )
+                self._workers.submit(n, content_of_band, band, self._sent(n, self.content), layers, dtype)
                 for n, band in enumerate(self._bands)
             ]
         return self._targets[dtype]
@@ -332,10 +332,10 @@ class DividedObjective(Objective):
         masks = {name: [term.mask for term in terms] for name, terms in style.items()}
         return Layers(tuple(content), masks, self._top)
 
-    def _pixels(self, picture: AnyArray, band: Band) -> Pixels:
-        """What the gradient of a band depends on."""
-        first, last = band.strips(self.network, None, self._top, picture.dtype).pixel_rows()
-        return Pixels(first, np.ascontiguousarray(picture[first:last]))
+    def _sent(self, n: int, picture: AnyArray) -> Any:
+        """A handle of the pixels that the gradient of the n-th band depends on."""
+        first, last = self._bands[n].strips(self.network, None, self._top, picture.dtype).pixel_rows()
+        return self._workers.send(n, Pixels(first, np.ascontiguousarray(picture[first:last])))
 
     @property
     def _top(self) -> str:

@@ -243,14 +243,17 @@ class PartialLosses:
         distance = sum(self._distance.sums) if self._distance else None
         masks = [term.mask for term in self._style]
         gradient = LayerGradient(self.name, found, masks, self._content, self._threads, self._arena)
-        return self.values(found, distance), gradient
+        return layer_values(self.name, found, self._content, distance), gradient
 
-    def values(self, found: Sequence[OfSums], distance: float | None) -> dict[str, float]:
-        """The values of the style terms' sums, and of the squared distance to the content target."""
-        terms = {f"style/{self.name}": sum(one.value for one in found)} if self._style else {}
-        if self._content and distance is not None:
-            terms[f"content/{self.name}"] = self._content.scale / 2 * distance + self._content.constant
-        return terms
+
+def layer_values(
+    name: str, found: Sequence[OfSums], content: ContentTerm | None, distance: float | None
+) -> dict[str, float]:
+    """The values of a layer's style terms, and of the squared distance to its content target."""
+    terms = {f"style/{name}": sum(one.value for one in found)} if found else {}
+    if content is not None and distance is not None:
+        terms[f"content/{name}"] = content.scale / 2 * distance + content.constant
+    return terms
 
 
 class LayerGradient:

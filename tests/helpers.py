@@ -21,6 +21,10 @@ from npstyle.cli.main import main
 from npstyle.errors import UserError
 from npstyle.weights import read_weights
 
+# Options of a run that takes a moment: two layers, one iteration, filters that need no file.
+SHALLOW = ["--weights", "random", "--iterations", "1", "--threads", "1"]
+SHALLOW += ["--style-layers", "conv1_1", "--content-layers", "conv1_2"]
+
 
 def picture(H: int, W: int, seed: int = 0, dtype: Any = np.float64) -> NDArray[Any]:
     """A picture (H, W, 3) of independent pixels, each channel uniform from 0 to 255."""

@@ -10,21 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helpers import SHALLOW as FAST
 from helpers import structured_picture
 from npstyle.cli import main as cli
 from npstyle.cli import sheet
-
-FAST = [
-    "--weights",
-    "random",
-    "--iterations",
-    "1",
-    "--style-layers",
-    "conv1_1",
-    "--content-layers",
-    "conv1_2",
-]
-FAST += ["--threads", "1"]
 
 
 @pytest.fixture

@@ -13,20 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from helpers import SHALLOW as FAST
 from helpers import structured_picture
 from npstyle.cli import main as cli
-
-FAST = [
-    "--weights",
-    "random",
-    "--iterations",
-    "1",
-    "--style-layers",
-    "conv1_1",
-    "--content-layers",
-    "conv1_2",
-]
-FAST += ["--threads", "1"]
 
 
 class Stream:

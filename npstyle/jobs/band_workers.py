@@ -42,14 +42,16 @@ class BandWorkers:
         self._plugin = plugin.name
         self._client.register_plugin(plugin, name=plugin.name)
 
+    def send(self, band: int, pixels: Pixels) -> Future:
+        where = self._worker(band)
+        try:  # to that worker directly, and not through the scheduler
+            return self._client.scatter(pixels, workers=where, hash=False)
+        except (OSError, CancelledError) as error:
+            raise WorkerLostError(_line(error)) from error
+
     def submit(self, band: int, function: Callable[..., Any], *arguments: Any) -> Future:
-        addresses = self._addresses()
-        where = [addresses[band % len(addresses)]]
-        # Pixels go to that worker directly, and not through the scheduler.
-        sent = [self._sent(one, where) if isinstance(one, Pixels) else one for one in arguments]
-        return self._client.submit(
-            _with_network, self._plugin, function, *sent, workers=where, allow_other_workers=True, pure=False
-        )
+        options = {"workers": self._worker(band), "allow_other_workers": True, "pure": False}
+        return self._client.submit(_with_network, self._plugin, function, *arguments, **options)
 
     def results(self, handles: Sequence[Future]) -> list[Any]:
         try:
@@ -62,11 +64,9 @@ class BandWorkers:
             raise WorkerLostError(_line(error)) from error
         return results
 
-    def _sent(self, pixels: Pixels, where: Sequence[str]) -> Future:
-        try:
-            return self._client.scatter(pixels, workers=where, hash=False)
-        except (OSError, CancelledError) as error:
-            raise WorkerLostError(_line(error)) from error
+    def _worker(self, band: int) -> list[str]:
+        addresses = self._addresses()
+        return [addresses[band % len(addresses)]]
 
     def _addresses(self) -> list[str]:
         try:
