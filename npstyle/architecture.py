@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import get_args
 
 from npstyle._typing import Convolution, Padding, Pooling, Preprocessing
@@ -79,6 +80,7 @@ def deepest(names: Iterable[str]) -> str:
     return max(map(canonical, names), key=LAYERS.index)
 
 
+@cache  # asked for some 20 times in an evaluation
 def block_of(name: str) -> int:
     """Number of the block a layer belongs to, 1 to 5."""
     return int(re.sub(r"\D", "", name)[0])
