@@ -28,10 +28,10 @@ PROGRAMS = ("npstyle", "PyTorch NCHW", "PyTorch channels_last")
 
 def by_threads(size: int, counts: list[int], repeats: int, avx2: bool) -> None:
     """Print a row for each number of threads: seconds, and how many times as fast as one."""
-    workers = {count: Worker("npstyle", size, count, avx2) for count in counts}
+    workers = {str(count): Worker("npstyle", size, count, avx2) for count in counts}
     in_turns(workers, repeats)
     for count, worker in workers.items():
-        speedups = sorted(ratios(workers[1], worker))
+        speedups = sorted(ratios(workers["1"], worker))
         values = f"{statistics.median(worker.seconds):.3f} | {', '.join(f'{x:.2f}' for x in speedups)}"
         print(f"| {size} x {size} | {count} | {values} |", flush=True)
 
