@@ -2,7 +2,7 @@
 
 A 3x3 convolution pads its input with zeros, which after the preprocessing are the mean color of the training
 pictures. Another padding is a layer before the convolution, and the border that this adds to the feature map
-is removed by a layer after it.
+is removed by a layer after it. (`FirstLayerConvReLU` can do both itself, which saves two large arrays.)
 
 "replicate" shows conv1_1 the outermost pixels again; deeper layers see zeros. "wrap" shows all convolutions
 the opposite border, so that a picture has no border at all.
@@ -19,14 +19,17 @@ from npstyle.layers import Layer, _accumulate
 Shape = tuple[int, ...]
 
 
-def is_padded(name: str, padding: Padding) -> bool:
-    """Whether the convolution of this name has another padding than its own zeros."""
-    return padding == "wrap" or (padding == "replicate" and name == "conv1_1")
+def is_padded(name: str, padding: Padding, method: str) -> bool:
+    """Whether there are layers for the padding of this convolution, which it can't do itself.
+
+    All methods pad with zeros, "first_layer" (`npstyle.fused`) with the outermost pixels, too.
+    """
+    return padding == "wrap" or (padding == "replicate" and name == "conv1_1" and method != "first_layer")
 
 
-def padding_layers(name: str, padding: Padding, arena: Arena) -> tuple[Layer, Layer] | None:
-    """The layers before and after the convolution of this name, or None where it pads with zeros itself."""
-    if not is_padded(name, padding):
+def padding_layers(name: str, padding: Padding, method: str, arena: Arena) -> tuple[Layer, Layer] | None:
+    """The layers before and after the convolution of this name, or None where it needs none."""
+    if not is_padded(name, padding, method):
         return None
     return WrapPad(arena) if padding == "wrap" else ReplicatePad(), Crop(arena)
 

@@ -25,7 +25,7 @@ from npstyle.architecture import (
 )
 from npstyle.errors import UserError, check_choice
 from npstyle.filters import Filters, filters_of, preprocessing_of
-from npstyle.fused import FUSED, method_of
+from npstyle.fused import FirstLayerConvReLU, Step, WinogradConvReLU, method_of, with_poolings
 from npstyle.layers import (
     AveragePool,
     CaffeInput,
@@ -42,13 +42,6 @@ T = TypeVar("T")
 
 POOLINGS: dict[Pooling, Callable[..., Layer]] = {"average": AveragePool, "max": MaxPool}
 INPUTS: dict[Preprocessing, Callable[[], Layer]] = {"caffe": CaffeInput, "torchvision": TorchvisionInput}
-
-
-class Step(NamedTuple):
-    """One layer in the chain, and the name of the feature map it completes (None: it is not complete yet)."""
-
-    layer: Layer
-    feature_map: str | None
 
 
 class Recorded(NamedTuple):
@@ -210,7 +203,7 @@ class VGG19:
         self, steps: Iterable[Step], x: Array, names: set[str], tape: Tape | None
     ) -> Iterator[tuple[str, Array]]:
         """Through the steps; each feature map of one of the names is yielded."""
-        for step in steps:
+        for step in with_poolings(steps, names):
             y, cache = step.layer.forward(x)
             if y is not x:
                 self.arena.release(x)
@@ -243,7 +236,7 @@ class VGG19:
         tape : list
             From `record` or `walk`; it may be used again.
         gradients : {name: (h, w, K) array}
-            dL/dF for some of the recorded layers.
+            dL/dF for some of the layers that were asked for.
         overwrite : bool
             The given gradients are not needed afterwards: accumulate in their memory, and release what
             comes from `arena`.
@@ -295,12 +288,15 @@ class VGG19:
             return
         kernel, bias = filters_of(self.weights, name)
         kernel, bias = kernel.astype(dtype, copy=False), bias.astype(dtype, copy=False)
-        around = padding_layers(name, self.padding, self.arena)
+        around = padding_layers(name, self.padding, method, self.arena)
         if around:
             yield Step(around[0], None)
         feature_map = None if around else name
-        if method in FUSED:
-            yield Step(FUSED[method](kernel, bias, self.threads, self.arena), feature_map)
+        if method == "first_layer":
+            replicate = self.padding == "replicate"
+            yield Step(FirstLayerConvReLU(kernel, bias, self.threads, self.arena, replicate), feature_map)
+        elif method == "winograd":
+            yield Step(WinogradConvReLU(kernel, bias, self.threads, self.arena), feature_map)
         else:
             yield Step(Conv2D(kernel, bias, self.threads, self.arena), None)
             yield Step(ReLU(in_place=True, threads=self.threads), feature_map)

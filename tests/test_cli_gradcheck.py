@@ -15,19 +15,19 @@ from npstyle.study.checks import CHECK_NAMES, CHECKS
 from npstyle.study.mistakes import MISTAKES, planted
 from tolerances import ADJOINT, DIRECTIONAL
 
-CONVOLUTIONS = {"Conv2D", "WinogradConvReLU", "FirstLayerConvReLU"}
+CONVOLUTIONS = {"Conv2D", "WinogradConvReLU", "WinogradConvReLUPool", "FirstLayerConvReLU"}
 TOTAL_VARIATION = {"tv-mean-squares", "tv-sum-squares", "tv-power-1.25", "tv-nine-point", "tv-wrap"}
 PAPER, RELATIVE, FILM = "objective-paper", "objective-relative", "objective-film"
 # Which checks of a layer or a loss find each mistake; all others must pass.
 FINDERS: dict[str, set[str]] = {
     "unflipped-kernel": CONVOLUTIONS,
     "untransposed-channels": CONVOLUTIONS,
-    "forgotten-mask": {"ReLU", "WinogradConvReLU", "FirstLayerConvReLU"},
-    "forgotten-quarter": {"AveragePool"},
+    "forgotten-mask": {"ReLU", "WinogradConvReLU", "WinogradConvReLUPool", "FirstLayerConvReLU"},
+    "forgotten-quarter": {"AveragePool", "WinogradConvReLUPool"},
     "forgotten-argmax": {"MaxPool"},
     "channels-not-reversed": {"CaffeInput"},
     "forgotten-std": {"TorchvisionInput"},
-    "forgotten-border": {"ReplicatePad"},
+    "forgotten-border": {"ReplicatePad", "FirstLayerConvReLU"},
     "same-border": {"WrapPad"},
     "shifted-crop": {"Crop"},
     "content-sign": {"content", "joined-content"},

@@ -226,6 +226,29 @@ def check_winograd(H: int, W: int, C: int, K: int, dtype: Any, threads: int | No
     added, workspace = x.copy(), winograd_workspace(H, W, K, C, dtype, threads)
     _kernels.winograd_backward(dy, mask, w, added, True, workspace, threads)
     assert_close(added, expected.added)
+    if min(H, W) > 1:
+        check_pooled_winograd(expected, y, actual_mask, threads)
+
+
+def check_pooled_winograd(given: Expected, y: Array, mask: Array, threads: int | None) -> None:
+    """Against two kernels one after the other, bit by bit; y and mask are what `winograd` has computed."""
+    (H, W, C), K, dtype = given.x.shape, y.shape[2], y.dtype
+    expected, means = (np.full((H // 2, W // 2, K), 77, dtype) for _ in range(2))
+    bits_found, workspace = np.full_like(mask, 77), winograd_workspace(H, W, C, K, dtype, threads)
+    _kernels.average_pool(y, expected, threads)
+    _kernels.winograd(given.x, given.w, given.b, means, bits_found, workspace, threads, pooled=True)
+    np.testing.assert_array_equal(means, expected)
+    np.testing.assert_array_equal(bits_found, mask)
+    dmeans, dy = given.dy[: H // 2, : W // 2].copy(), np.empty_like(y)
+    _kernels.average_pool_backward(dmeans, dy, threads)
+    for accumulate in (False, True):
+        expected, dx = given.x.copy(), given.x.copy()
+        for array, gradient, pooled in ((expected, dy, False), (dx, dmeans, True)):
+            workspace = winograd_workspace(H, W, K, C, dtype, threads)
+            _kernels.winograd_backward(
+                gradient, mask, given.w, array, accumulate, workspace, threads, pooled=pooled
+            )
+        np.testing.assert_array_equal(dx, expected)
 
 
 def check_first_layer(H: int, W: int, C: int, K: int, dtype: Any, threads: int | None = None) -> None:
@@ -239,6 +262,16 @@ def check_first_layer(H: int, W: int, C: int, K: int, dtype: Any, threads: int |
     workspace = first_layer_workspace(H, W, C, K, dtype, threads)
     _kernels.first_layer_backward(dy, mask, w, dx, workspace, threads)
     assert_close(dx, expected.dx)
+    y_expected, mask_expected, dx_expected = (np.full_like(array, 77) for array in (y, mask, x))
+    reference.first_layer(x, w, b, y_expected, mask_expected, y, 1, replicate=True)
+    reference.first_layer_backward(dy, mask, w, dx_expected, y, 1, replicate=True)
+    workspace = first_layer_workspace(H, W, C, K, dtype, threads)
+    _kernels.first_layer(x, w, b, y, actual_mask, workspace, threads, replicate=True)
+    assert_close(y, y_expected)
+    assert_same_mask(actual_mask, y, expected._replace(y=y_expected, mask=mask_expected))
+    workspace = first_layer_workspace(H, W, C, K, dtype, threads)
+    _kernels.first_layer_backward(dy, mask, w, dx, workspace, threads, replicate=True)
+    assert_close(dx, dx_expected)
 
 
 def test_every_kernel_has_a_reference_with_the_same_arguments() -> None:
@@ -308,23 +341,26 @@ def test_winograd_has_the_same_bits_in_strips(H: int, W: int, C: int, isa: str, 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-def test_first_layer_has_the_same_bits_in_strips(isa: str, dtype: Any) -> None:
+@pytest.mark.parametrize("replicate", [False, True])
+def test_first_layer_has_the_same_bits_in_strips(replicate: bool, isa: str, dtype: Any) -> None:
     _kernels.set_isa(isa)
     H, W, K = 29, 19, 64
     x, w, b, y, mask = convolution_arrays(H, W, 3, K, dtype)
     dy, dx = normal(*y.shape, seed=3, dtype=dtype), np.empty_like(x)
-    _kernels.first_layer(x, w, b, y, mask, first_layer_workspace(H, W, 3, K, dtype, 2), 2)
-    _kernels.first_layer_backward(dy, mask, w, dx, first_layer_workspace(H, W, 3, K, dtype, 2), 2)
+    workspace = first_layer_workspace(H, W, 3, K, dtype, 2)
+    _kernels.first_layer(x, w, b, y, mask, workspace, 2, replicate=replicate)
+    _kernels.first_layer_backward(dy, mask, w, dx, workspace, 2, replicate=replicate)
     by_row = mask.reshape(H, -1)
     for first, last, strip in strips(H, 3):
         found, bits_found = np.empty_like(y[first:last]), np.empty((last - first) * W * 8, np.uint8)
         workspace = first_layer_workspace(last - first, W, 3, K, dtype, 1)
-        _kernels.first_layer(with_neighbors(x, first, last), w, b, found, bits_found, workspace, 1, strip)
+        part = with_neighbors(x, first, last)
+        _kernels.first_layer(part, w, b, found, bits_found, workspace, 1, strip, replicate)
         np.testing.assert_array_equal(found, y[first:last])
         np.testing.assert_array_equal(bits_found, by_row[first:last].reshape(-1))
         found = np.empty_like(x[first:last])
         given, given_bits = with_neighbors(dy, first, last), with_neighbors(by_row, first, last).reshape(-1)
-        _kernels.first_layer_backward(given, given_bits, w, found, workspace, 1, strip)
+        _kernels.first_layer_backward(given, given_bits, w, found, workspace, 1, strip, replicate)
         np.testing.assert_array_equal(found, dx[first:last])
 
 
@@ -379,6 +415,11 @@ def test_strips_of_the_reference_are_those_of_the_kernels() -> None:
     assert_close(found_dx, dx[first:last])
     reference.first_layer_backward(given_dy, given_bits, w, found_dx, y, 1, strip)
     assert_close(found_dx, dx[first:last])
+    # Inside of the picture there is nothing to replicate.
+    reference.first_layer(given, w, b, found, np.empty(6 * 9 * 4, np.uint8), y, 1, strip, True)
+    assert_close(found[:, 1:-1], expected[first:last, 1:-1])
+    reference.first_layer_backward(given_dy, given_bits, w, found_dx, y, 1, strip, True)
+    assert_close(found_dx[:, 1:-1], dx[first:last, 1:-1])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from helpers import normal
 from npstyle import UserError
 from npstyle._kernels import reference
-from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
+from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU, WinogradConvReLUPool
 from npstyle.gradcheck import adjoint, directional
 from npstyle.layers import (
     AveragePool,
@@ -126,9 +126,53 @@ def test_fused_layers_equal_conv2d_and_relu(make: Any, C: int, dtype: Any) -> No
     np.testing.assert_allclose(layer.backward(dy, mask), dx, atol=SAME[x.dtype] * np.abs(dx).max())
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [*SIZES, (50, 70), (61, 37)])
+def test_convolution_and_pooling_in_one_pass_have_the_bits_of_two(size: tuple[int, int], dtype: Any) -> None:
+    layer = fused(WinogradConvReLU, 32, normal(64, dtype=dtype, seed=2))
+    joined, pool = fused(WinogradConvReLUPool, 32, layer.bias), AveragePool()
+    x = normal(*size, 32, dtype=dtype)
+    F, mask = layer.forward(x)
+    expected, shape = pool.forward(F)
+    y, cache = joined.forward(x)
+    np.testing.assert_array_equal(y, expected)
+    dy, given = normal(*y.shape, dtype=dtype, seed=3), normal(*x.shape, dtype=dtype, seed=4)
+    dF = pool.backward(dy, shape)
+    np.testing.assert_array_equal(joined.backward(dy, cache), layer.backward(dF, mask))
+    added = layer.backward(dF, mask, given.copy())
+    np.testing.assert_array_equal(joined.backward(dy, cache, given.copy()), added)
+
+
+@pytest.mark.parametrize("size", [*SIZES, (50, 70)])
+def test_convolution_and_pooling_in_one_pass_directional(size: tuple[int, int]) -> None:
+    layer, x = fused(WinogradConvReLUPool, 32, 1e3 * np.sign(normal(64, seed=2))), normal(*size, 32)
+    _, cache = layer.forward(x)
+    error = directional(lambda x: layer.forward(x)[0], lambda v: layer.backward(v, cache), x).error
+    assert error < DIRECTIONAL
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("size", [*SIZES, (1, 1), (50, 70)])
+def test_first_layer_that_replicates_has_the_bits_of_padding_and_crop(
+    size: tuple[int, int], dtype: Any
+) -> None:
+    zeros, pad, crop = fused(FirstLayerConvReLU, 3, normal(64, dtype=dtype, seed=2)), ReplicatePad(), Crop()
+    layer = FirstLayerConvReLU(zeros.matrix.reshape(3, 3, 3, 64), zeros.bias, replicate=True)
+    x = normal(*size, 3, dtype=dtype)
+    padded, mask = zeros.forward(pad.forward(x)[0])
+    expected, shape = crop.forward(padded)
+    y, bits = layer.forward(x)
+    np.testing.assert_array_equal(y, expected)
+    dy, given = normal(*y.shape, dtype=dtype, seed=3), normal(*x.shape, dtype=dtype, seed=4)
+    dx = pad.backward(zeros.backward(crop.backward(dy, shape), mask))
+    np.testing.assert_array_equal(layer.backward(dy, bits), dx)
+    np.testing.assert_array_equal(layer.backward(dy, bits, given.copy()), given + dx)
+
+
 LAYERS = [
     (lambda: conv(), (4, 5, 3)),
     (lambda: fused(WinogradConvReLU, 32, normal(64, seed=2)), (4, 5, 32)),
+    (lambda: fused(WinogradConvReLUPool, 32, normal(64, seed=2)), (4, 5, 32)),
     (lambda: fused(FirstLayerConvReLU, 3, normal(64, seed=2)), (4, 5, 3)),
     (ReLU, (4, 5, 3)),
     (lambda: ReLU(in_place=True), (4, 5, 3)),

@@ -48,8 +48,7 @@ def test_evaluation_allocates_what_is_estimated(name: str, convolution: Convolut
     content, style = rng.uniform(0, 255, (2, H, W, 3)).astype(np.float32)
     network = VGG19.for_settings(load_weights("random", deepest="conv5_1"), settings, convolution, threads=2)
     Objective(network, content, [style], settings)(style)
-    padding = settings.padding
-    estimated = memory.evaluation_memory(H, W, settings.layers, convolution, 2, padding=padding)
+    estimated = memory.evaluation_memory(H, W, settings.layers, convolution, 2, network=settings)
     # Outside the arena there are pixels and bits of ReLU, and im2col's patches.
     assert 0.6 * estimated < network.arena.nbytes < 1.05 * estimated
 
@@ -60,7 +59,7 @@ def test_memory_grows_with_pixels_and_styles() -> None:
     large = memory.run_memory_of_sizes((512, 512), [(64, 64)], settings, "auto", 2)
     large_style = memory.run_memory_of_sizes((256, 256), [(64, 64), (2048, 2048)], settings, "auto", 2)
     assert large > small + (512**2 - 256**2) * 8 * 3 * 27  # vectors of L-BFGS
-    assert large_style > 2048**2 * 2 * 64 * 4  # input and output of conv1_2
+    assert large_style > 2048**2 * 1.25 * 64 * 4  # input of conv1_2 and its pooled output
 
 
 def picture(H: int, W: int) -> NDArray[np.uint8]:
@@ -90,7 +89,7 @@ def test_style_scale_counts_in_memory() -> None:
         for scale in (1, 10)
     ]
     needed = [memory.run_memory(request) for request in requests]
-    assert needed[1] > needed[0] + 640**2 * 2 * 64 * 4 - 64**2 * 1000
+    assert needed[1] > needed[0] + 640**2 * 1.25 * 64 * 4 - 64**2 * 1000
 
 
 def test_products_of_pairs_of_steps_count_in_memory() -> None:

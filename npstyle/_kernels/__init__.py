@@ -174,6 +174,7 @@ def winograd(
     workspace: Array,
     threads: int | None = None,
     strip: Strip | None = None,
+    pooled: bool = False,
 ) -> None:
     """3x3 convolution and ReLU, y = max(x * w + b, 0), by Winograd's minimal filtering: docs/winograd.md.
 
@@ -191,10 +192,13 @@ def winograd(
         winograd_workspace(H, W, C, K, ...) elements.
     strip : Strip, optional
         What y is a part of.
+    pooled : bool
+        y is what `average_pool` makes of it, (H // 2, W // 2, K) with the same bits; not of a strip.
     """
     threads = _team_size(threads)  # once: what is available may change, and the workspace is for so many
     _, W, C = x.shape
-    (H, rows), K = _heights(y, strip), w.shape[1]
+    (H, rows), K = _heights(x if pooled else y, strip), w.shape[1]
+    shape = (H // 2, W // 2, K) if pooled else (H, W, K)
     height = H if strip is None else strip.height
     check_channels("winograd", C, K)
     check_arrays(
@@ -203,11 +207,11 @@ def winograd(
         x=(x, (rows, W, C)),
         w=(w, (9 * C, K)),
         b=(b, (K,)),
-        y=(y, (H, W, K)),
+        y=(y, shape),
         mask=(mask, (H * W * K // 8,)),
         workspace=(workspace, (winograd_workspace(H, W, C, K, x.itemsize, threads, height),)),
     )
-    _kernels.winograd(x, w, b, y, mask, workspace, threads, strip)
+    _kernels.winograd(x, w, b, y, mask, workspace, threads, strip, pooled)
 
 
 def winograd_backward(
@@ -219,6 +223,7 @@ def winograd_backward(
     workspace: Array,
     threads: int | None = None,
     strip: Strip | None = None,
+    pooled: bool = False,
 ) -> None:
     """Gradient of `winograd` with respect to x: dy where y > 0, convolved with the rotated kernel.
 
@@ -236,22 +241,24 @@ def winograd_backward(
         winograd_workspace(H, W, K, C, ...) elements: dy is the input here.
     strip : Strip, optional
         What dx is a part of.
+    pooled : bool
+        dy is the gradient of the pooled y, (H // 2, W // 2, K).
     """
     threads = _team_size(threads)
-    _, W, K = dy.shape
-    (H, rows), C = _heights(dx, strip), dx.shape[2]
+    (H, rows), (_, W, C), K = _heights(dx, strip), dx.shape, dy.shape[2]
     height = H if strip is None else strip.height
+    shape = (H // 2, W // 2, K) if pooled else (rows, W, K)
     check_channels("winograd_backward", C, K)
     check_arrays(
         "winograd_backward",
         dy,
-        dy=(dy, (rows, W, K)),
+        dy=(dy, shape),
         mask=(mask, (rows * W * K // 8,)),
         w=(w, (9 * C, K)),
         dx=(dx, (H, W, C)),
         workspace=(workspace, (winograd_workspace(H, W, K, C, dy.itemsize, threads, height),)),
     )
-    _kernels.winograd_backward(dy, mask, w, dx, accumulate, workspace, threads, strip)
+    _kernels.winograd_backward(dy, mask, w, dx, accumulate, workspace, threads, strip, pooled)
 
 
 def first_layer_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
@@ -268,6 +275,7 @@ def first_layer(
     workspace: Array,
     threads: int | None = None,
     strip: Strip | None = None,
+    replicate: bool = False,
 ) -> None:
     """3x3 convolution and ReLU, y = max(x * w + b, 0), for few channels C.
 
@@ -285,6 +293,8 @@ def first_layer(
         first_layer_workspace(...) elements.
     strip : Strip, optional
         What y is a part of.
+    replicate : bool
+        What is beyond the border of x are copies of its outermost pixels, not zeros.
     """
     threads = _team_size(threads)
     _, W, C = x.shape
@@ -300,7 +310,7 @@ def first_layer(
         mask=(mask, (H * W * K // 8,)),
         workspace=(workspace, (first_layer_workspace(H, W, C, K, x.itemsize, threads),)),
     )
-    _kernels.first_layer(x, w, b, y, mask, workspace, threads, strip)
+    _kernels.first_layer(x, w, b, y, mask, workspace, threads, strip, replicate)
 
 
 def first_layer_backward(
@@ -311,6 +321,7 @@ def first_layer_backward(
     workspace: Array,
     threads: int | None = None,
     strip: Strip | None = None,
+    replicate: bool = False,
 ) -> None:
     """Gradient of `first_layer` with respect to x: dx = col2im(dP), dP = dy Q' where y > 0.
 
@@ -326,6 +337,8 @@ def first_layer_backward(
         first_layer_workspace(...) elements.
     strip : Strip, optional
         What dx is a part of.
+    replicate : bool
+        As in `first_layer`: pixels at the border get the gradients of their copies, too.
     """
     threads = _team_size(threads)
     _, W, K = dy.shape
@@ -340,7 +353,7 @@ def first_layer_backward(
         dx=(dx, (H, W, C)),
         workspace=(workspace, (first_layer_workspace(H, W, C, K, dy.itemsize, threads),)),
     )
-    _kernels.first_layer_backward(dy, mask, w, dx, workspace, threads, strip)
+    _kernels.first_layer_backward(dy, mask, w, dx, workspace, threads, strip, replicate)
 
 
 def relu(x: Array, y: Array, mask: Bytes, threads: int | None = None) -> None:

@@ -14,6 +14,7 @@ cdef extern from "first_layer.h" nogil:
         PIXELS
     ctypedef struct first_layer_shape:
         Py_ssize_t H, W, C, K
+        int replicate
     ctypedef struct first_layer_steps:
         Py_ssize_t panel
         void (*forward)(
@@ -50,7 +51,7 @@ cdef Sizes sizes(Py_ssize_t panel, first_layer_shape s) noexcept nogil:
     z.packed = rounded(9 * s.C * s.K, 16)
     z.forward = rounded(PIXELS * 9 * s.C, 16) + PIXELS * s.K
     z.transposed = rounded(s.K * z.columns, 16)
-    z.backward = rounded(PIXELS * (s.K + z.columns) + ROWS_PER_JOB * (s.W + 2) * s.C, 16)
+    z.backward = rounded(PIXELS * (s.K + z.columns) + (ROWS_PER_JOB + 2) * (s.W + 2) * s.C, 16)
     return z
 
 
@@ -71,7 +72,7 @@ def first_layer_workspace(
     Py_ssize_t H, Py_ssize_t W, Py_ssize_t C, Py_ssize_t K, int itemsize, int threads
 ):
     """Elements of workspace that the functions below need: x (H, W, C), y (H, W, K)."""
-    cdef Sizes z = sizes(first_layer_table[isa][itemsize == 8].panel, first_layer_shape(H, W, C, K))
+    cdef Sizes z = sizes(first_layer_table[isa][itemsize == 8].panel, first_layer_shape(H, W, C, K, False))
     return max(z.packed + threads * z.forward, z.transposed + threads * z.backward)
 
 
@@ -84,9 +85,10 @@ def first_layer(
     floating[::1] workspace,      # first_layer_workspace(...) elements
     int threads,
     strip=None,                   # first row and height, if y is a strip: then x has its neighbors, too
+    bint replicate=False,         # beyond the border are copies of it, not zeros
 ):
     cdef const first_layer_steps* steps = first_layer_table[isa][floating is double]
-    cdef first_layer_shape s = first_layer_shape(x.shape[0], x.shape[1], x.shape[2], w.shape[1])
+    cdef first_layer_shape s = first_layer_shape(x.shape[0], x.shape[1], x.shape[2], w.shape[1], replicate)
     cdef Sizes z = sizes(steps.panel, s)
     cdef floating* panels = &workspace[0]
     cdef floating* work = panels + z.packed
@@ -109,9 +111,10 @@ def first_layer_backward(
     floating[::1] workspace,       # first_layer_workspace(...) elements
     int threads,
     strip=None,                    # as above, if dx is one
+    bint replicate=False,
 ):
     cdef const first_layer_steps* steps = first_layer_table[isa][floating is double]
-    cdef first_layer_shape s = first_layer_shape(dy.shape[0], dx.shape[1], dx.shape[2], w.shape[1])
+    cdef first_layer_shape s = first_layer_shape(dy.shape[0], dx.shape[1], dx.shape[2], w.shape[1], replicate)
     cdef Sizes z = sizes(steps.panel, s)
     cdef floating* panels = &workspace[0]
     cdef floating* work = panels + z.transposed

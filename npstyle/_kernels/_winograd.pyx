@@ -23,7 +23,7 @@ cdef extern from "winograd.h" nogil:
         Py_ssize_t tile, panel, rows
         void (*transform_input)(
             const void* x, const uint8_t* mask, const void* zeros, winograd_shape s, Py_ssize_t first,
-            Py_ssize_t count, void* v, winograd_strides v_strides,
+            Py_ssize_t count, void* v, winograd_strides v_strides, int pooled,
         ) noexcept nogil
         void (*pack_filter)(
             const void* w, winograd_shape s, int flip, Py_ssize_t panel, void* g
@@ -37,7 +37,7 @@ cdef extern from "winograd.h" nogil:
         ) noexcept nogil
         void (*transform_output)(
             const void* m, winograd_strides m_strides, winograd_shape s, Py_ssize_t first, Py_ssize_t count,
-            Py_ssize_t panel, const void* bias, uint8_t* mask, int accumulate, void* y,
+            Py_ssize_t panel, const void* bias, uint8_t* mask, int accumulate, void* y, int pooled,
         ) noexcept nogil
     ctypedef struct winograd_tiles:
         winograd_steps large, small
@@ -69,6 +69,21 @@ cdef enum:
     # Elements between matrices and between rows: at a distance of powers of two they would share cache sets.
     # With 512 channels filters are transformed in 2.2 ms instead of 3.8 (one thread, AVX2).
     PADDING = 16
+
+
+cdef struct Arrays:
+    # What a pass reads and writes, of `floating`. Pooled arrays have a mean, or the gradient of one, for each
+    # 2 x 2 pixels.
+    const void* x
+    const uint8_t* x_mask
+    bint x_pooled
+    const void* w
+    bint flip
+    const void* b
+    void* y
+    uint8_t* y_mask
+    bint y_pooled
+    bint accumulate
 
 
 cdef struct Plan:
@@ -150,9 +165,7 @@ def winograd_workspace(
 
 
 cdef void convolve_by_blocks(
-    Plan p, winograd_shape s, const floating* x, const uint8_t* x_mask,
-    const floating* w, bint flip, const floating* b, floating* y, uint8_t* y_mask, bint accumulate,
-    floating* workspace, int threads,
+    Plan p, winograd_shape s, Arrays a, floating* workspace, int threads
 ) noexcept nogil:
     """Shallow layers: all filters are transformed, then each job takes a block of tiles from x to y."""
     cdef const winograd_steps* steps = p.steps
@@ -170,26 +183,27 @@ cdef void convolve_by_blocks(
         v = g + p.g
         m = v + p.v
         for panel in prange(p.panels, schedule="dynamic"):
-            steps.pack_filter(w, s, flip, panel, g)
+            steps.pack_filter(a.w, s, a.flip, panel, g)
             for row in range(steps.tile):
                 steps.transform_filter(g, s.C, row, u + panel * p.u + row * p.u_row, p.u_matrix)
         for job in prange(blocks, schedule="dynamic"):
             first = job * p.block
             count = min(p.block, p.tiles - first)
-            steps.transform_input(x, x_mask, zeros, s, p.first + first, count, v, p.v_strides)
+            steps.transform_input(
+                a.x, a.x_mask, zeros, s, p.first + first, count, v, p.v_strides, a.x_pooled
+            )
             for panel in range(p.panels):
                 steps.gemm(
                     v, p.v_strides, p.points, count, s.C, u + panel * p.u, p.u_matrix, m, p.m_strides, False
                 )
                 steps.transform_output(
-                    m, p.m_strides, s, p.first + first, count, panel, b, y_mask, accumulate, y
+                    m, p.m_strides, s, p.first + first, count, panel, a.b, a.y_mask, a.accumulate, a.y,
+                    a.y_pooled,
                 )
 
 
 cdef void convolve_by_panels(
-    Plan p, winograd_shape s, const floating* x, const uint8_t* x_mask,
-    const floating* w, bint flip, const floating* b, floating* y, uint8_t* y_mask, bint accumulate,
-    floating* workspace, int threads,
+    Plan p, winograd_shape s, Arrays a, floating* workspace, int threads
 ) noexcept nogil:
     """Deep layers, whose filters are larger than their feature maps, and small pictures.
 
@@ -216,8 +230,8 @@ cdef void convolve_by_panels(
                 first = job * steps.rows
                 count = min(steps.rows, p.tiles - start - first)
                 steps.transform_input(
-                    x, x_mask, zeros, s, p.first + start + first, count, v + first * p.v_strides.row,
-                    p.v_strides,
+                    a.x, a.x_mask, zeros, s, p.first + start + first, count, v + first * p.v_strides.row,
+                    p.v_strides, a.x_pooled,
                 )
             blocks = (min(p.batch, p.tiles - start) + p.block - 1) // p.block
             jobs = p.panels * blocks
@@ -225,7 +239,7 @@ cdef void convolve_by_panels(
                 panel = job // blocks
                 first = job % blocks * p.block
                 count = min(p.block, p.tiles - start - first)
-                steps.pack_filter(w, s, flip, panel, g)
+                steps.pack_filter(a.w, s, a.flip, panel, g)
                 for row in range(steps.tile):
                     steps.transform_filter(g, s.C, row, u, p.u_matrix)
                     steps.gemm(
@@ -234,14 +248,13 @@ cdef void convolve_by_panels(
                         u, p.u_matrix, m + row * steps.tile * p.m_strides.matrix, p.m_strides, True,
                     )
                 steps.transform_output(
-                    m, p.m_strides, s, p.first + start + first, count, panel, b, y_mask, accumulate, y
+                    m, p.m_strides, s, p.first + start + first, count, panel, a.b, a.y_mask, a.accumulate,
+                    a.y, a.y_pooled,
                 )
 
 
 cdef void convolve(
-    winograd_shape s, Py_ssize_t first, Py_ssize_t height, const floating* x, const uint8_t* x_mask,
-    const floating* w, bint flip, const floating* b, floating* y, uint8_t* y_mask, bint accumulate,
-    floating* workspace, int threads,
+    winograd_shape s, Py_ssize_t first, Py_ssize_t height, Arrays a, floating* workspace, int threads
 ) noexcept nogil:
     """Rows first ... first + s.H - 1 of a picture of this height; x has one more where the picture goes on.
 
@@ -252,41 +265,43 @@ cdef void convolve(
     cdef Py_ssize_t above = p.steps.tile - 2 if first else 0
     if above:
         p.first = (s.W + above - 1) // above
-        x -= (above - 1) * s.W * s.C
-        y -= above * s.W * s.K
-        if x_mask != NULL:
-            x_mask -= (above - 1) * s.W * s.C // 8
-        if y_mask != NULL:
-            y_mask -= above * s.W * s.K // 8
+        a.x = <const floating*>a.x - (above - 1) * s.W * s.C
+        a.y = <floating*>a.y - above * s.W * s.K
+        if a.x_mask != NULL:
+            a.x_mask -= (above - 1) * s.W * s.C // 8
+        if a.y_mask != NULL:
+            a.y_mask -= above * s.W * s.K // 8
     s.H += above + (first + s.H < height)
     memset(workspace, 0, s.C * sizeof(floating))  # a pixel outside the picture
     if p.by_panels:
-        convolve_by_panels(p, s, x, x_mask, w, flip, b, y, y_mask, accumulate, workspace, threads)
+        convolve_by_panels[floating](p, s, a, workspace, threads)
     else:
-        convolve_by_blocks(p, s, x, x_mask, w, flip, b, y, y_mask, accumulate, workspace, threads)
+        convolve_by_blocks[floating](p, s, a, workspace, threads)
 
 
 def winograd(
     const floating[:, :, ::1] x,  # IN (H, W, C)
     const floating[:, ::1] w,     # IN (9C, K)
     const floating[::1] b,        # IN (K,)
-    floating[:, :, ::1] y,        # OUT (H, W, K)
+    floating[:, :, ::1] y,        # OUT (H, W, K), pooled (H // 2, W // 2, K)
     uint8_t[::1] mask,            # OUT (H W K / 8,)
     floating[::1] workspace,      # winograd_workspace(...) elements
     int threads,
     strip=None,                   # first row and height, if y is a strip, which begins with a row of tiles
+    bint pooled=False,
 ):
-    cdef winograd_shape s = winograd_shape(y.shape[0], x.shape[1], x.shape[2], w.shape[1])
-    cdef Py_ssize_t first = strip[0] if strip else 0, height = strip[1] if strip else s.H
+    cdef Py_ssize_t H = x.shape[0] if pooled else y.shape[0]
+    cdef winograd_shape s = winograd_shape(H, x.shape[1], x.shape[2], w.shape[1])
+    cdef Py_ssize_t first = strip[0] if strip else 0, height = strip[1] if strip else H
+    cdef Arrays a = Arrays(
+        &x[0, 0, 0], NULL, False, &w[0, 0], False, &b[0], &y[0, 0, 0], &mask[0], pooled, False
+    )
     with nogil:
-        convolve(
-            s, first, height, &x[0, 0, 0], NULL, &w[0, 0], False, &b[0], &y[0, 0, 0], &mask[0], False,
-            &workspace[0], threads,
-        )
+        convolve[floating](s, first, height, a, &workspace[0], threads)
 
 
 def winograd_backward(
-    const floating[:, :, ::1] dy,  # IN (H, W, K)
+    const floating[:, :, ::1] dy,  # IN (H, W, K), pooled (H // 2, W // 2, K)
     const uint8_t[::1] mask,       # IN (H W K / 8,)
     const floating[:, ::1] w,      # IN (9C, K)
     floating[:, :, ::1] dx,        # OUT (H, W, C); IN as well with accumulate
@@ -294,12 +309,13 @@ def winograd_backward(
     floating[::1] workspace,       # winograd_workspace(...) elements, for dy as the input
     int threads,
     strip=None,                    # as above, if dx is one
+    bint pooled=False,
 ):
     # Forward with the roles of C and K exchanged.
-    cdef winograd_shape s = winograd_shape(dx.shape[0], dy.shape[1], dy.shape[2], dx.shape[2])
+    cdef winograd_shape s = winograd_shape(dx.shape[0], dx.shape[1], dy.shape[2], dx.shape[2])
     cdef Py_ssize_t first = strip[0] if strip else 0, height = strip[1] if strip else s.H
+    cdef Arrays a = Arrays(
+        &dy[0, 0, 0], &mask[0], pooled, &w[0, 0], True, NULL, &dx[0, 0, 0], NULL, False, accumulate
+    )
     with nogil:
-        convolve[floating](
-            s, first, height, &dy[0, 0, 0], &mask[0], &w[0, 0], True, NULL, &dx[0, 0, 0], NULL, accumulate,
-            &workspace[0], threads,
-        )
+        convolve[floating](s, first, height, a, &workspace[0], threads)

@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
     if options.mistake:
         print_out(f"planted: {options.mistake}: {MISTAKES[options.mistake].about}")
     checks = [check for check in CHECKS if check.name in (options.names or CHECK_NAMES)]
-    print_out(f"{'check':20}{'method':13}{'analytic':>18}{'numeric':>18}{'error':>9}{'bound':>8}  verdict")
+    print_out(f"{'check':22}{'method':13}{'analytic':>18}{'numeric':>18}{'error':>9}{'bound':>8}  verdict")
     with warnings_as_lines(), planted(options.mistake):
         wrong = sum(not _passes(check) for check in checks)
     count = f"{len(checks)} check" + "s" * (len(checks) != 1)
@@ -65,7 +65,7 @@ def _passes(check: Check) -> bool:
     bound = BOUNDS[check.method]
     passes = compared.error < bound  # False for NaN
     print_out(
-        f"{check.name:20}{check.method:13}{analytic:18.10g}{numeric:18.10g}"
+        f"{check.name:22}{check.method:13}{analytic:18.10g}{numeric:18.10g}"
         f"{compared.error:9.0e}{bound:8.0e}  {'right' if passes else 'WRONG'}"
     )
     return passes

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ from npstyle.run.inputs import Request
 from npstyle.run.pyramid import level_sizes
 from npstyle.run.strip_memory import PACKED, WORKSPACES, strips_bytes
 from npstyle.settings import Settings
+from npstyle.vgg import NetworkSettings
 
 Size = tuple[int, int]  # width, height
 
@@ -212,7 +213,7 @@ def run_memory_of_sizes(
     `masks` is whether there are pairs of regions, `plan` see `Objective`.
     """
     W, H = content_size
-    threads, layers, padding = resolve(threads), settings.layers, settings.padding
+    threads, layers = resolve(threads), settings.layers
     settings = with_possible_optimizer(settings, H * W)
     # The best picture is there as well. But the point, and the gradient that an evaluation returns, are
     # counted twice where the optimizer stores them as they are, in float32; and in strips, two of the four
@@ -221,8 +222,7 @@ def run_memory_of_sizes(
     run = float(optimizer_bytes(settings, H * W) + arrays * 4 * 3 * H * W)
     run += objective_bytes(H, W, settings, convolution, threads, plan)
     targets = [
-        evaluation_memory(h, w, layers, convolution, threads, backward=False, padding=padding, plan=plan)
-        for w, h in style_sizes
+        evaluation_memory(h, w, layers, convolution, threads, False, settings, plan) for w, h in style_sizes
     ]
     weights = 4 * sum(9 * prod(CONVOLUTIONS[name]) for name in convolutions_up_to(deepest(layers)))
     copies = 2 if convolution == "im2col" else 1  # im2col also stores the kernels of the backward pass
@@ -235,8 +235,8 @@ def objective_bytes(
     H: int, W: int, settings: Settings, convolution: Convolution, threads: int, plan: int
 ) -> float:
     """Bytes of an `Objective`: its content targets, and one loss and gradient."""
-    layers, padding = settings.layers, settings.padding
-    evaluation = evaluation_memory(H, W, layers, convolution, threads, padding=padding, plan=plan)
+    layers = settings.layers
+    evaluation = evaluation_memory(H, W, layers, convolution, threads, True, settings, plan)
     content = settings.effective_content_weights
     packed = divided(plan, layers)[0] if plan else []
     targets = sum(
@@ -292,13 +292,17 @@ def evaluation_memory(
     convolution: Convolution,
     threads: int,
     backward: bool = True,
-    padding: Padding = "zero",
+    network: NetworkSettings | None = None,
     plan: int = 0,
 ) -> float:
-    """Bytes of one loss and its gradient, or of the feature maps only, as far as targets need them."""
+    """Bytes of one loss and its gradient, or of the feature maps only, as far as targets need them.
+
+    `network` has pooling and padding; without it they are average and zero.
+    """
     pixels = 4 * 12 * H * W  # a few arrays of them
+    network = network or Settings(pooling="average", padding="zero")
     if not plan:
-        return pixels + _memory_above(None, H, W, layers, convolution, threads, backward, padding)
+        return pixels + _memory_above(None, H, W, layers, convolution, threads, backward, network)
     if not backward:
         top = deepest(layers)
         return pixels + strips_bytes(H, W, top, layers, convolution, threads, False, False)
@@ -306,8 +310,49 @@ def evaluation_memory(
     top = f"pool{plan}" if above else deepest(layers)
     needed = [strips_bytes(H, W, top, layers, convolution, threads, True, bool(above))]
     if above:
-        needed.append(_memory_above(top, H, W, above, convolution, threads, True, padding))
+        needed.append(_memory_above(top, H, W, above, convolution, threads, True, network))
     return pixels + max(needed)
+
+
+class _Computed(NamedTuple):
+    """What one pass computes: a convolution, a pooling, or both (`npstyle.fused`); bytes."""
+
+    name: str  # of the feature map
+    y: int
+    bits: float  # that the backward pass needs
+    workspace: int
+    x_padded: int = 0  # a convolution's own input and output, where it has those
+    y_padded: int = 0
+
+
+def _computed(
+    below: str | None,
+    H: int,
+    W: int,
+    losses: set[str],
+    convolution: Convolution,
+    threads: int,
+    network: NetworkSettings,
+) -> Iterator[_Computed]:
+    """From the pixels (H, W) or from the feature map `below` up to the topmost loss."""
+    first = 0 if below is None else LAYERS.index(below) + 1
+    names = list(LAYERS[first : LAYERS.index(deepest(losses)) + 1])
+    while names:
+        name = names.pop(0)
+        h, w, K = H >> block_of(name) - 1, W >> block_of(name) - 1, channels(name)
+        y, means = 4 * h * w * K, 4 * (h // 2) * (w // 2) * K
+        if name not in CONVOLUTIONS:
+            yield _Computed(name, means, means / 4 if network.pooling == "max" else 0, 0)
+            continue
+        method, C = method_of(convolution, name, h, w), CONVOLUTIONS[name][0]
+        border = 2 * is_padded(name, network.padding, method)
+        workspace = 4 * WORKSPACES[method](h + border, w + border, C, K, 4, threads)
+        around = [4 * (h + 2) * (w + 2) * depth for depth in (C, K)] if border else [0, 0]
+        joined = method == "winograd" and not border and network.pooling == "average"
+        if joined and name not in losses and names and names[0] not in CONVOLUTIONS:
+            yield _Computed(names.pop(0), means, y / 32, workspace)
+        else:
+            yield _Computed(name, y, max(y, around[1]) / 32, workspace, *around)
 
 
 def _memory_above(
@@ -318,44 +363,31 @@ def _memory_above(
     convolution: Convolution,
     threads: int,
     backward: bool,
-    padding: Padding,
+    network: NetworkSettings,
 ) -> float:
     """Bytes of an evaluation without strips from the pixels (H, W) or from the feature map `below` on."""
-    loss_layers = set(layers)
-    stored, peak, workspace_bytes, x, C = 0.0, 0.0, 0, 0, 3
-    outputs: list[tuple[str, int, int, int]] = []
-    first = 0
+    losses = set(layers)
+    stored, peak, x = 0.0, 0.0, 0
     if below is not None:
-        first, C, depth = LAYERS.index(below) + 1, channels(below), log2_stride(below)
-        x = 4 * (H >> depth) * (W >> depth) * C
-    for name in LAYERS[first : LAYERS.index(deepest(loss_layers)) + 1]:
-        h, w = H >> (block_of(name) - 1), W >> (block_of(name) - 1)
-        K = CONVOLUTIONS[name][1] if name in CONVOLUTIONS else C
-        x_padded = y_padded = 0  # bytes of a convolution's own input and output, where it has those
-        if name in CONVOLUTIONS:
-            workspace = WORKSPACES[method_of(convolution, name, h, w)]
-            border = 2 * is_padded(name, padding)
-            workspace_bytes = max(workspace_bytes, 4 * workspace(h + border, w + border, C, K, 4, threads))
-            if border:
-                x_padded, y_padded = (4 * (h + border) * (w + border) * depth for depth in (C, K))
-        else:
-            h, w = h // 2, w // 2
-        if name in loss_layers:
-            workspace_bytes = max(workspace_bytes, 4 * _kernels.gram_workspace(h * w, K, 4, threads))
-        y = 4 * h * w * K
-        waiting = y if backward and name in loss_layers else 0
+        x = 4 * (H >> log2_stride(below)) * (W >> log2_stride(below)) * channels(below)
+    computed = list(_computed(below, H, W, losses, convolution, threads, network))
+    workspace = max(each.workspace for each in computed)
+    for name, y, bits, _, x_padded, y_padded in computed:
+        if name in losses:
+            K = channels(name)
+            workspace = max(workspace, 4 * _kernels.gram_workspace(y // (4 * K), K, 4, threads))
+        waiting = y if backward and name in losses else 0
         peak = max(peak, stored + max(x + y + waiting, x + x_padded, x_padded + y_padded, y_padded + y))
-        stored += waiting + (max(y, y_padded) / 32 if backward else 0)
-        outputs.append((name, y, x_padded, y_padded))
-        x, C = y, K
+        stored += waiting + (bits if backward else 0)
+        x = y
     # In the backward pass the gradient with respect to a feature map is the one that waited, or a new array.
-    inputs = [("", 0, 0, 0), *outputs[:-1]]
-    for (name, y, x_padded, y_padded), (lower, x, *_) in zip(outputs[::-1], inputs[::-1], strict=True):
-        dy, dx = (0 if name in loss_layers else y), (0 if lower in loss_layers else x)
+    for n, (name, y, _, _, x_padded, y_padded) in reversed(list(enumerate(computed))):
+        x, lower = (computed[n - 1].y, computed[n - 1].name) if n else (0, "")
+        dy, dx = (0 if name in losses else y), (0 if lower in losses else x)
         new = max(dy + dx, dy + y_padded, y_padded + x_padded, x_padded + dx)
         peak = max(peak, stored + new if backward else 0)
-        stored -= y if name in loss_layers else 0
-    return peak + workspace_bytes
+        stored -= y if name in losses else 0
+    return peak + workspace
 
 
 def largest(fits: Callable[[int], bool], least: int, most: int) -> int:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from npstyle import layers, losses, objective, padding, pixel_losses, statistics, temporal
 from npstyle._typing import AnyArray, Double, Preprocessing
-from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
+from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU, WinogradConvReLUPool
 from npstyle.gradcheck import Compared, adjoint, directional
 from npstyle.settings import Settings
 from npstyle.vgg import VGG19
@@ -254,6 +255,8 @@ def _pictures() -> tuple[Double, Double, Double]:
 # ------------------------------------------------------------------------------------------------
 
 WINOGRAD, FIRST_LAYER = (WinogradConvReLU, 32), (FirstLayerConvReLU, 3)
+POOLED = (WinogradConvReLUPool, 32)
+REPLICATING = (partial(FirstLayerConvReLU, replicate=True), 3)
 ALL_POSITIVE = "where all outputs are positive"
 NO_KINK = "away from the kink"
 SOFT_REGION = "of a region with soft edges"
@@ -261,7 +264,10 @@ CHECKS = [
     Check("Conv2D", "adjoint", lambda: _affine(_conv2d), "one matrix product, 3 to 4 channels"),
     Check("WinogradConvReLU", "adjoint", lambda: _fused_positive(*WINOGRAD), ALL_POSITIVE),
     Check("WinogradConvReLU", "directional", lambda: _fused_mixed_signs(*WINOGRAD), NO_KINK),
+    Check("WinogradConvReLUPool", "adjoint", lambda: _fused_positive(*POOLED), ALL_POSITIVE),
+    Check("WinogradConvReLUPool", "directional", lambda: _fused_mixed_signs(*POOLED), NO_KINK),
     Check("FirstLayerConvReLU", "adjoint", lambda: _fused_positive(*FIRST_LAYER), ALL_POSITIVE),
+    Check("FirstLayerConvReLU", "adjoint", lambda: _fused_positive(*REPLICATING), "the border duplicated"),
     Check("FirstLayerConvReLU", "directional", lambda: _fused_mixed_signs(*FIRST_LAYER), NO_KINK),
     Check("ReLU", "directional", _relu, NO_KINK),
     Check("AveragePool", "adjoint", lambda: _affine(layers.AveragePool), "odd height and width"),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from npstyle import layers, losses, objective, padding, pixel_losses, statistics, temporal
 from npstyle._typing import AnyArray
-from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
+from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU, WinogradConvReLUPool
 
 # From a right function to one that is wrong.
 Corruption = Callable[[Any], Any]
@@ -89,6 +90,17 @@ def _replaced(wrong: Callable[[AnyArray], AnyArray]) -> Corruption:
         return backward
 
     return corrupt
+
+
+def _without_copies(original: Any) -> Any:
+    """Run `backward` as if the padding were zeros."""
+
+    def backward(layer: Any, dy: AnyArray, cache: Any = None, accumulate_into: Any = None) -> Any:
+        wrong_layer = copy(layer)
+        wrong_layer.replicate = False
+        return original(wrong_layer, dy, cache, accumulate_into)
+
+    return backward
 
 
 def _scaled(factor: float) -> Corruption:
@@ -172,7 +184,7 @@ def _untransposed(kernel: AnyArray) -> AnyArray:
     return kernel.reshape(3, 3, K, C).swapaxes(2, 3)
 
 
-CONVOLUTIONS = (layers.Conv2D, WinogradConvReLU, FirstLayerConvReLU)
+CONVOLUTIONS = (layers.Conv2D, WinogradConvReLU, WinogradConvReLUPool, FirstLayerConvReLU)
 RECTIFIERS = (layers.ReLU, WinogradConvReLU, FirstLayerConvReLU)
 MISTAKES = {
     "unflipped-kernel": Mistake(
@@ -185,11 +197,19 @@ MISTAKES = {
     ),
     "forgotten-mask": Mistake(
         "ReLU passes every derivative through",
-        _backward_of(_with_arguments(lambda dy, bits: (dy, np.full_like(bits, 255))), *RECTIFIERS),
+        [
+            *_backward_of(_with_arguments(lambda dy, bits: (dy, np.full_like(bits, 255))), *RECTIFIERS),
+            *_backward_of(
+                _with_arguments(lambda dy, cache: (dy, (np.full_like(cache[0], 255), cache[1]))),
+                WinogradConvReLUPool,
+            ),
+        ],
     ),
     "forgotten-quarter": Mistake(
         "average pooling gives all of dy to each of the four pixels",
-        _backward_of(_with_arguments(lambda dy, shape: (4 * dy, shape)), layers.AveragePool),
+        _backward_of(
+            _with_arguments(lambda dy, cache: (4 * dy, cache)), layers.AveragePool, WinogradConvReLUPool
+        ),
     ),
     "forgotten-argmax": Mistake(
         "maximum pooling gives dy to the first of the four pixels, not to the largest",
@@ -207,7 +227,10 @@ MISTAKES = {
     ),
     "forgotten-border": Mistake(
         "the derivatives of the duplicated border are not added to the pixels it was copied from",
-        _backward_of(_replaced(lambda dy: dy[1:-1, 1:-1]), padding.ReplicatePad),
+        [
+            *_backward_of(_replaced(lambda dy: dy[1:-1, 1:-1]), padding.ReplicatePad),
+            *_backward_of(_without_copies, FirstLayerConvReLU),
+        ],
     ),
     "same-border": Mistake(
         "the derivatives of the wrapped border are added where they are, not at the opposite border",

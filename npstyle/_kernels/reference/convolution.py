@@ -126,18 +126,45 @@ def first_layer(
     workspace: Array,
     threads: int,
     strip: Strip = None,
+    replicate: bool = False,
 ) -> None:
-    """y = max(P Q + b, 0), mask as in `relu`. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
-    conv3x3(x, w, b, y, threads, strip)
+    """y = max(P Q + b, 0), mask as in `relu`. x (H, W, C), w (9C, K), b (K,), y (H, W, K).
+
+    Beyond the border of x are zeros, or, to replicate, its outermost pixels.
+    """
+    if replicate:
+        padded = np.empty((x.shape[0] + 2, x.shape[1] + 2, y.shape[2]), y.dtype)
+        conv3x3(np.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge"), w, b, padded, threads)
+        y[...] = rows_of_strip(padded[1:-1, 1:-1], len(y), strip)
+    else:
+        conv3x3(x, w, b, y, threads, strip)
     relu(y.reshape(-1), y.reshape(-1), mask, threads)
 
 
 def first_layer_backward(
-    dy: Array, mask: Bytes, w: Array, dx: Array, workspace: Array, threads: int, strip: Strip = None
+    dy: Array,
+    mask: Bytes,
+    w: Array,
+    dx: Array,
+    workspace: Array,
+    threads: int,
+    strip: Strip = None,
+    replicate: bool = False,
 ) -> None:
-    """dx = col2im(dP) with dP = dz Q', where dz is dy where the mask has a bit, else 0."""
+    """dx = col2im(dP) with dP = dz Q', where dz is dy where the mask has a bit, else 0.
+
+    To replicate, pixels at the border get the gradients of their copies, too.
+    """
     dz = np.empty(dy.shape, dy.dtype)
     relu_backward(dy.reshape(-1), mask, dz.reshape(-1), threads)
-    computed = np.empty((*dy.shape[:2], dx.shape[2]), dx.dtype)
+    if replicate:
+        dz = np.pad(dz, ((1, 1), (1, 1), (0, 0)))
+    computed = np.empty((*dz.shape[:2], dx.shape[2]), dx.dtype)
     conv3x3_backward(dz, w, computed)
+    if replicate:
+        computed[1] += computed[0]
+        computed[-2] += computed[-1]
+        computed[:, 1] += computed[:, 0]
+        computed[:, -2] += computed[:, -1]
+        computed = computed[1:-1, 1:-1]
     dx[...] = rows_of_strip(computed, len(dx), strip)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from npstyle._kernels.reference.convolution import Strip, rows_of_strip
+from npstyle._kernels.reference.pooling import average_pool, average_pool_backward
 from npstyle._kernels.reference.relu import relu, relu_backward
 from npstyle._typing import Array, Bytes
 
@@ -77,11 +78,18 @@ def winograd(
     workspace: Array,
     threads: int,
     strip: Strip = None,
+    pooled: bool = False,
 ) -> None:
-    """y = max(x * w + b, 0), mask as in `relu`. x (H, W, C), w (9C, K), b (K,), y (H, W, K)."""
+    """y = max(x * w + b, 0), mask as in `relu`. x (H, W, C), w (9C, K), b (K,), y (H, W, K).
+
+    Or, pooled, y is the means of 2 x 2 of that, (H // 2, W // 2, K).
+    """
     kernel = w.reshape(3, 3, x.shape[2], y.shape[2])
-    y[...] = rows_of_strip(winograd_convolution(x, kernel), len(y), strip) + b
-    relu(y.reshape(-1), y.reshape(-1), mask, threads)
+    z = np.empty((*x.shape[:2], y.shape[2]), y.dtype) if pooled else y
+    z[...] = rows_of_strip(winograd_convolution(x, kernel), len(z), strip) + b
+    relu(z.reshape(-1), z.reshape(-1), mask, threads)
+    if pooled:
+        average_pool(z, y, threads)
 
 
 def winograd_backward(
@@ -93,11 +101,15 @@ def winograd_backward(
     workspace: Array,
     threads: int,
     strip: Strip = None,
+    pooled: bool = False,
 ) -> None:
     """dx = dz convolved with the kernel rotated by 180 degrees, its channels exchanged; or dx += that.
 
-    dz is dy where the mask has a bit, else 0. dy (H, W, K), w (9C, K), dx (H, W, C).
+    dz is dy where the mask has a bit, else 0. dy (H, W, K), or of the pooled y; w (9C, K), dx (H, W, C).
     """
+    if pooled:
+        of_means, dy = dy, np.empty((*dx.shape[:2], dy.shape[2]), dy.dtype)
+        average_pool_backward(of_means, dy, threads)
     dz = np.empty(dy.shape, dy.dtype)
     relu_backward(dy.reshape(-1), mask, dz.reshape(-1), threads)
     kernel = w.reshape(3, 3, dx.shape[2], dy.shape[2])

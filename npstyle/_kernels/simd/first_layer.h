@@ -5,6 +5,7 @@
 
 typedef struct {
     ptrdiff_t H, W, C, K; /* height, width, few channels in, many channels out */
+    int replicate;        /* beyond the border are the outermost pixels, not zeros */
 } first_layer_shape;
 
 typedef struct {

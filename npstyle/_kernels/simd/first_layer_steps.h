@@ -19,6 +19,11 @@ INLINE void NAME(gemm_panels)(const REAL *v, idx count, idx C, const REAL *u, id
     }
 }
 
+INLINE idx NAME(clamped)(idx i, idx count)
+{
+    return i < 0 ? 0 : i < count ? i : count - 1;
+}
+
 /* Patches (count, 9C) of pixels first ... first + count - 1 of a row of x; `run` is 3C, constant where it is
    inlined for three channels. */
 INLINE void NAME(im2col)(const REAL *x, first_layer_shape s, idx row, idx first, idx count, const idx run,
@@ -26,7 +31,7 @@ INLINE void NAME(im2col)(const REAL *x, first_layer_shape s, idx row, idx first,
 {
     const idx C = run / 3;
     for (int i = 0; i < 3; i++) {
-        const idx h = row + i - 1;
+        const idx below = row + i - 1, h = s.replicate ? NAME(clamped)(below, s.H) : below;
         const int inside = 0 <= h && h < s.H;
         REAL *to = patches + i * run;
         for (idx pixel = first; pixel < first + count; pixel++, to += 3 * run) {
@@ -36,8 +41,8 @@ INLINE void NAME(im2col)(const REAL *x, first_layer_shape s, idx row, idx first,
                     to[n] = x[left + n];
             else
                 for (idx n = 0; n < run; n++) {
-                    const idx w = pixel - 1 + n / C;
-                    to[n] = inside && 0 <= w && w < s.W ? x[left + n] : 0;
+                    const idx at = pixel - 1 + n / C, w = s.replicate ? NAME(clamped)(at, s.W) : at;
+                    to[n] = inside && 0 <= w && w < s.W ? x[(h * s.W + w) * C + n % C] : 0;
                 }
         }
     }
@@ -80,15 +85,24 @@ INLINE void NAME(col2im)(const REAL *dp, idx count, idx columns, const idx run, 
             sum[n] += dp[n];
 }
 
+INLINE void NAME(add)(REAL *sum, const REAL *x, idx count)
+{
+    for (idx n = 0; n < count; n++)
+        sum[n] += x[n];
+}
+
 /* Rows first ... last - 1 of dx (H, W, C), from dy (H, W, K) where its mask has a bit; w is the transposed
    matrix, in panels of columns (i, j, c), padded with zeros to a whole number of panels.
-   workspace: masked dy (PIXELS, K), dP (PIXELS, columns), and rows of dx with a pixel more at each end. */
+   workspace: masked dy (PIXELS, K), dP (PIXELS, columns), and rows of dx with a pixel more at each end. With
+   `replicate` a pixel of the border also gets what belongs to its copies: there is a row more at each end, too. */
 TARGET static void NAME(backward)(const void *dy_, const uint8_t *mask, first_layer_shape s, const void *w,
                                   idx first, idx last, void *workspace, void *dx_)
 {
     const idx run = 3 * s.C, columns = (9 * s.C + PANEL - 1) / PANEL * PANEL, padded_row = (s.W + 2) * s.C;
-    REAL *dy = (REAL *)workspace, *dp = dy + PIXELS * s.K, *sums = dp + PIXELS * columns;
-    memset(sums, 0, (last - first) * padded_row * sizeof(REAL));
+    const idx top = first - (s.replicate && first == 0), bottom = last + (s.replicate && last == s.H);
+    REAL *dy = (REAL *)workspace, *dp = dy + PIXELS * s.K, *workspace_sums = dp + PIXELS * columns;
+    REAL *sums = workspace_sums + (first - top) * padded_row; /* of row `first` */
+    memset(workspace_sums, 0, (bottom - top) * padded_row * sizeof(REAL));
     for (idx row = first - 1; row <= last; row++) { /* outputs that depend on these rows of x */
         if (row < 0 || row >= s.H)
             continue;
@@ -103,7 +117,7 @@ TARGET static void NAME(backward)(const void *dy_, const uint8_t *mask, first_la
             NAME(gemm_panels)(dy, count, s.K, (const REAL *)w, columns, dp);
             for (int i = 0; i < 3; i++) {
                 const idx h = row + i - 1;
-                if (h < first || h >= last)
+                if (h < top || h >= bottom)
                     continue;
                 REAL *sum = sums + (h - first) * padded_row + left * s.C;
                 const REAL *part = dp + i * run;
@@ -113,6 +127,15 @@ TARGET static void NAME(backward)(const void *dy_, const uint8_t *mask, first_la
                     NAME(col2im)(part, count, columns, run, sum);
             }
         }
+    }
+    if (top < first)
+        NAME(add)(sums, workspace_sums, padded_row);
+    if (bottom > last)
+        NAME(add)(sums + (last - 1 - first) * padded_row, sums + (last - first) * padded_row, padded_row);
+    for (idx h = first; s.replicate && h < last; h++) {
+        REAL *sum = sums + (h - first) * padded_row;
+        NAME(add)(sum + s.C, sum, s.C);
+        NAME(add)(sum + s.W * s.C, sum + (s.W + 1) * s.C, s.C);
     }
     for (idx h = first; h < last; h++)
         memcpy((REAL *)dx_ + h * s.W * s.C, sums + (h - first) * padded_row + s.C, s.W * s.C * sizeof(REAL));

@@ -128,31 +128,36 @@ INLINE void TILED(output_1d)(const VEC *x, VEC *y)
 #endif
 
 /* Tiles first ... first + count - 1 of x (H, W, C) to rows 0 ... count - 1 of v. With a mask, x counts as
-   zero where the mask has no bit. `zeros` (C,) stands for pixels outside the picture. */
-TARGET static void TILED(transform_input)(const void *x_, const uint8_t *mask, const void *zeros,
-                                          winograd_shape s, idx first, idx count, void *v_,
-                                          winograd_strides v_strides)
+   zero where the mask has no bit. `zeros` (C,) stands for pixels outside the picture. If x is pooled, it is the
+   gradient of an average pooling (H / 2, W / 2, C), of which each pixel has a quarter of its cell's; a last odd
+   row or column has none. */
+INLINE void TILED(input_of_tiles)(const REAL *x, const uint8_t *mask, const REAL *zeros, winograd_shape s,
+                                  idx first, idx count, REAL *tiles, winograd_strides v_strides,
+                                  const int pooled)
 {
-    const REAL *x = (const REAL *)x_;
     const idx tiles_per_row = (s.W + OUT - 1) / OUT;
+    const idx cell = pooled ? 2 : 1, cells = s.W / cell;
     for (idx tile = first; tile < first + count; tile++) {
-        REAL *v = (REAL *)v_ + (tile - first) * v_strides.row;
+        REAL *v = tiles + (tile - first) * v_strides.row;
         const idx top = tile / tiles_per_row * OUT - 1, left = tile % tiles_per_row * OUT - 1;
         const REAL *pixel[POINTS];
         idx mask_byte[POINTS];
         for (int i = 0; i < TILE; i++)
             for (int j = 0; j < TILE; j++) {
                 const idx h = top + i, w = left + j;
-                const int inside = 0 <= h && h < s.H && 0 <= w && w < s.W;
+                const int inside = 0 <= h && h < s.H / cell * cell && 0 <= w && w < cells * cell;
                 mask_byte[i * TILE + j] = inside ? (h * s.W + w) * s.C / 8 : 0;
-                pixel[i * TILE + j] = inside ? x + (h * s.W + w) * s.C : (const REAL *)zeros;
+                pixel[i * TILE + j] = inside ? x + (h / cell * cells + w / cell) * s.C : zeros;
             }
         for (idx c = 0; c < s.C; c += LANES) {
             VEC half[TILE][TILE], before[TILE], after[TILE];
             for (int j = 0; j < TILE; j++) {
                 for (int i = 0; i < TILE; i++) {
                     before[i] = LOAD(pixel[i * TILE + j] + c);
-                    PREFETCH_L2(pixel[i * TILE + j], OUT * s.C + c); /* the next tile */
+                    if (pooled)
+                        before[i] = N(0.25) * before[i];
+                    if (!pooled || (i % 2 && j % 2))
+                        PREFETCH_L2(pixel[i * TILE + j], OUT / cell * s.C + c); /* the next tile */
                 }
                 if (mask)
                     for (int i = 0; i < TILE; i++)
@@ -171,6 +176,18 @@ TARGET static void TILED(transform_input)(const void *x_, const uint8_t *mask, c
             }
         }
     }
+}
+
+TARGET static void TILED(transform_input)(const void *x_, const uint8_t *mask, const void *zeros_,
+                                          winograd_shape s, idx first, idx count, void *v_,
+                                          winograd_strides v_strides, int pooled)
+{
+    const REAL *x = (const REAL *)x_, *zeros = (const REAL *)zeros_;
+    REAL *v = (REAL *)v_;
+    if (pooled)
+        TILED(input_of_tiles)(x, mask, zeros, s, first, count, v, v_strides, 1);
+    else
+        TILED(input_of_tiles)(x, mask, zeros, s, first, count, v, v_strides, 0);
 }
 
 /* The filters of one panel of output channels, g (C, 3, 3, PANEL), from w (3, 3, C, K); with flip, those of
@@ -288,26 +305,29 @@ TARGET static void TILED(gemm)(const void *v, winograd_strides v_strides, idx po
 }
 
 /* One panel of output channels of tiles first ... first + count - 1, to y (H, W, K): plus bias where there is
-   one, ReLU with its mask where there is one, added to what y holds with `accumulate`. A large y bypasses the
-   caches: it would be evicted before it is read, and need not be read before it is written. Any other is
-   read, and so prefetched. */
-TARGET static void TILED(transform_output)(const void *m_, winograd_strides m_strides, winograd_shape s,
-                                           idx first, idx count, idx panel, const void *bias, uint8_t *mask,
-                                           int accumulate, void *y_)
+   one, ReLU with its mask where there is one, added to what y holds with `accumulate`. If y is pooled, it has
+   the means of 2 x 2 outputs instead, (H / 2, W / 2, K); a tile has whole cells, but for a last odd row or column,
+   which is dropped. A large y bypasses the caches: it would be evicted before it is read, and need not be read
+   before it is written. Any other is read, and so prefetched. */
+INLINE void TILED(output_of_tiles)(const REAL *products, winograd_strides m_strides, winograd_shape s,
+                                   idx first, idx count, idx panel, const REAL *bias, uint8_t *mask,
+                                   int accumulate, REAL *picture, const int pooled)
 {
     const VEC zero = {0};
-    const idx bytes = s.H * s.W * s.K * (idx)sizeof(REAL), tiles_per_row = (s.W + OUT - 1) / OUT;
-    const int stream = !accumulate && bytes >= MIN_BYTES_TO_STREAM && (uintptr_t)y_ % 64 == 0;
+    const idx cell = pooled ? 2 : 1, tiles_per_row = (s.W + OUT - 1) / OUT;
+    const idx bytes = (s.H / cell) * (s.W / cell) * s.K * (idx)sizeof(REAL);
+    const int stream = !accumulate && bytes >= MIN_BYTES_TO_STREAM && (uintptr_t)picture % 64 == 0;
     for (idx tile = first; tile < first + count; tile++) {
         const idx top = tile / tiles_per_row * OUT, left = tile % tiles_per_row * OUT;
         const int rows = (int)(s.H - top < OUT ? s.H - top : OUT);
         const int columns = (int)(s.W - left < OUT ? s.W - left : OUT);
         for (idx k = 0; k < PANEL; k += STREAMED * LANES) {
             const idx channel = panel * PANEL + k;
-            const REAL *m = (const REAL *)m_ + (tile - first) * m_strides.row + k;
+            const REAL *m = products + (tile - first) * m_strides.row + k;
             VEC half[STREAMED][OUT][TILE], before[TILE], after[STREAMED][OUT], b[STREAMED];
+            VEC upper[STREAMED][OUT]; /* sums of two outputs side by side */
             for (int l = 0; l < STREAMED; l++)
-                b[l] = bias ? LOAD((const REAL *)bias + channel + l * LANES) : zero;
+                b[l] = bias ? LOAD(bias + channel + l * LANES) : zero;
             for (int l = 0; l < STREAMED; l++)
                 for (int j = 0; j < TILE; j++) {
                     for (int i = 0; i < TILE; i++)
@@ -322,23 +342,56 @@ TARGET static void TILED(transform_output)(const void *m_, winograd_strides m_st
                 for (int j = 0; j < columns; j++)
                     for (int l = 0; l < STREAMED; l++) {
                         const idx element = ((top + i) * s.W + left + j) * s.K + channel + l * LANES;
-                        REAL *y = (REAL *)y_ + element;
-                        if (!stream && l == 0)
-                            PREFETCH_L2(y, OUT * s.K); /* the next tile */
                         VEC value = after[l][j] + b[l];
                         if (mask) {
                             NAME(write_bits)(mask, element, POSITIVE(value));
                             value = RELU(value);
                         }
+                        if (pooled) {
+                            after[l][j] = value;
+                            continue;
+                        }
+                        REAL *y = picture + element;
+                        if (!stream && l == 0)
+                            PREFETCH_L2(y, OUT * s.K); /* the next tile */
                         if (stream)
                             STREAM(y, value);
                         else
                             STORE(y, accumulate ? value + LOAD(y) : value);
                     }
+                for (int j = 0; pooled && j + 1 < columns; j += 2)
+                    for (int l = 0; l < STREAMED; l++) {
+                        const VEC pair = after[l][j] + after[l][j + 1];
+                        if (i % 2 == 0) {
+                            upper[l][j] = pair;
+                            continue;
+                        }
+                        const idx at = (top + i) / 2 * (s.W / 2) + (left + j) / 2;
+                        REAL *y = picture + at * s.K + channel + l * LANES;
+                        const VEC mean = N(0.25) * (upper[l][j] + pair);
+                        if (!stream && l == 0)
+                            PREFETCH_L2(y, OUT / 2 * s.K);
+                        if (stream)
+                            STREAM(y, mean);
+                        else
+                            STORE(y, mean);
+                    }
             }
         }
     }
     FENCE();
+}
+
+TARGET static void TILED(transform_output)(const void *m_, winograd_strides m_strides, winograd_shape s,
+                                           idx first, idx count, idx panel, const void *bias_, uint8_t *mask,
+                                           int accumulate, void *y_, int pooled)
+{
+    const REAL *m = (const REAL *)m_, *bias = (const REAL *)bias_;
+    REAL *y = (REAL *)y_;
+    if (pooled)
+        TILED(output_of_tiles)(m, m_strides, s, first, count, panel, bias, mask, 0, y, 1);
+    else
+        TILED(output_of_tiles)(m, m_strides, s, first, count, panel, bias, mask, accumulate, y, 0);
 }
 
 #undef OUT
