@@ -241,6 +241,19 @@ def test_gradient_of_another_shape_or_dtype_is_rejected(weights: Any, name: str)
             network.backward(tape, {**features, name: wrong})
 
 
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_pooling_is_joined_to_a_convolution_that_nobody_asks_for(weights: Any, pooling: Pooling) -> None:
+    network, x = VGG19(weights, pooling=pooling, convolution="winograd"), picture(17, 21)
+    joined = pooling == "average"
+    gradients, lower = [], normal(8, 10, 64)
+    for names in (["pool1"], ["conv1_2", "pool1"]):
+        _, tape = network.record(x, names)
+        on_tape = "conv1_2" in [entry.step.feature_map for entry in tape]
+        assert on_tape == ("conv1_2" in names or not joined)
+        gradients.append(network.backward(tape, {"pool1": lower}))
+    np.testing.assert_array_equal(*gradients)
+
+
 def test_no_layers_and_a_single_name(weights: Any) -> None:
     network = VGG19(weights)
     assert network.forward(picture(16, 16), []) == {}
