@@ -33,6 +33,7 @@ from npstyle.regions import downsample_mask, style_targets
 from npstyle.rows import Rows, Visitor
 from npstyle.settings import EDGE_CELLS, Settings, check_settings
 from npstyle.statistics import (
+    LEAST_VARIANCE,
     REGULARIZATION,
     Gaussian,
     GramTerm,
@@ -451,15 +452,14 @@ class Objective:
         moments_scale = weight * MOMENTS_SCALES[s.scaling](target)
         if s.statistics == "gram+moments":
             return MomentsTerm(A, target, scale, s.moments_weight * moments_scale, T)
-        # In the units of the distance, so that this, too, is relative to the target.
-        regularization = REGULARIZATION * (target.size / len(A) if s.scaling == "relative" else 1.0)
+        regularization, least_variance = REGULARIZATION, 0.0
+        if s.scaling == "relative":  # in the units of the distance, and so these are relative, too
+            mean_square = target.size / len(A)
+            regularization, least_variance = REGULARIZATION * mean_square, LEAST_VARIANCE * mean_square
         vectors = sum(one.vectors for one, _ in weighted)
         gaussian = Gaussian(target.mean, target.covariance)
-        transport = self.network.keep(
-            "transport",
-            (*gaussian, regularization, vectors),
-            lambda: Transport(gaussian, regularization, vectors),
-        )
+        arguments = gaussian, regularization, vectors, least_variance
+        transport = self.network.keep("transport", (*gaussian, *arguments[1:]), lambda: Transport(*arguments))
         return WassersteinTerm(transport, moments_scale, T)
 
     def _style_sums(self, dtype: np.dtype[Any]) -> dict[tuple[str, int, int], Sums]:

@@ -25,6 +25,10 @@ from npstyle.losses import gram_distance, guided_style_loss, style_loss, sum_of_
 # Added to the variances, so that no direction is without any; feature maps of trained filters have mean
 # squares of 10^3 to 10^5 (0.3 to 30 with torchvision's filters).
 REGULARIZATION = 1e-4
+# Of the mean square of the style's activations, with relative scaling: beside the axes with more variance
+# the style counts as a ball. There is up to 0.3 % of it; of conv4_1's dimensions those are a third at 256
+# pixels, an eighth at 512, and all but 40 at 64 (docs/losses.md).
+LEAST_VARIANCE = 1e-2
 # Up to this fraction of the dimensions, it is faster to look for those in which there is any variance.
 MAX_SUBSPACE = 0.75
 
@@ -265,47 +269,71 @@ class Transport:
     the squared Wasserstein-2 distance (Dowson and Landau, "The Frechet distance between multivariate normal
     distributions", 1982). To both covariances `regularization` times the unit matrix is added.
 
+    With `least_variance` K is smaller: B has only the axes of the target with more variance than that. Beside
+    them the target counts as a ball, so the other Gaussian's variance there, b in total, is scaled to the
+    target's r: the distance gets b + r - 2 (b r)^(1/2), and T (r / b)^(1/2) times the projection.
+
     Parameters
     ----------
     target : Gaussian
     regularization : float
     vectors : int, optional
         How many vectors the target was computed from; in further dimensions it has no variance but rounding.
+    least_variance : float
+        Of an axis; 0 for all axes.
     """
 
     def __init__(
-        self, target: Gaussian, regularization: float = REGULARIZATION, vectors: int | None = None
+        self,
+        target: Gaussian,
+        regularization: float = REGULARIZATION,
+        vectors: int | None = None,
+        least_variance: float = 0.0,
     ) -> None:
         C = len(target.mean)
         self.mean = target.mean
         self.regularization = regularization
         self.rank = C if vectors is None else min(C, vectors)
+        self.beside: Double | None = None  # the projection (C, C) on what is beside the axes, if anything is
         with one_blas_thread():
             variances, self.axes = np.linalg.eigh(target.covariance)
-        variances[: C - self.rank] = 0
-        self.variances = np.maximum(variances, 0) + regularization
+            variances[: C - self.rank] = 0
+            self.variances = np.maximum(variances, 0) + regularization
+            self.total = float(self.variances.sum())
+            if least_variance:
+                first = int(np.searchsorted(variances, least_variance, side="right"))
+                self.axes = np.ascontiguousarray(self.axes[:, first:])
+                self.variances = self.variances[first:]
+                self.beside = np.eye(C) - self.axes @ self.axes.T if first else None
 
     def distance(self, other: Gaussian) -> float:
         """The squared Wasserstein-2 distance."""
-        Sigma, B = self._regularized(other.covariance), self.axes * np.sqrt(self.variances)
+        Sigma, Q, roots = self._regularized(other.covariance), self.axes, np.sqrt(self.variances)
         with one_blas_thread():
-            eigenvalues = np.linalg.eigvalsh(B.T @ Sigma @ B)
-        return self._distance(other.mean, float(np.trace(Sigma)), eigenvalues)
+            inside = Q.T @ (Sigma @ Q)
+            eigenvalues = np.linalg.eigvalsh(roots[:, None] * inside * roots)
+        product, _ = self._ball(Sigma, inside)
+        return self._distance(other.mean, float(np.trace(Sigma)), np.append(eigenvalues, product))
 
     def distance_and_map(self, other: Gaussian) -> tuple[float, Double]:
         """The distance and T (C, C), from one eigendecomposition; NaN where the other one is not finite."""
         Sigma, Q = self._regularized(other.covariance), self.axes
         with one_blas_thread():
-            eigenvalues, transport_map = self.eigenvalues_and_map(Q, self.variances, Q.T @ Sigma @ Q)
+            inside = Q.T @ (Sigma @ Q)
+            eigenvalues, transport_map = self.eigenvalues_and_map(Q, self.variances, inside)
+        product, ratio = self._ball(Sigma, inside)
+        if self.beside is not None:
+            transport_map += ratio * self.beside
+        eigenvalues = np.append(eigenvalues, product)
         return self._distance(other.mean, float(np.trace(Sigma)), eigenvalues), transport_map
 
     def distance_and_map_of(self, mu: Double, X: Double) -> tuple[float, Double]:
         """The same for few vectors, with the mean mu and the covariance X'X, X (M, C): `Vectors.centered`.
 
-        Where neither they nor the target have any variance, both have the regularization's, and T is 1. The
-        other dimensions are those of the target's axes and of the vectors. They are spanned by the columns of
-        Q (C, k), k = rank + M, among them the axes, so that Q' Sigma_s Q is diagonal; and with X' = Q Y it is
-        Q' Sigma Q = Y Y'.
+        The target has all of its axes. Where neither they nor the target have any variance, both have the
+        regularization's, and T is 1. The other dimensions are those of the target's axes and of the vectors.
+        They are spanned by the columns of Q (C, k), k = rank + M, among them the axes, so that Q' Sigma_s Q
+        is diagonal; and with X' = Q Y it is Q' Sigma Q = Y Y'.
         """
         M, C = X.shape
         k = self.rank + M
@@ -336,13 +364,21 @@ class Transport:
         B = Q @ (roots[:, None] * V * np.where(large, np.abs(eigenvalues), np.inf) ** -0.25)
         return eigenvalues, B @ B.T
 
+    def _ball(self, Sigma: Double, inside: Double) -> tuple[list[float], float]:
+        """b r, if there is anything beside the axes, and (r / b)^(1/2); `inside` is Sigma along the axes."""
+        if self.beside is None:
+            return [], 1.0
+        r = self.total - float(self.variances.sum())
+        b = float(np.trace(Sigma) - np.trace(inside))
+        return [b * r], float(np.sqrt(r / b))
+
     def _regularized(self, covariance: Double) -> Double:
         return covariance + self.regularization * np.eye(len(covariance))
 
     def _distance(self, mean: Double, trace: float, eigenvalues: Double) -> float:
         """From the trace of Sigma and the eigenvalues of K."""
         roots = np.sqrt(np.maximum(eigenvalues, self.regularization**2))
-        distance = sum_of_squares(mean - self.mean) + trace + float(self.variances.sum() - 2 * roots.sum())
+        distance = sum_of_squares(mean - self.mean) + trace + self.total - 2 * float(roots.sum())
         return 0.0 if distance < 0 else distance  # below 0 is rounding; NaN stays
 
 
@@ -377,7 +413,10 @@ def compare_gaussians(
 
     The vectors may be left out if there are more than channels.
     """
-    if vectors is not None and target.rank + len(vectors.r) <= MAX_SUBSPACE * len(found.mean):
+    C = len(found.mean)
+    few = vectors is not None and target.rank + len(vectors.r) <= MAX_SUBSPACE * C
+    if few and target.beside is None:
+        assert vectors is not None
         distance, transport_map = target.distance_and_map_of(found.mean, vectors.centered(found.mean))
     else:
         distance, transport_map = target.distance_and_map(Gaussian(found.mean, found.covariance))

@@ -119,10 +119,62 @@ def test_few_vectors_are_compared_in_the_dimensions_they_have(T: Array | None) -
     assert derivative_error(lambda F: wasserstein_loss(F, reduced, 0.7, T), F) < DIRECTIONAL
 
 
+FEW = rectified(2, 2, 1, channels=40)  # 4 vectors, which span 3 dimensions around their mean
+
+
+@pytest.mark.parametrize(("H", "W"), [(1, 3), (8, 9)])
+@pytest.mark.parametrize("T", [None, "soft"], ids=["whole", "region"])
+def test_axes_without_variance_may_be_left_out(H: int, W: int, T: str | None) -> None:
+    F, mask = rectified(H, W, channels=40), None if T is None else np.linspace(0.1, 1, H * W).reshape(H, W)
+    fewer = Transport(gaussian(FEW), 1e-9, least_variance=1e-3)
+    value, gradient = wasserstein_loss(F, fewer, 0.7, mask)
+    expected_value, expected = wasserstein_loss(F, Transport(gaussian(FEW), 1e-9), 0.7, mask)
+    assert fewer.axes.shape == (40, 3)
+    assert value == pytest.approx(expected_value, rel=1e-3)
+    np.testing.assert_allclose(gradient, expected, atol=1e-2 * np.abs(expected).max())
+    assert derivative_error(lambda F: wasserstein_loss(F, fewer, 0.7, mask), F) < DIRECTIONAL
+
+
+@pytest.mark.parametrize("axes", [1, 3, 5])
+def test_beside_its_axes_the_target_is_a_ball(axes: int) -> None:
+    """Where it is one, and the other is, too, distance and map are those with all axes."""
+    large, rotation = 2.0 + np.arange(axes), np.linalg.qr(normal(C, C))[0]
+    target, other = (
+        Gaussian(normal(C, seed=seed), rotation * np.append(np.full(C - axes, small), along) @ rotation.T)
+        for seed, small, along in ((1, 0.5, large), (2, 0.3, large[::-1]))
+    )
+    fewer, whole = Transport(target, least_variance=1.0), Transport(target)
+    assert fewer.axes.shape == (C, axes)
+    (distance, transport_map), (expected, expected_map) = (t.distance_and_map(other) for t in (fewer, whole))
+    assert distance == pytest.approx(expected, rel=1e-12)
+    assert fewer.distance(other) == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_allclose(transport_map, expected_map, atol=1e-10)
+
+
+@pytest.mark.parametrize("least_variance", [1e-3, 3.0, 1e6])
+def test_target_is_at_no_distance_from_itself_whatever_axes_are_left_out(least_variance: float) -> None:
+    style = gaussian(STYLE)
+    fewer = Transport(style, least_variance=least_variance)
+    distance, transport_map = fewer.distance_and_map(style)
+    assert distance == pytest.approx(0, abs=1e-10)
+    if least_variance < 1e6:  # along none of the axes, and only as large as a ball
+        np.testing.assert_allclose(transport_map, np.eye(C), atol=1e-6)
+
+
+def test_style_of_one_color_has_no_axes() -> None:
+    """Transport moves everything to next to its mean."""
+    F, mean = rectified(3, 4), np.arange(float(C))
+    flat = Transport(Gaussian(mean, np.zeros((C, C))), 1e-12, vectors=9, least_variance=1e-6)
+    value, gradient = wasserstein_loss(F, flat)
+    assert flat.axes.shape == (C, 0)
+    assert value == pytest.approx(float(np.mean(np.sum(np.square(F - mean), axis=2))), rel=1e-5)
+    np.testing.assert_allclose(gradient, 2 / 12 * (F - mean), atol=1e-5)
+
+
 def test_few_vectors_have_a_smaller_eigendecomposition(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     eigh = np.linalg.eigh
-    target = Transport(gaussian(rectified(2, 2, 1, channels=40)), vectors=4)
+    target, flat = (Transport(gaussian(FEW), vectors=4, least_variance=least) for least in (0, 1e-6))
 
     def recorded(K: Array, UPLO: Any) -> Any:
         sizes.append(len(K))
@@ -132,6 +184,9 @@ def test_few_vectors_have_a_smaller_eigendecomposition(monkeypatch: pytest.Monke
     for H, W in ((1, 3), (8, 9)):
         wasserstein_loss(rectified(H, W, channels=40), target)
     assert sizes == [7, 40]
+    sizes.clear()
+    wasserstein_loss(rectified(8, 9, channels=40), flat)
+    assert sizes == [3]
 
 
 @every_loss

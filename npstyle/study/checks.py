@@ -119,9 +119,11 @@ def _moments_loss(T: AnyArray | None = None) -> Compared:
     return _of_statistics(statistics.moments_loss, F, 2 * target.second, target, 0.7, 0.3, T)
 
 
-def _wasserstein_loss(H: int, W: int, T: AnyArray | None = None, vectors: int | None = None) -> Compared:
-    style = _rectified(vectors or 36, 1, seed=2)
-    target = statistics.Transport(statistics.gaussian(style), vectors=vectors)
+def _wasserstein_loss(
+    H: int, W: int, T: AnyArray | None = None, vectors: int | None = None, least_variance: float = 0.0
+) -> Compared:
+    style = statistics.gaussian(_rectified(vectors or 36, 1, seed=2))
+    target = statistics.Transport(style, vectors=vectors, least_variance=least_variance)
     return _of_statistics(statistics.wasserstein_loss, _rectified(H, W), target, 0.7, T)
 
 
@@ -289,6 +291,12 @@ CHECKS = [
         "directional",
         lambda: _wasserstein_loss(1, 2, vectors=2),
         "so few that most dimensions have no variance",
+    ),
+    Check(
+        "wasserstein-ball",
+        "directional",
+        lambda: _wasserstein_loss(5, 7, least_variance=0.5),
+        "a ball beside some axes",
     ),
     Check("guided-wasserstein", "directional", lambda: _wasserstein_loss(5, 7, _soft_mask()), SOFT_REGION),
     Check("tv-mean-squares", "directional", lambda: _loss("total_variation", 1.7)),
