@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +18,7 @@ from npstyle.run.memory import (
 )
 from npstyle.run.pyramid import level_sizes
 from npstyle.run.time_left import OVERHEAD
+from npstyle.studio.inputs import Inputs
 from npstyle.studio.orders import Order
 
 # Seconds for a pixel and an iteration, roughly, until a picture has been painted here. Measured: 6.6e-6 of
@@ -71,8 +71,7 @@ class Estimate:
 
 def estimate(
     order: Order,
-    content: tuple[int, int],
-    styles: Sequence[tuple[int, int]],
+    sizes: Inputs[tuple[int, int]],
     threads: int | None = None,
     random: bool = False,
 ) -> Estimate:
@@ -81,9 +80,9 @@ def estimate(
     Raises
     ------
     UserError
-        They can't be painted so: too small, or too little memory.
+        They can't be painted so: too small, masks that do not fit, or too little memory.
     """
-    request = order.blank_request(content, styles, random)
+    request = order.blank_request(sizes, random)
     free = available_memory(threads)
     note = ""
     if "optimizer" not in order.options:
@@ -99,14 +98,14 @@ def estimate(
     plan = choose_plan(
         lambda plan: run_memory(request, threads=threads, plan=plan), free, settings.padding, settings.layers
     )
-    sizes = level_sizes(request)
-    iterations = settings.level_iterations(sizes)
-    work = sum(n * (w * h + OVERHEAD) for (w, h), n in zip(sizes, iterations, strict=True))
+    levels = level_sizes(request)
+    iterations = settings.level_iterations(levels)
+    work = sum(n * (w * h + OVERHEAD) for (w, h), n in zip(levels, iterations, strict=True))
     return Estimate(
         order=order,
-        width=sizes[-1][0],
-        height=sizes[-1][1],
-        levels=len(sizes),
+        width=levels[-1][0],
+        height=levels[-1][1],
+        levels=len(levels),
         iterations=sum(iterations),
         memory=run_memory(request, threads=threads, plan=plan),
         free=free,
