@@ -30,6 +30,7 @@ from npstyle import images
 from npstyle.cli.main import main
 from npstyle.errors import UserError
 from npstyle.images.metadata import command_line
+from npstyle.studio import estimates
 from npstyle.studio import folder as studio_folder
 from npstyle.studio.folder import DONE, FAILED, PAINTING, PAUSED, PICTURE, Folder, Job, clean_name
 from npstyle.studio.inputs import Inputs
@@ -104,8 +105,8 @@ class Client:
 
 
 @contextmanager
-def serving(folder: Path, port: int = 0) -> Iterator[Client]:
-    server = Server(folder, port=port, threads=1)
+def serving(folder: Path, port: int = 0, trial: bool = False) -> Iterator[Client]:
+    server = Server(folder, port=port, threads=1, trial=trial)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -325,6 +326,24 @@ def test_estimate_says_size_memory_and_time(client: Client, pictures: tuple[Path
     assert small["memory"] < large["memory"] < large["free"]
     assert 0 < small["seconds"] < large["seconds"]
     assert not small["measured"]
+    assert not small["tried"]
+
+
+def test_a_trial_says_how_fast_the_machine_is(
+    monkeypatch: pytest.MonkeyPatch, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    rate = estimates.measure_rate(threads=1)
+    assert 1e-8 < rate < 1e-2
+    monkeypatch.setattr("npstyle.studio.queue.measure_rate", lambda threads: 1.0)  # a second a pixel
+    with serving(tmp_path / "studio", trial=True) as client:
+        body = order(client, pictures)
+        for _ in range(100):
+            found = client.json("POST", "/api/estimate", body)
+            if found["tried"]:
+                break
+            time.sleep(0.05)
+        assert (found["tried"], found["measured"]) == (True, False)
+        assert found["seconds"] > 6 * 32 * 27
 
 
 def test_too_little_memory_is_said_with_a_size_that_fits(

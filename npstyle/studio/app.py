@@ -187,7 +187,7 @@ class Studio:
 
     async def estimate(self, request: Request) -> Response:
         _, estimated = await self._read(request)
-        return JSONResponse(estimated.as_json(self.queue.rate))
+        return JSONResponse(estimated.as_json(self.queue.rate, self.queue.trial_rate))
 
     async def create(self, request: Request) -> Response:
         inputs, estimated = await self._read(request)

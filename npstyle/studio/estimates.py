@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from npstyle.architecture import deepest
 from npstyle.errors import UserError
-from npstyle.run import Request
+from npstyle.presets import preset
+from npstyle.run import Request, paint
 from npstyle.run.memory import (
     TIME_FACTORS,
     available_memory,
@@ -20,10 +25,12 @@ from npstyle.run.pyramid import level_sizes
 from npstyle.run.time_left import OVERHEAD
 from npstyle.studio.inputs import Inputs
 from npstyle.studio.orders import Order
+from npstyle.weights import load_weights
 
-# Seconds for a pixel and an iteration, roughly, until a picture has been painted here. Measured: 6.6e-6 of
+# Seconds for a pixel and an iteration, very roughly, until `measure_rate` has ended. Measured: 6.6e-6 of
 # processor time with AVX-512, up to 256 pixels, on two cores.
 TYPICAL_RATE = 3e-6
+TRIAL_SIDE, TRIAL_ITERATIONS = 128, 4  # of the picture that `measure_rate` paints: 2 s in all on two cores
 
 
 @dataclass(frozen=True)
@@ -56,15 +63,16 @@ class Estimate:
     work: float
     note: str = ""
 
-    def as_json(self, rate: float | None) -> dict[str, Any]:
-        """For the page; `rate` is the seconds that a unit of work took here so far."""
+    def as_json(self, rate: float | None, trial_rate: float | None = None) -> dict[str, Any]:
+        """For the page; `rate` is the seconds that a unit of work took here so far, or in a trial."""
         facts = {name: getattr(self, name) for name in ("width", "height", "levels", "iterations", "memory")}
-        seconds = self.work * (rate or TYPICAL_RATE)
+        seconds = self.work * (rate or trial_rate or TYPICAL_RATE)
         return {
             **facts,
             "free": self.free,
             "seconds": seconds,
             "measured": rate is not None,
+            "tried": trial_rate is not None,
             "note": self.note,
         }
 
@@ -112,6 +120,18 @@ def estimate(
         work=work * TIME_FACTORS[plan],
         note=note,
     )
+
+
+def measure_rate(threads: int | None = None) -> float:
+    """Seconds for a unit of `Estimate.work` on this machine: of a small picture with random filters."""
+    noise = np.random.default_rng(0).uniform(0, 255, (TRIAL_SIDE, TRIAL_SIDE, 3))
+    settings = replace(preset("default"), min_size=0, iterations=TRIAL_ITERATIONS)
+    request = Request.read(noise, noise[::-1], settings=settings)
+    ends: list[float] = []
+    weights = load_weights("random", deepest=deepest(settings.layers))
+    paint(request, weights, threads=threads, callback=lambda progress: ends.append(time.monotonic()))
+    seconds = (ends[-1] - ends[0]) / (len(ends) - 1)  # the first one includes preparations
+    return seconds / (TRIAL_SIDE**2 + OVERHEAD)
 
 
 def _too_large(request: Request, free: float, threads: int | None) -> UserError:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from npstyle.errors import UserError
-from npstyle.studio.estimates import Estimate, estimate
+from npstyle.studio.estimates import Estimate, estimate, measure_rate
 from npstyle.studio.folder import (
     DONE,
     ERRORS,
@@ -45,10 +45,15 @@ class Queue:
     weights : str
         The filters that orders without random ones are painted with.
     threads : int, optional
+    trial : bool
+        Measure how fast this machine is, if no picture that was painted here says so.
     """
 
-    def __init__(self, folder: Folder, weights: str = "auto", threads: int | None = None) -> None:
-        self.folder, self.weights, self.threads = folder, weights, threads
+    def __init__(
+        self, folder: Folder, weights: str = "auto", threads: int | None = None, trial: bool = False
+    ) -> None:
+        self.folder, self.weights, self.threads, self.trial = folder, weights, threads, trial
+        self.trial_rate: float | None = None
         self.jobs: dict[str, Job] = folder.jobs()
         self.progress: Event | None = None  # the last one of what is painted
         self._listeners: set[asyncio.Queue[Event | None]] = set()
@@ -57,6 +62,7 @@ class Queue:
         self._process: asyncio.subprocess.Process | None = None
         self._told = ""
         self._task: asyncio.Task[None] | None = None
+        self._trial: asyncio.Task[None] | None = None  # kept, as the loop does not
 
     # --------------------------------------------------------------------------------------------
     # What the page does
@@ -280,6 +286,12 @@ class Queue:
     def start(self) -> None:
         """Begin with what waits."""
         self._task = asyncio.create_task(self._work())
+        if self.trial and self.rate is None and not self.waiting:
+            self._trial = asyncio.create_task(self._measure())
+
+    async def _measure(self) -> None:
+        with suppress(UserError, MemoryError):  # there is a rough guess without it
+            self.trial_rate = await asyncio.to_thread(measure_rate, self.threads)
 
     async def close(self) -> None:
         """End; what is painted is paused until the next start."""
