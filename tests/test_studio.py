@@ -426,7 +426,16 @@ def test_names_of_files_lose_their_folders(name: str, clean: str) -> None:
 def test_damaged_jobs_do_not_stop_the_server(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     for number, text in enumerate(
-        (b"", b"{", b"[]", b'{"content": 1}', b'{"content": "a", "styles": [], "options": {}}')
+        (
+            b"",
+            b"{",
+            b"[]",
+            b'{"content": 1}',
+            b'{"content": "a", "styles": [], "options": {}}',
+            b'{"content": "a", "styles": ["b"], "options": {}, "more": {"../../x": "c"}}',
+            b'{"content": "a", "styles": ["b"], "options": {}, "more": {"start": 1}}',
+            b'{"content": "a", "styles": ["b"], "options": {}, "then": {"output": "/tmp/x"}}',
+        )
     ):
         path = folder.pictures / f"20260101-000000-0000000{number}"
         path.mkdir()
@@ -719,6 +728,24 @@ def test_another_strength_goes_on_from_the_present_picture(
     assert pixels(client.ask("GET", f"/api/jobs/{third['id']}/picture")[2]) == pixels(output.read_bytes())
     again = client.json("POST", f"/api/jobs/{third['id']}/inputs")
     assert again["start"]["name"] == "photo-painting.tiff"
+
+
+def test_next_server_begins_what_was_to_go_on(pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "studio"
+    with serving(folder) as client:
+        id = client.json("POST", "/api/jobs", order(client, pictures, iterations=1), status=201)["id"]
+        client.wait_for(id, DONE)
+    path = folder / "pictures" / id / "job.json"
+    job = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**job, "then": {**job["options"], "strength": 5}}))
+    for _ in range(2):  # the second one begins nothing
+        with serving(folder) as client:
+            for name, jobs in client.events():
+                if name == "jobs" and all(each["status"] == DONE for each in jobs) and len(jobs) == 2:
+                    break
+    first, second = jobs
+    assert (first["id"], first["going_on"]) == (id, False)
+    assert (second["origin"], second["options"]["strength"]) == (id, 5)
 
 
 def test_order_of_the_queue(client: Client, pictures: tuple[Path, Path], tmp_path: Path) -> None:

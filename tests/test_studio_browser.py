@@ -118,9 +118,10 @@ class Page:
         mouse.move(box["x"] + right * box["width"], box["y"] + bottom * box["height"], steps=4)
         mouse.up()
 
-    def screenshot(self, name: str) -> None:
+    def screenshot(self, name: str, whole: bool = True) -> None:
+        """Keep a picture of the page, or of what is seen of it where a dialog is open."""
         if SCREENSHOTS:
-            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=whole)
 
     def close(self) -> None:
         self.context.close()
@@ -256,7 +257,7 @@ def test_regions_are_painted_and_sent(
     for key in ("ArrowDown", "ArrowDown", "ArrowDown", "Space", "Shift+ArrowDown"):
         page.keyboard.press(key)
     assert "stays as it is" in page.text_content("#mask-status")
-    window.screenshot(f"masks-{width}")
+    window.screenshot(f"masks-{width}", whole=False)
     assert page.evaluate(TOO_WIDE) == []
     assert page.evaluate(UNNAMED) == []
     page.check("input[name=mask-picture][value='1']", force=True)
@@ -265,7 +266,7 @@ def test_regions_are_painted_and_sent(
     page.click("#mask-all")
     page.check("input[name=mask-tool][value=brush]", force=True)
     window.paint_over(1, 0.1, 0.1, 0.9, 0.1)
-    window.screenshot(f"masks-painting-{width}")
+    window.screenshot(f"masks-painting-{width}", whole=False)
     page.click("#mask-use")
     page.wait_for_selector("#masks-remove", state="visible")
     assert page.text_content("#hint-masks") == "Used: 2 regions, and a part that stays as it is."
@@ -310,13 +311,13 @@ def test_next_level_another_strength_order_and_side_by_side(
     page.eval_on_selector("#expert", "(e) => { e.open = true }")
     page.fill("#min_size", "32")
     window.order(pictures, 10000)
-    page.wait_for_selector("#next", state="visible")
+    page.wait_for_selector("#next[aria-disabled=false]")
     for strength in ("1", "-1"):  # two that wait
         page.eval_on_selector("#strength", f"(e) => {{ e.value = {strength} }}")
         page.click("#paint")
     until(page, "document.querySelectorAll('#waiting li').length === 2")
     page.click("#cards li:last-child button")  # the first one, which is being painted
-    page.wait_for_selector("#next", state="visible")
+    page.wait_for_selector("#next[aria-disabled=false]")
     window.screenshot(f"queue-{width}")
     assert page.evaluate(TOO_WIDE) == []
     assert page.evaluate(UNNAMED) == []
@@ -329,7 +330,7 @@ def test_next_level_another_strength_order_and_side_by_side(
     assert page.evaluate(names) == [second, first]
     page.click("#next")
     until(page, "document.getElementById('state').textContent.startsWith('Size 2 of 2')")
-    assert page.is_hidden("#next")
+    assert page.get_attribute("#next", "aria-disabled") == "true"
     page.reload()  # in the middle
     until(page, "document.getElementById('state').textContent.startsWith('Size 2 of 2')")
     page.eval_on_selector("#go-on-strength", "(e) => { e.value = 1; e.dispatchEvent(new Event('input')) }")
@@ -346,7 +347,7 @@ def test_next_level_another_strength_order_and_side_by_side(
     page.click("#compare-two")
     page.wait_for_selector("#pair", state="visible")
     until(page, "[...document.querySelectorAll('#pair img')].every((e) => e.naturalWidth > 0)")
-    window.screenshot(f"compare-{width}")
+    window.screenshot(f"compare-{width}", whole=False)
     differing = page.locator("#pair tr.differs th").all_text_contents()
     assert "How much of the painting" in differing
     assert "Starts from" in differing

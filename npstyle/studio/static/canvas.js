@@ -114,7 +114,7 @@ export class Layer {
     const context = canvas.getContext("2d");
     context.drawImage(this.image, 0, 0);
     context.drawImage(this.over, 0, 0);
-    const size = Math.round(Math.max(this.width, this.height) / 24);
+    const size = Math.round(Math.max(this.width, this.height) / 20);
     Object.assign(context, { font: `bold ${size}px system-ui, sans-serif`, textAlign: "center", textBaseline: "middle" });
     Object.assign(context, { lineWidth: size / 5, lineJoin: "round", strokeStyle: "#000", fillStyle: "#fff" });
     sums.forEach(([x, y, count], number) => {

@@ -1,7 +1,7 @@
 // Two pictures side by side, and their settings, with those marked that differ.
 
 import { find, make, setText } from "./dom.js";
-import { CHOICES, EXPERT, NAMES, duration, times } from "./words.js";
+import { CHOICES, EXPERT, NAMES, duration, nameOf, times } from "./words.js";
 
 let chosen = []; // IDs, two at most
 
@@ -37,8 +37,8 @@ export function showChosen(ids) {
 
 function open(pair) {
   const figures = pair.map((job, index) => {
-    const picture = make("img", { src: `/api/jobs/${job.id}/picture`, alt: `${title(job)}, painted` });
-    return make("figure", {}, picture, make("figcaption", { textContent: `${"AB"[index]}: ${title(job)}` }));
+    const picture = make("img", { src: `/api/jobs/${job.id}/picture`, alt: `${nameOf(job)}, painted` });
+    return make("figure", {}, picture, make("figcaption", { textContent: `${"AB"[index]}: ${nameOf(job)}` }));
   });
   find("pair-pictures").replaceChildren(...figures);
   const [left, right] = pair.map(facts);
@@ -55,8 +55,6 @@ function open(pair) {
   setText(find("pair-count"), count === 0 ? "They do not differ in anything." : `What differs is marked with ≠ (${count} of ${rows.length}).`);
   find("pair").showModal();
 }
-
-const title = (job) => `${job.content} – ${job.styles.join(", ")}`;
 
 // What is said of a picture, by its name for people.
 function facts(job) {

@@ -279,7 +279,7 @@ function draw() {
 function summary(layer) {
   const parts = [...layer.counts()].sort(([a], [b]) => a - b).map(([each, count]) => {
     const percent = Math.max(1, Math.round((100 * count) / layer.cells.length));
-    return `${each === KEEP ? "stays as it is" : `region ${each}`} ${percent} %`;
+    return `${each === KEEP ? "stays as it is" : `region ${each}`} ${percent}\u00a0%`;
   });
   return parts.join(", ") || "nothing painted yet";
 }

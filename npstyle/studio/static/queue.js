@@ -2,6 +2,7 @@
 
 import { post } from "./api.js";
 import { find, make, setText } from "./dom.js";
+import { nameOf } from "./words.js";
 
 const MOVES = [["first", "First"], ["up", "Earlier"], ["down", "Later"]];
 const rows = new Map(); // by ID: they stay the same, so that the focus does
@@ -27,7 +28,7 @@ export function showQueue(jobs, onChosen) {
 }
 
 function row(job, onChosen) {
-  const name = `${job.content} – ${job.styles.join(", ")}`;
+  const name = nameOf(job);
   const show = make("button", { type: "button", className: "name", textContent: name });
   show.addEventListener("click", () => onChosen(job.id));
   const buttons = MOVES.map(([where, text]) => {

@@ -15,7 +15,9 @@ export function prepareView() {
   for (const action of ["stop", "pause", "continue"]) {
     find(action).addEventListener("click", () => attempt(() => post(`/api/jobs/${job.id}/${action}`)));
   }
-  find("next").addEventListener("click", () => attempt(() => post(`/api/jobs/${job.id}/next`, { level })));
+  find("next").addEventListener("click", () => {
+    if (find("next").getAttribute("aria-disabled") === "false") attempt(() => post(`/api/jobs/${job.id}/next`, { level }));
+  });
   find("go-on").addEventListener("click", () => attempt(goOn));
   find("go-on-strength").addEventListener("input", showStrength);
   find("again").addEventListener("click", () => attempt(() => fillFrom(job)));
@@ -76,11 +78,10 @@ export function show(next) {
   setText(find("title"), `${job.content} in the manner of ${job.styles.join(", ")}`);
   setText(find("view-error"), job.error);
   setText(find("announcement"), `${find("title").textContent}: ${STATUS[status]}`); // not each iteration
-  find("stop").hidden = find("progress").hidden = !active;
+  find("stop").hidden = find("next").hidden = find("progress").hidden = !active;
   find("pause").hidden = !active && status !== "queued";
   find("continue").hidden = status !== "paused" && status !== "failed";
   find("again").hidden = !job.inputs;
-  find("next").hidden = true; // until it is known that there is one
   find("go-on-box").hidden = !job.inputs || !["painting", "paused", "done"].includes(status);
   find("downloads").hidden = find("compare").hidden = find("before").hidden = !done;
   setText(find("continue"), status === "failed" ? "Try again" : "Continue");
@@ -116,6 +117,7 @@ function showFiles() {
 
 function begin() {
   [points, total, source, level] = [[], 0, "", 0];
+  find("next").setAttribute("aria-disabled", "true"); // until it is known that there is one
   find("go-on-strength").value = Math.log10(job.options.strength ?? 1);
   showStrength();
   find("after").removeAttribute("src");
@@ -166,7 +168,7 @@ export function follow(name, values) {
   if (name === "warning") setText(find("note"), `Note: ${values.text}`);
   if (name !== "progress") return;
   [total, level] = [values.iterations, values.level];
-  find("next").hidden = values.level >= values.levels;
+  find("next").setAttribute("aria-disabled", String(values.level >= values.levels)); // not hidden: others would move
   if (points.length && values.iteration > points.at(-1).iteration + 1) loadLosses();
   points = points.filter((point) => point.iteration < values.iteration);
   points.push(values);

@@ -58,6 +58,12 @@ export function times(power) {
   return power === 0 ? "as usual" : power > 0 ? `${text} times as much` : `${text} times less`;
 }
 
+// What a painting is called where several are listed.
+export function nameOf({ content, styles, options }) {
+  const strength = options.strength === undefined ? "" : `, ${times(Math.log10(options.strength))}`;
+  return `${content} – ${styles.join(", ")}${strength}`;
+}
+
 export function bytes(number) {
   return number >= 1e9 ? `${(number / 1e9).toFixed(1)} GB` : `${Math.round(number / 1e6)} MB`;
 }
