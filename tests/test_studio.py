@@ -84,8 +84,9 @@ class Client:
             connection.request("GET", "/api/events", headers=self.headers)
             response = connection.getresponse()
             assert response.headers["content-type"].startswith("text/event-stream")
-            name = ""
+            name, end = "", time.monotonic() + 240
             for line in response:
+                assert time.monotonic() < end, "found no such event"
                 field, _, value = line.decode().rstrip("\n").partition(": ")
                 if field == "event":
                     name = value
@@ -260,7 +261,9 @@ def test_limits_of_uploads(client: Client, monkeypatch: pytest.MonkeyPatch, pict
     assert client.ask("POST", "/api/jobs", b" " * 70000)[0] == 422
 
 
-def test_only_the_newest_uploads_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_uploads_that_were_used_last_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(studio_folder, "MAX_UPLOADS", 2)
     folder = Folder(tmp_path)
     uploads = []
@@ -268,9 +271,12 @@ def test_only_the_newest_uploads_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
         data = images.png(structured_picture(16, 16, seed))
         uploads.append(folder.add_upload("x.png", data))
         os.utime(folder.uploads / f"{uploads[-1].id}.json", (seed, seed))
+    folder.upload(uploads[1].id, "content")  # in use
     folder.add_upload("x.png", images.png(structured_picture(16, 16, 9)))
     assert len(list(folder.uploads.iterdir())) == 6
-    error_line(lambda: folder.upload(uploads[0].id, "content"), "content")
+    for gone in (0, 2):
+        error_line(lambda n=gone: folder.upload(uploads[n].id, "content"), "content")  # type: ignore[misc]
+    assert folder.upload(uploads[1].id, "content") == uploads[1]
     folder.close()
 
 

@@ -70,7 +70,7 @@ function facts(job) {
     found.set(text, CHOICES[name]?.[value] ?? (value === true ? "yes" : String(value)));
   }
   const regions = Object.keys(more).filter((name) => name.startsWith("content-mask")).length;
-  if (regions) found.set("Regions", String(regions));
+  if (regions) found.set("Regions (their shapes are not compared)", String(regions));
   if ("keep-mask" in more) found.set("A part stays as it is", "yes");
   if ("start" in more) found.set("Starts from", more.start);
   found.set("Iterations done", (job.facts.levels ?? []).map((level) => level.iterations).join(" + ") || String(job.facts.iterations ?? "unknown"));
