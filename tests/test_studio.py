@@ -621,6 +621,26 @@ def zip_flat(*lists: list[str]) -> list[str]:
     return [word for words in zip(*lists, strict=True) for word in words]
 
 
+def test_masks_are_there_for_the_next_server(pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    with serving(tmp_path / "studio") as client:
+        body, words = with_masks(client, pictures, tmp_path)
+        body["options"]["iterations"] = 25
+        id = client.json("POST", "/api/jobs", body, status=201)["id"]
+        first_progress(client, id)
+    for upload in (tmp_path / "studio" / "uploads").iterdir():
+        upload.unlink()  # the painting has copies
+    with serving(tmp_path / "studio") as client:
+        job = client.wait_for(id, DONE, FAILED)
+        assert job["status"] == DONE, job
+        png = client.ask("GET", f"/api/jobs/{id}/picture")[2]
+        again = client.json("POST", f"/api/jobs/{id}/inputs")
+        assert len(again["content_masks"]) == len(again["style_masks"]) == 2
+    output = tmp_path / "by-command.png"
+    command = [*map(str, pictures), "-o", str(output), *COMMAND.split(), *words, "--iterations", "25"]
+    assert main([*command, "--no-checkpoint", "--quiet"]) == 0
+    assert pixels(png) == pixels(output.read_bytes())
+
+
 def test_masks_that_do_not_fit_are_refused(
     client: Client, pictures: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -301,6 +301,46 @@ def test_regions_are_painted_and_sent(
     window.close()
 
 
+def test_each_of_several_paintings_has_a_region(
+    browser: Any, client: Client, pictures: list[Path], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.png"
+    Image.fromarray(structured_picture(40, 64, 2)).save(other)
+    window = Page(browser, client, 1600)
+    page = window.page
+    page.wait_for_selector("#color option", state="attached")
+    page.set_input_files("#content", pictures[0])
+    page.set_input_files("#styles", [*pictures[1:], other])
+    until(page, "document.querySelectorAll('.thumbnails li').length === 3")
+    page.click("#masks")
+    page.wait_for_selector("#mask-editor", state="visible")
+    assert page.is_hidden("#mask-more")
+    window.paint_over(1, 0.1, 0.2, 0.4, 0.2)
+    page.click("#mask-use")
+    assert "Region 2 is not painted over the photograph" in page.text_content("#error-mask")
+    window.paint_over(2, 0.1, 0.8, 0.9, 0.8)
+    page.check("input[name=mask-picture][value='2']", force=True)
+    assert page.is_disabled("input[name=mask-number][value='1']")
+    window.paint_over(2, 0.1, 0.5, 0.5, 0.5)
+    page.click("#mask-use")
+    page.wait_for_selector("#masks-remove", state="visible")
+    window.order([], 1)
+    page.wait_for_selector("#downloads", state="visible")
+    masks = "--style-mask painting-style-mask-1.png --style-mask other-style-mask-2.png"
+    assert masks in page.input_value("#command")
+    (folder,) = (tmp_path / "studio" / "pictures").iterdir()
+    assert images.read_mask(folder / "style-mask-1").min() == 1  # nothing painted: all of it
+    part = images.read_mask(folder / "style-mask-2")
+    assert part.shape == (40, 64)
+    assert 0 < part.mean() < 0.5
+    # Other pictures have no regions, and these have them again.
+    page.click("#styles-pictures li:last-child button")
+    until(page, "!document.getElementById('hint-masks').textContent.startsWith('Used')")
+    page.set_input_files("#styles", other)
+    until(page, "document.getElementById('hint-masks').textContent.startsWith('Used: 2 regions')")
+    window.close()
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1600, "dark"), (360, "light")])
 def test_next_level_another_strength_order_and_side_by_side(
     browser: Any, client: Client, pictures: list[Path], width: int, scheme: str
