@@ -31,6 +31,8 @@ class Server(uvicorn.Server):
     weights : str
         What `load_weights` is to load.
     threads : int, optional
+    trial : bool
+        See `Queue`.
 
     Attributes
     ----------
@@ -50,6 +52,7 @@ class Server(uvicorn.Server):
         port: int = 0,
         weights: str = "auto",
         threads: int | None = None,
+        trial: bool = False,
     ) -> None:
         self.socket = _bound(host, port)
         self.port = self.socket.getsockname()[1]
@@ -63,7 +66,7 @@ class Server(uvicorn.Server):
         every = host in ("0.0.0.0", "::")
         self.url = f"http://{'127.0.0.1' if every else name}:{self.port}/?token={self.token}"
         hosts = (*LOOPBACK, "*", socket.gethostname().lower()) if every else (*LOOPBACK, name.lower())
-        self.queue = Queue(self.folder, weights, threads)
+        self.queue = Queue(self.folder, weights, threads, trial)
         app = Guard(Studio(self.queue).application(), self.token, hosts, self.port)
         super().__init__(
             uvicorn.Config(

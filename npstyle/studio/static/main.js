@@ -1,9 +1,11 @@
 // The page: events of the server, and which picture is shown.
 
+import { prepareCompare } from "./compare.js";
 import { find, setText } from "./dom.js";
 import { prepareForm } from "./form.js";
 import { showGallery } from "./gallery.js";
-import { follow, prepareView, reconnected, show } from "./view.js";
+import { showQueue } from "./queue.js";
+import { follow, nextOf, prepareView, reconnected, show } from "./view.js";
 
 let jobs = [], chosen = "", lost = false;
 
@@ -18,6 +20,7 @@ function choose(id) {
 function render() {
   // Without a choice, or if the chosen one is gone: what is being painted, or else the newest.
   const current = jobs.find((job) => job.id === chosen) ?? jobs.find((job) => job.status === "painting") ?? jobs.at(-1) ?? null;
+  showQueue(jobs, choose);
   showGallery(jobs, current?.id, choose);
   show(current);
 }
@@ -26,6 +29,7 @@ function listen() {
   const events = new EventSource("/api/events");
   events.addEventListener("jobs", (event) => {
     jobs = JSON.parse(event.data);
+    chosen = nextOf(jobs) ?? chosen;
     render();
   });
   for (const name of ["phase", "progress", "warning"]) {
@@ -44,5 +48,6 @@ function listen() {
 }
 
 prepareView();
+prepareCompare(() => jobs);
 listen();
 prepareForm(choose).catch((error) => setText(find("connection"), error.message));
