@@ -7,9 +7,11 @@ import socket
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from npstyle.errors import UserError
 from npstyle.studio.app import Studio
+from npstyle.studio.events import Listeners
 from npstyle.studio.folder import Folder
 from npstyle.studio.guard import LOOPBACK, Guard
 from npstyle.studio.queue import Queue
@@ -17,20 +19,18 @@ from npstyle.studio.queue import Queue
 MAX_CONNECTIONS = 200
 
 
-class Server(uvicorn.Server):
-    """A studio on a port; `run` serves until Ctrl-C or SIGTERM.
+class GuardedServer(uvicorn.Server):
+    """An application on a port, behind the `Guard`; `run` serves until `should_exit`, Ctrl-C or SIGTERM.
 
     Parameters
     ----------
-    folder : Path
-        Where uploads and pictures are kept.
+    app : ASGI application
+    listeners : Listeners
+        Those who look at its events.
     host : str
         The address or name to listen at.
     port : int
         0 for one that is free.
-    weights : str
-        What `load_weights` is to load.
-    threads : int, optional
 
     Attributes
     ----------
@@ -40,34 +40,21 @@ class Server(uvicorn.Server):
     Raises
     ------
     UserError
-        The port is taken, or the folder can't be used.
+        The port is taken.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        weights: str = "auto",
-        threads: int | None = None,
-    ) -> None:
+    def __init__(self, app: ASGIApp, listeners: Listeners, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.listeners = listeners
         self.socket = _bound(host, port)
         self.port = self.socket.getsockname()[1]
-        try:
-            self.folder = Folder(folder)
-        except UserError:
-            self.socket.close()
-            raise
         self.token = secrets.token_urlsafe(24)
         name = f"[{host}]" if ":" in host else host
         every = host in ("0.0.0.0", "::")
         self.url = f"http://{'127.0.0.1' if every else name}:{self.port}/?token={self.token}"
         hosts = (*LOOPBACK, "*", socket.gethostname().lower()) if every else (*LOOPBACK, name.lower())
-        self.queue = Queue(self.folder, weights, threads)
-        app = Guard(Studio(self.queue).application(), self.token, hosts, self.port)
         super().__init__(
             uvicorn.Config(
-                app,
+                Guard(app, self.token, hosts, self.port),
                 log_level="critical",  # the log of accesses would have the token in it
                 access_log=False,
                 server_header=False,
@@ -83,16 +70,56 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End; the events first, as otherwise all connections would be waited for."""
-        self.queue.end_events()
+        self.listeners.end()
         await super().shutdown(sockets)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve; the folder is free again afterwards."""
+        """Serve; the port is free again afterwards."""
         try:
             super().run(sockets or [self.socket])
         finally:
-            self.folder.close()
             self.socket.close()
+
+
+class Server(GuardedServer):
+    """The studio; see `GuardedServer`.
+
+    Parameters
+    ----------
+    folder : Path
+        Where uploads and pictures are kept; free again when `run` has ended.
+    host, port
+    weights : str
+        What `load_weights` is to load.
+    threads : int, optional
+
+    Raises
+    ------
+    UserError
+        The port is taken, or the folder can't be used.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        weights: str = "auto",
+        threads: int | None = None,
+    ) -> None:
+        self.folder = Folder(folder)
+        try:
+            self.queue = Queue(self.folder, weights, threads)
+            super().__init__(Studio(self.queue).application(), self.queue.listeners, host, port)
+        except UserError:
+            self.folder.close()
+            raise
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        try:
+            super().run(sockets)
+        finally:
+            self.folder.close()
 
 
 def _bound(host: str, port: int) -> socket.socket:
