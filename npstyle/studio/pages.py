@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from importlib import resources
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,8 +12,7 @@ from starlette.routing import Route
 
 from npstyle.errors import UserError
 from npstyle.studio.events import Event, Listeners
-
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+from npstyle.studio.static_files import TYPES, read_static
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -81,13 +79,3 @@ def _answering(handler: Handler) -> Handler:
             return JSONResponse(words, status_code=422)
 
     return answer
-
-
-def read_static() -> dict[str, bytes]:
-    """The files of the page by name: no request's name is ever looked for on the disk."""
-    folder = resources.files("npstyle.studio") / "static"
-    return {
-        file.name: file.read_bytes()
-        for file in folder.iterdir()
-        if file.is_file() and file.name[file.name.rfind(".") :] in TYPES
-    }

@@ -1,10 +1,14 @@
-// The page: events of the server, and which picture is shown.
+// The page: events of the server, and which picture is shown. A run of the command line is shown by the same
+// page, without the form and the gallery.
 
 import { find, setText } from "./dom.js";
 import { prepareForm } from "./form.js";
 import { showGallery } from "./gallery.js";
-import { follow, prepareView, reconnected, show } from "./view.js";
+import { complete, follow, prepareView, reconnected, show } from "./view.js";
 
+const watched = document.body.classList.contains("watched"); // one run, with which the server ends
+const ENDED = watched ? "The run has ended, or was ended. What it has painted is where it was told to." : "The studio has ended. Start npstyle studio again, and open the address that it prints: it continues.";
+const LOST = watched ? "No connection to the run: it has ended, or was ended." : "No connection to the studio; trying again …";
 let jobs = [], chosen = "", lost = false;
 
 function choose(id) {
@@ -27,6 +31,7 @@ function listen() {
   events.addEventListener("jobs", (event) => {
     jobs = JSON.parse(event.data);
     render();
+    if (watched && jobs[0].status !== "painting") finish(events);
   });
   for (const name of ["phase", "progress", "warning"]) {
     events.addEventListener(name, (event) => follow(name, JSON.parse(event.data)));
@@ -39,10 +44,18 @@ function listen() {
   events.addEventListener("error", () => {
     lost = true;
     const gone = events.readyState === EventSource.CLOSED;
-    setText(find("connection"), gone ? "The studio has ended. Start npstyle studio again, and open the address that it prints: it continues." : "No connection to the studio; trying again …");
+    setText(find("connection"), gone ? ENDED : LOST);
   });
+}
+
+// The server waits for this before it ends; what is shown stays.
+async function finish(events) {
+  await complete();
+  events.close();
+  find("connection").className = "over";
+  setText(find("connection"), "The run is over; this page shows what it has.");
 }
 
 prepareView();
 listen();
-prepareForm(choose).catch((error) => setText(find("connection"), error.message));
+if (!watched) prepareForm(choose).catch((error) => setText(find("connection"), error.message));

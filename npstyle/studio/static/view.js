@@ -4,9 +4,11 @@ import { losses, post, remove } from "./api.js";
 import { draw } from "./chart.js";
 import { find, setText } from "./dom.js";
 import { fillFrom } from "./form.js";
+import { preparePicture } from "./picture.js";
 import { PHASE, STATUS, duration } from "./words.js";
 
 let job = null, points = [], total = 0, source = "";
+let loading = Promise.resolve(), curves = Promise.resolve();
 
 export function prepareView() {
   for (const action of ["stop", "pause", "continue"]) {
@@ -18,13 +20,7 @@ export function prepareView() {
     if (find("confirm").returnValue === "yes") attempt(() => remove(`/api/jobs/${job.id}`));
     find("confirm").returnValue = "";
   });
-  find("slider").addEventListener("input", () => find("frame").style.setProperty("--cut", `${100 - find("slider").value}%`));
-  find("copy").addEventListener("click", async () => {
-    find("command").select();
-    await navigator.clipboard.writeText(find("command").value).catch(() => document.execCommand("copy"));
-    setText(find("copy"), "Copied");
-    setTimeout(() => setText(find("copy"), "Copy"), 2000);
-  });
+  preparePicture();
   find("after").addEventListener("error", () => find("after").removeAttribute("src")); // none yet
 }
 
@@ -62,13 +58,19 @@ export function show(next) {
     find("before").src = `/api/jobs/${job.id}/before`;
     for (const form of ["png", "jpg", "tiff"]) find(`download-${form}`).href = `/api/jobs/${job.id}/download?format=${form}`;
     const time = facts.seconds && !facts.continued ? ` in ${duration(facts.seconds)}` : "";
-    setText(find("state"), `${facts.width} × ${facts.height} pixels${time}. ${facts.stopped ? "Stopped and kept as it was." : ""}`);
+    setText(find("state"), `${facts.width} × ${facts.height} pixels${time}. ${facts.stopped ? "Stopped and kept as it was. " : ""}${facts.output ? `Saved as ${facts.output}.` : ""}`);
   } else if (!active) {
     setText(find("state"), `This picture is ${STATUS[status]}.`);
   }
   find("after").alt = done ? `${job.content}, painted` : "The picture so far";
   find("command").value = job.command;
-  if (done || other) loadLosses();
+  if (done || other) curves = loadLosses();
+}
+
+// When all that is shown has come from the server.
+export async function complete() {
+  await Promise.all([loading, curves]);
+  await Promise.allSettled(["after", "before"].map((id) => find(id).decode()));
 }
 
 function begin() {
@@ -88,10 +90,13 @@ function setImage(address) {
   if (address === source) return;
   source = address;
   const next = new Image(); // shown once it is there, so that nothing flickers
-  next.onload = () => {
-    if (source === address) find("after").src = address;
-  };
   next.src = address;
+  loading = next.decode().then(
+    () => {
+      if (source === address) find("after").src = address;
+    },
+    () => {}, // none yet
+  );
 }
 
 async function loadLosses() {
