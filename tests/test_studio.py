@@ -42,6 +42,7 @@ class Client:
     """Requests to a server, as the page makes them unless they are told otherwise."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         address, _, self.token = url.removeprefix("http://").partition("/?token=")
         self.host, _, port = address.partition(":")
         self.port = int(port)
@@ -524,9 +525,9 @@ def test_a_queue_has_a_limit(client: Client, pictures: tuple[Path, Path], monkey
 
 
 @contextmanager
-def studio_process(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Client]]:
+def studio_process(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], Client]]:
     """`npstyle studio` as a process."""
-    words = ["studio", "--no-browser", "--folder", str(folder), "--threads", "1"]
+    words = ["studio", "--no-browser", "--folder", str(folder), "--threads", "1", "--port", str(port)]
     process = subprocess.Popen(
         [sys.executable, "-m", "npstyle", *words],
         stdout=subprocess.PIPE,

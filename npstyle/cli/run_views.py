@@ -152,10 +152,8 @@ class Views:
         from npstyle._runtime.atomic import open_replacing
         from npstyle.studio.report import completed, report
 
-        self._add_logged()
-        points = completed(self._points, result)
-        continued = len(points) > len(self._points)
-        facts = self._facts(result, seconds, continued, judged)
+        facts = self._facts(result, seconds, judged)
+        points = completed([*self._logged(), *self._points], result)
         page = report(self.request, result, text, points, facts)
 
         def write(path: Path, overwrite: bool) -> None:
@@ -164,22 +162,24 @@ class Views:
 
         save_or_refuge(self.options.report, write, self.options.overwrite, ".html", "the report is")
 
-    def _add_logged(self) -> None:
+    @property
+    def _first(self) -> int:
+        """The iteration with which the run has begun, or was continued."""
+        return self._points[0]["iteration"] if self._points else 1
+
+    def _logged(self) -> list[dict[str, Any]]:
         """What the log of the same run says of iterations before it was continued."""
-        if self.options.log is not None and self.options.resume:
-            from npstyle.cli.run_log import iterations_in
+        if self.options.log is None or not self.options.resume:
+            return []
+        from npstyle.cli.run_log import iterations_in
 
-            first = self._points[0]["iteration"] if self._points else 0
-            earlier = [point for point in iterations_in(self.options.log) if point["iteration"] < first]
-            self._points = [*earlier, *self._points]
+        return [point for point in iterations_in(self.options.log) if point["iteration"] < self._first]
 
-    def _facts(
-        self, result: StyleResult, seconds: float, continued: bool, judged: Mapping[str, float]
-    ) -> dict[str, str]:
+    def _facts(self, result: StyleResult, seconds: float, judged: Mapping[str, float]) -> dict[str, str]:
         """What the report says of the run."""
         losses = result.levels[-1].losses if result.levels else ()
         memory = f"at most {format_bytes(self._peak)}; expected: {self.memory}" if self._peak else self.memory
-        part = " since it was continued" if continued else ""
+        part = " since it was continued" if self._first > 1 else ""
         return {
             "file": self.output.name,
             "iterations": f"{result.nit}, with {result.nfev} evaluations of loss and gradient",
@@ -191,10 +191,10 @@ class Views:
 
 
 def _watch(request: Request, text: Mapping[str, str]) -> Watch:
-    from npstyle.images.metadata import command_line
+    from npstyle.images.metadata import command_line, picture_names
     from npstyle.studio.watch import Watch
 
-    return Watch(request, command_line(text), text["content"], [text["style"]])
+    return Watch(request, command_line(text), picture_names(text))
 
 
 def peak_memory() -> float | None:

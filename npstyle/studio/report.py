@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from npstyle import images
-from npstyle.images.metadata import FACTS, command_line
+from npstyle.images.metadata import FACTS, command_line, picture_names
 from npstyle.run import Request, StyleResult
 from npstyle.studio.follower import PREVIEW_SIDE, before
 from npstyle.studio.static_files import read_static
@@ -47,6 +47,7 @@ def report(
         What else there is to say, by what it is called.
     """
     static = read_static()
+    content, *styles = picture_names(text)
     shown = images.fit(result.image, PREVIEW_SIDE)
     height, width, _ = result.image.shape
     h, w, _ = shown.shape
@@ -57,7 +58,7 @@ def report(
     )
     shown_as = f"Shown here as a JPEG of {w} × {h} pixels." if (w, h) != (width, height) else ""
     parts = {
-        "title": _escaped(f"{text.get('content', '')} in the manner of {text.get('style', '')}"),
+        "title": _escaped(f"{content} in the manner of {', '.join(styles)}"),
         "style": static["studio.css"].decode(),
         "script": bundled(static, "report.js"),
         "ratio": f"{width / height:.6g}",

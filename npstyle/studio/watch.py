@@ -113,10 +113,8 @@ class Watch:
     request : Request
     command : str
         The command that paints the same.
-    content : str
-        The name of the photograph's file.
-    styles : sequence of str
-        Those of the paintings'.
+    names : sequence of str
+        Of the pictures' files, the photograph's first.
 
     Attributes
     ----------
@@ -124,11 +122,11 @@ class Watch:
         The address of the page, with its token.
     """
 
-    def __init__(self, request: Request, command: str, content: str, styles: Sequence[str]) -> None:
+    def __init__(self, request: Request, command: str, names: Sequence[str]) -> None:
         width, height = request.result_size
-        names = {"content": clean_name(content), "styles": [clean_name(style) for style in styles]}
-        job = {**names, "options": {}, "width": width, "height": height, "command": command}
-        self._run = WatchedRun(request, job)
+        content, *styles = map(clean_name, names)
+        job = {"content": content, "styles": styles, "width": width, "height": height, "options": {}}
+        self._run = WatchedRun(request, {**job, "command": command})
         self._server = GuardedServer(self._run.application(), self._run.listeners)
         self.url = self._server.url
         self._thread = threading.Thread(target=self._server.run, daemon=True)

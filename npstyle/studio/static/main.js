@@ -8,6 +8,7 @@ import { complete, follow, prepareView, reconnected, show } from "./view.js";
 
 const watched = document.body.classList.contains("watched"); // one run, with which the server ends
 const ENDED = watched ? "The run has ended, or was ended. What it has painted is where it was told to." : "The studio has ended. Start npstyle studio again, and open the address that it prints: it continues.";
+const AGAIN = 3000; // milliseconds until a page that was refused asks again: another window may have the new token
 const LOST = watched ? "No connection to the run: it has ended, or was ended." : "No connection to the studio; trying again …";
 let jobs = [], chosen = "", lost = false;
 
@@ -45,6 +46,7 @@ function listen() {
     lost = true;
     const gone = events.readyState === EventSource.CLOSED;
     setText(find("connection"), gone ? ENDED : LOST);
+    if (gone && !watched) setTimeout(listen, AGAIN);
   });
 }
 
