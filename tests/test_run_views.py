@@ -109,6 +109,7 @@ def test_report_has_the_picture_its_settings_and_curves_and_loads_nothing() -> N
     assert report.values["command"] == command
     assert "--style-layers conv1_1" in command
     assert report.values["style-layers"] == "conv1_1"
+    assert report.values["style-as-content"] == "no"
     assert report.values["file"] == "out.png"
     assert "6, with" in report.values["iterations"]
     assert report.values["time"].endswith(" s")

@@ -68,7 +68,7 @@ def report(
         "facts": _rows({**facts, "filters": result.weights, "npstyle": text.get("version", "")}),
         "command": _escaped(command_line(text)),
         "note": note,
-        "settings": _rows({name: value or "yes" for name, value in text.items() if name not in FACTS}),
+        "settings": _rows(dict(_setting(*item) for item in text.items() if item[0] not in FACTS)),
         "points": json.dumps(thinned(points)).replace("<", "\\u003c"),  # so that it can't end the script
     }
     page = static["report.html"].decode()
@@ -128,6 +128,11 @@ def bundled(static: Mapping[str, bytes], name: str) -> str:
 
     add(name)
     return "\n".join(modules.values())
+
+
+def _setting(name: str, value: str) -> tuple[str, str]:
+    """An option and its value; of one without a value, whether it is set."""
+    return (name, value) if value else (name.removeprefix("no-"), "no" if name.startswith("no-") else "yes")
 
 
 def _rows(values: Mapping[str, str]) -> str:

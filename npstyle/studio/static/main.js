@@ -55,7 +55,7 @@ async function finish(events) {
   await complete();
   events.close();
   find("connection").className = "over";
-  setText(find("connection"), "The run is over; this page shows what it has.");
+  setText(find("connection"), "The run is over.");
 }
 
 prepareView();
