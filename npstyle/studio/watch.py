@@ -23,9 +23,9 @@ from npstyle.run import Progress, Request, StyleResult
 from npstyle.studio.events import Event, Listeners
 from npstyle.studio.folder import DONE, FAILED, PAINTING, clean_name
 from npstyle.studio.follower import PREVIEW_SIDE, Follower, before, point_of
+from npstyle.studio.guarded_server import GuardedServer
 from npstyle.studio.pages import MissingError, Page, application, event_stream
 from npstyle.studio.report import completed
-from npstyle.studio.server import GuardedServer
 
 ID = "run"  # of the only painting
 END_SECONDS = 3.0  # at most, that the end waits for the pages to have taken what they show
