@@ -23,6 +23,7 @@ from helpers import SHALLOW, refusal, structured_picture
 from npstyle import images
 from npstyle.cli.main import main
 from npstyle.cli.progress import ProgressBar
+from npstyle.run import Progress
 from npstyle.studio.report import bundled, thinned
 from npstyle.studio.static_files import read_static
 from test_studio import Client
@@ -385,6 +386,20 @@ def test_page_says_that_a_run_has_failed(monkeypatch: Patch, capsys: Captured) -
     looking.join()
     job = looking.seen[-1][1][0]
     assert (job["status"], job["error"]) == ("failed", "of the test")
+
+
+def test_run_does_not_end_for_a_preview(monkeypatch: Patch) -> None:
+    def fail(_: Progress) -> None:
+        raise MemoryError
+
+    assert main([*COMMAND, *LEVELS]) == 0
+    expected = Path("out.png").read_bytes()
+    looking = Looking(monkeypatch)
+    monkeypatch.setattr(Progress, "image", property(fail))
+    assert main([*COMMAND, *LEVELS, "--overwrite", "--watch"]) == 0
+    looking.join()
+    assert [value["preview"] for name, value in looking.seen if name == "progress"][-1] == 0
+    assert Path("out.png").read_bytes() == expected
 
 
 def test_nobody_has_to_look(monkeypatch: Patch, capsys: Captured) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from npstyle import images
@@ -69,7 +70,8 @@ class Follower:
 
     def _preview(self, progress: Progress) -> None:
         began = time.monotonic()
-        if self._show(images.encode("x.jpg", images.fit(progress.image, PREVIEW_SIDE))):
-            self._previews += 1
+        with suppress(MemoryError):  # the run may have all of it, and is not to end for a preview
+            if self._show(images.encode("x.jpg", images.fit(progress.image, PREVIEW_SIDE))):
+                self._previews += 1
         now = time.monotonic()
         self._next_preview = now + max(PREVIEW_SECONDS, PREVIEW_FACTOR * (now - began))

@@ -70,7 +70,14 @@ export function show(next) {
 // When all that is shown has come from the server.
 export async function complete() {
   await Promise.all([loading, curves]);
-  await Promise.allSettled(["after", "before"].map((id) => find(id).decode()));
+  await Promise.all(["after", "before"].map((id) => find(id).complete || arrived(find(id))));
+}
+
+// Not by decode(): a page that nobody sees need not decode anything.
+function arrived(image) {
+  return new Promise((resolve) => {
+    for (const name of ["load", "error"]) image.addEventListener(name, resolve, { once: true });
+  });
 }
 
 function begin() {
@@ -90,13 +97,10 @@ function setImage(address) {
   if (address === source) return;
   source = address;
   const next = new Image(); // shown once it is there, so that nothing flickers
+  loading = arrived(next).then(() => {
+    if (source === address && next.naturalWidth) find("after").src = address;
+  });
   next.src = address;
-  loading = next.decode().then(
-    () => {
-      if (source === address) find("after").src = address;
-    },
-    () => {}, // none yet
-  );
 }
 
 async function loadLosses() {
