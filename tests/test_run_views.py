@@ -403,10 +403,10 @@ def test_run_does_not_end_for_a_preview(monkeypatch: Patch) -> None:
 
 
 def test_nobody_has_to_look(monkeypatch: Patch, capsys: Captured) -> None:
-    """The program ends at once, and no preview was made."""
+    """No preview was made, and the program ends at once."""
     opened: list[str] = []
     monkeypatch.setattr("npstyle.studio.watch.webbrowser.open", opened.append)
-    monkeypatch.setattr("npstyle.studio.watch.END_SECONDS", 1000.0)
+    monkeypatch.setattr("npstyle.studio.watch.time.sleep", None)  # the program does not wait
     monkeypatch.setattr("npstyle.studio.follower.Follower._preview", None)
     assert main([*COMMAND, *LEVELS, "--watch", "--no-browser"]) == 0
     assert opened == []
