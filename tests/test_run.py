@@ -27,7 +27,7 @@ from helpers import structured_picture as picture
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
 from npstyle._typing import Color, Optimizer
 from npstyle.optimize import Minimizer, OptimizeResult, OptimizerWarning
-from npstyle.run import LevelResult, PlannedLevel, Request, StyleResult, checkpoint, paint
+from npstyle.run import LevelResult, NextLevel, PlannedLevel, Request, StyleResult, checkpoint, paint
 from npstyle.run.finish import resized_mask
 from npstyle.run.level import Level, starting_picture
 from npstyle.run.pyramid import Pyramid, levels
@@ -251,6 +251,66 @@ def test_stop_iteration_in_callback_ends_run() -> None:
     assert result.message == "stopped by the callback after 2 iterations"
     assert not result.interrupted
     assert not result.success
+
+
+@pytest.mark.parametrize("optimizer", ["lbfgs", "lbfgs32", "adam"])
+def test_next_level_in_callback_ends_the_level_only(optimizer: Any) -> None:
+    """A run whose levels were cut short is what a run of as many iterations paints."""
+    settings = replace(SHALLOW, min_size=48, optimizer=optimizer)
+    seen: list[Progress] = []
+
+    def cut(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.level < 3 and progress.level_iteration == 1 + progress.level:
+            raise NextLevel
+
+    result = run(content=picture(64, 96), settings=settings, iterations=12, callback=cut)
+    assert [level.nit for level in result.levels] == [2, 3, 12]
+    assert [level.success for level in result.levels] == [False, False, True]
+    assert not result.success
+    assert result.message == (
+        "did the 12 iterations asked for at the last of 3 levels; "
+        "the callback ended level 1 after 2, level 2 after 3 already"
+    )
+    assert [(p.iteration, p.iterations) for p in (seen[1], seen[2], seen[5])] == [(2, 36), (3, 26), (6, 17)]
+    assert seen[-1].iteration == seen[-1].iterations
+    asked = run(content=picture(64, 96), settings=settings, iterations=(2, 3, 12))
+    np.testing.assert_array_equal(asked.pixels, result.pixels)
+    assert asked.losses == result.losses
+
+
+def test_next_level_at_the_last_level_ends_the_run() -> None:
+    def cut(progress: Progress) -> None:
+        if progress.level_iteration == 2:
+            raise NextLevel
+
+    result = run(callback=cut)
+    assert result.nit == 2
+    assert not result.success
+    assert result.message == "stopped by the callback after 2 iterations"
+
+
+def test_run_resumed_after_a_level_was_cut_short_is_the_same(tmp_path: Path) -> None:
+    settings = replace(SHALLOW, min_size=48)
+    options: dict[str, Any] = {"content": picture(64, 96), "settings": settings, "iterations": 12}
+
+    def cut(progress: Progress) -> None:
+        if progress.level == 1 and progress.level_iteration == 2:
+            raise NextLevel
+
+    def interrupt(progress: Progress) -> None:
+        cut(progress)
+        if progress.level == 2 and progress.level_iteration == 3:
+            raise KeyboardInterrupt
+
+    whole = run(callback=cut, **options)
+    first = run(callback=interrupt, checkpoint=tmp_path / "run.npz", **options)
+    assert first.interrupted
+    seen: list[Progress] = []
+    resumed = run(callback=seen.append, checkpoint=tmp_path / "run.npz", resume=True, **options)
+    np.testing.assert_array_equal(resumed.pixels, whole.pixels)
+    assert (resumed.message, resumed.success) == (whole.message, False)
+    assert (seen[0].iteration, seen[0].iterations) == (6, 26)
 
 
 def test_ctrl_c_returns_picture_so_far() -> None:

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import random
+import shlex
 import signal
 import socket
 import subprocess
@@ -29,8 +30,10 @@ from npstyle import images
 from npstyle.cli.main import main
 from npstyle.errors import UserError
 from npstyle.images.metadata import command_line
+from npstyle.studio import estimates
 from npstyle.studio import folder as studio_folder
 from npstyle.studio.folder import DONE, FAILED, PAINTING, PAUSED, PICTURE, Folder, Job, clean_name
+from npstyle.studio.inputs import Inputs
 from npstyle.studio.orders import Order
 from npstyle.studio.server import Server
 
@@ -82,8 +85,9 @@ class Client:
             connection.request("GET", "/api/events", headers=self.headers)
             response = connection.getresponse()
             assert response.headers["content-type"].startswith("text/event-stream")
-            name = ""
+            name, end = "", time.monotonic() + 240
             for line in response:
+                assert time.monotonic() < end, "found no such event"
                 field, _, value = line.decode().rstrip("\n").partition(": ")
                 if field == "event":
                     name = value
@@ -103,8 +107,8 @@ class Client:
 
 
 @contextmanager
-def serving(folder: Path, port: int = 0) -> Iterator[Client]:
-    server = Server(folder, port=port, threads=1)
+def serving(folder: Path, port: int = 0, trial: bool = False) -> Iterator[Client]:
+    server = Server(folder, port=port, threads=1, trial=trial)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -155,7 +159,11 @@ PATHS = [
     ("POST", "/api/pictures?name=x"),
     ("POST", "/api/estimate"),
     ("POST", "/api/jobs"),
+    ("GET", "/api/jobs/x/inputs/start"),
     ("POST", "/api/jobs/x/stop"),
+    ("POST", "/api/jobs/x/first"),
+    ("POST", "/api/jobs/x/next"),
+    ("POST", "/api/jobs/x/go-on"),
     ("DELETE", "/api/jobs/x"),
     ("OPTIONS", "/api/jobs"),
 ]
@@ -254,7 +262,9 @@ def test_limits_of_uploads(client: Client, monkeypatch: pytest.MonkeyPatch, pict
     assert client.ask("POST", "/api/jobs", b" " * 70000)[0] == 422
 
 
-def test_only_the_newest_uploads_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_uploads_that_were_used_last_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(studio_folder, "MAX_UPLOADS", 2)
     folder = Folder(tmp_path)
     uploads = []
@@ -262,9 +272,12 @@ def test_only_the_newest_uploads_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
         data = images.png(structured_picture(16, 16, seed))
         uploads.append(folder.add_upload("x.png", data))
         os.utime(folder.uploads / f"{uploads[-1].id}.json", (seed, seed))
+    folder.upload(uploads[1].id, "content")  # in use
     folder.add_upload("x.png", images.png(structured_picture(16, 16, 9)))
     assert len(list(folder.uploads.iterdir())) == 6
-    error_line(lambda: folder.upload(uploads[0].id, "content"), "content")
+    for gone in (0, 2):
+        error_line(lambda n=gone: folder.upload(uploads[n].id, "content"), "content")  # type: ignore[misc]
+    assert folder.upload(uploads[1].id, "content") == uploads[1]
     folder.close()
 
 
@@ -281,6 +294,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "output": ("/tmp/x.png",),
     "checkpoint": ("/tmp/x",),
     "content_masks": ([],),
+    "masks": ({},),
 }
 
 
@@ -293,7 +307,7 @@ def test_options_that_can_not_be_used_are_named_before_anything_is_painted(
             body = {**values, "options": {name: value}}
             for path in ("/api/estimate", "/api/jobs"):
                 error = client.json("POST", path, body, status=422)
-                known = name not in ("output", "checkpoint", "content_masks")
+                known = name not in ("output", "checkpoint", "content_masks", "masks")
                 assert error["field"] == (name if known else "options"), (name, value)
                 assert {"found", "expected", "cure", "message"} <= error.keys()
     bodies: list[tuple[Any, str]] = [
@@ -319,6 +333,24 @@ def test_estimate_says_size_memory_and_time(client: Client, pictures: tuple[Path
     assert small["memory"] < large["memory"] < large["free"]
     assert 0 < small["seconds"] < large["seconds"]
     assert not small["measured"]
+    assert not small["tried"]
+
+
+def test_a_trial_says_how_fast_the_machine_is(
+    monkeypatch: pytest.MonkeyPatch, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    rate = estimates.measure_rate(threads=1)
+    assert 1e-8 < rate < 1e-2
+    monkeypatch.setattr("npstyle.studio.queue.measure_rate", lambda threads: 1.0)  # a second a pixel
+    with serving(tmp_path / "studio", trial=True) as client:
+        body = order(client, pictures)
+        for _ in range(100):
+            found = client.json("POST", "/api/estimate", body)
+            if found["tried"]:
+                break
+            time.sleep(0.05)
+        assert (found["tried"], found["measured"]) == (True, False)
+        assert found["seconds"] > 6 * 32 * 27
 
 
 def test_too_little_memory_is_said_with_a_size_that_fits(
@@ -337,17 +369,21 @@ def test_too_little_memory_is_said_with_a_size_that_fits(
 
 def test_command_has_what_was_chosen_only() -> None:
     chosen = Order.read({"size": 256, "strength": 2, "color": "luma", "seed": None})
-    command = chosen.command("my photo.jpg", ["a.jpg", "-b.jpg"])
+    command = chosen.command(Inputs("my photo.jpg", ("a.jpg", "-b.jpg")))
     assert command == "npstyle 'my photo.jpg' a.jpg ./-b.jpg --size 256 --color luma --style-weight 48"
-    assert Order.read({}).command("a.jpg", ["b.jpg"]) == "npstyle a.jpg b.jpg"
+    assert Order.read({}).command(Inputs("a.jpg", ("b.jpg",))) == "npstyle a.jpg b.jpg"
 
 
 PARTS = ["/", "..", "%2e%2e", "api", "jobs", "pictures", "static", "\\", "%00", "etc/passwd", "?"]
+PARTS += ["inputs", "start", "next", "go-on", "first", "20260101-000000-00000000"]
 METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "CONNECT", "get", "\x00", ""]
 HEADERS = ["Content-Length: 5", "Content-Length: -1", "Content-Length: x", "Transfer-Encoding: chunked"]
 HEADERS += ["X: " + "y" * 70000, "Cookie: =;=;\x01", "Expect: 100-continue", "Upgrade: websocket", ": x"]
 NAMES = ["../../x.png", "%2e%2e%2fx", "a%00b.png", "/etc/passwd", "C:%5Cx.png", "%ff%fe", "", "x" * 5000]
 IDS = ["0" * 32, "20260101-000000-00000000", "..", "%2e%2e%2f%2e%2e", "lock", "job.json", "x" * 3000, "%00"]
+
+
+ACTIONS = ["stop", "pause", "continue", "inputs", "next", "go-on", "up", "x"]
 
 
 def send_malformed(client: Client, draw: random.Random) -> bytes:
@@ -393,7 +429,7 @@ def send_wrong_body(client: Client, draw: random.Random) -> int:
         [
             ("POST", "/api/jobs"),
             ("POST", "/api/estimate"),
-            ("POST", f"/api/jobs/{draw.choice(IDS)}/{draw.choice(['stop', 'pause', 'inputs', 'x'])}"),
+            ("POST", f"/api/jobs/{draw.choice(IDS)}/{draw.choice(ACTIONS)}"),
             ("DELETE", f"/api/jobs/{draw.choice(IDS)}"),
             ("GET", f"/api/jobs/{draw.choice(IDS)}/{draw.choice(['picture', 'job.json', '..%2f..%2flock'])}"),
             ("GET", f"/api/pictures/{draw.choice(IDS)}"),
@@ -447,7 +483,16 @@ def test_names_of_files_lose_their_folders(name: str, clean: str) -> None:
 def test_damaged_jobs_do_not_stop_the_server(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     for number, text in enumerate(
-        (b"", b"{", b"[]", b'{"content": 1}', b'{"content": "a", "styles": [], "options": {}}')
+        (
+            b"",
+            b"{",
+            b"[]",
+            b'{"content": 1}',
+            b'{"content": "a", "styles": [], "options": {}}',
+            b'{"content": "a", "styles": ["b"], "options": {}, "more": {"../../x": "c"}}',
+            b'{"content": "a", "styles": ["b"], "options": {}, "more": {"start": 1}}',
+            b'{"content": "a", "styles": ["b"], "options": {}, "then": {"output": "/tmp/x"}}',
+        )
     ):
         path = folder.pictures / f"20260101-000000-0000000{number}"
         path.mkdir()
@@ -523,7 +568,7 @@ def test_picture_is_the_command_lines(client: Client, pictures: tuple[Path, Path
     # What the copied command paints, and again with the same pictures.
     assert job["command"].split()[3:] == COMMAND.replace(" --threads 1", "").split() or job["command"]
     again = client.json("POST", f"/api/jobs/{id}/inputs")
-    assert [each["name"] for each in again] == ["photo.png", "painting.png"]
+    assert [each["name"] for each in (again["content"], *again["styles"])] == ["photo.png", "painting.png"]
     assert client.json("POST", "/api/estimate", order(client, pictures))["measured"]
     shown = command_line(text)
     job_file = tmp_path / "studio" / "pictures" / id / "job.json"
@@ -563,6 +608,257 @@ def test_stop_keeps_and_pause_continues_to_the_same_picture(
     client.wait_for(removed, PAINTING)
     client.json("DELETE", f"/api/jobs/{removed}", status=204)
     assert {path.name for path in (tmp_path / "studio" / "pictures").iterdir()} == {stopped, waiting}
+
+
+def mask(path: Path, shape: tuple[int, int], rows: slice) -> Path:
+    """A mask that is white in some rows, of one bit a pixel as the page sends it."""
+    pixels = np.zeros(shape, bool)
+    pixels[rows] = True
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def with_masks(client: Client, pictures: tuple[Path, Path], folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """An order with two pairs of regions and one that is kept, and the same as options of the command."""
+    rows = {
+        "photo-content-mask-1": slice(0, 20),
+        "photo-content-mask-2": slice(20, 40),
+        "painting-style-mask-1": slice(0, 30),
+        "painting-style-mask-2": slice(10, 48),
+        "photo-keep-mask": slice(40, 48),
+    }
+    paths = [mask(folder / f"{name}.png", (48, 40), inside) for name, inside in rows.items()]
+    ids = list(map(client.upload, paths))
+    options = ["--content-mask"] * 2 + ["--style-mask"] * 2 + ["--keep-mask"]
+    words = [word for pair in zip(options, map(str, paths), strict=True) for word in pair]
+    masks = {"content": ids[:2], "styles": ids[2:4], "keep": ids[4]}
+    return {**order(client, pictures), "masks": masks}, words
+
+
+def test_masks_are_those_of_the_command(client: Client, pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    body, words = with_masks(client, pictures, tmp_path)
+    without = client.json("POST", "/api/estimate", {**body, "masks": None})
+    assert client.json("POST", "/api/estimate", body)["memory"] > without["memory"]
+    id = client.json("POST", "/api/jobs", body, status=201)["id"]
+    job = client.wait_for(id, DONE, FAILED)
+    assert job["status"] == DONE, job
+    _, _, png = client.ask("GET", f"/api/jobs/{id}/picture")
+    output = tmp_path / "by-command.png"
+    command = [*map(str, pictures), "-o", str(output), *COMMAND.split(), *words]
+    assert main([*command, "--no-checkpoint", "--quiet"]) == 0
+    assert pixels(png) == pixels(output.read_bytes())
+    # The command that is shown names files that can be downloaded under these names.
+    text = images.read_text(images.FileContents("x", png))
+    names = [Path(word).name for word in words[1::2]]
+    assert shlex.split(job["command"])[-10:] == [*zip_flat(words[::2], names)]
+    assert command_line(text).endswith(shlex.join(zip_flat(words[::2], names)))
+    for file, name in job["more"].items():
+        status, headers, data = client.ask("GET", f"/api/jobs/{id}/inputs/{file}")
+        assert (status, data) == (200, (tmp_path / name).read_bytes())
+        assert headers["content-disposition"] == f'attachment; filename="{name}"'
+    for file in ("content", "job.json", "..%2fjob.json", "start", "content-mask-3"):
+        assert client.ask("GET", f"/api/jobs/{id}/inputs/{file}")[0] == 404
+    # Again with the same: masks are among what the form gets.
+    again = client.json("POST", f"/api/jobs/{id}/inputs")
+    ids = {
+        name: [each["id"] for each in again[f"{kind}_masks"]]
+        for name, kind in (("content", "content"), ("styles", "style"))
+    }
+    assert {**ids, "keep": again["keep"]["id"]} == body["masks"]
+    assert again["start"] is None
+
+
+def zip_flat(*lists: list[str]) -> list[str]:
+    return [word for words in zip(*lists, strict=True) for word in words]
+
+
+def test_masks_are_there_for_the_next_server(pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    with serving(tmp_path / "studio") as client:
+        body, words = with_masks(client, pictures, tmp_path)
+        body["options"]["iterations"] = 25
+        id = client.json("POST", "/api/jobs", body, status=201)["id"]
+        first_progress(client, id)
+    for upload in (tmp_path / "studio" / "uploads").iterdir():
+        upload.unlink()  # the painting has copies
+    with serving(tmp_path / "studio") as client:
+        job = client.wait_for(id, DONE, FAILED)
+        assert job["status"] == DONE, job
+        png = client.ask("GET", f"/api/jobs/{id}/picture")[2]
+        again = client.json("POST", f"/api/jobs/{id}/inputs")
+        assert len(again["content_masks"]) == len(again["style_masks"]) == 2
+    output = tmp_path / "by-command.png"
+    command = [*map(str, pictures), "-o", str(output), *COMMAND.split(), *words, "--iterations", "25"]
+    assert main([*command, "--no-checkpoint", "--quiet"]) == 0
+    assert pixels(png) == pixels(output.read_bytes())
+
+
+def test_masks_that_do_not_fit_are_refused(
+    client: Client, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    body, _ = with_masks(client, pictures, tmp_path)
+    good = body["masks"]
+    small = client.upload(mask(tmp_path / "small.png", (24, 20), slice(0, 10)))
+    black = client.upload(mask(tmp_path / "black.png", (48, 40), slice(0, 0)))
+    two = {**body, "styles": body["styles"] * 2}
+    wrong: list[tuple[dict[str, Any], Any, str | None]] = [
+        (body, {**good, "keep": small}, "a mask of 20 x 24 pixels"),
+        (body, {**good, "content": good["content"][:1]}, "1 regions of the photograph and 2 of paintings"),
+        (two, {"content": good["content"][:1], "styles": good["styles"][:1]}, "1 regions for 2 paintings"),
+        (body, {**good, "keep": "/etc/passwd"}, "no picture"),
+        (body, {**good, "content": "x"}, "no list"),
+        (body, {**good, "content": good["content"] * 5}, "10 pictures"),
+        (body, [], None),
+        (body, "x", "no object"),
+    ]
+    for order, masks, found in wrong:
+        status = 200 if found is None else 422
+        error = client.json("POST", "/api/estimate", {**order, "masks": masks}, status=status)
+        assert found is None or (error["field"], error["found"]) == ("masks", found)
+    error = client.json("POST", "/api/jobs", {**body, "masks": {**good, "keep": black}}, status=422)
+    assert (error["field"], error["found"]) == ("masks", "nothing painted in keep-mask")
+    error = client.json("POST", "/api/estimate", {**body, "start": "../x"}, status=422)
+    assert (error["field"], error["found"]) == ("start", "no picture")
+    assert not list((tmp_path / "studio" / "pictures").iterdir())
+
+
+def first_progress(client: Client, id: str, level: int = 1) -> dict[str, Any]:
+    return next(
+        value
+        for name, value in client.events()
+        if name == "progress" and value["id"] == id and value["level"] == level
+    )
+
+
+def test_next_level_is_recorded_so_that_the_command_paints_the_same(
+    client: Client, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    body = order(client, pictures, iterations=10000)
+    id = client.json("POST", "/api/jobs", body, status=201)["id"]
+    first_progress(client, id)
+    client.json("POST", f"/api/jobs/{id}/next", {"level": 7}, status=204)  # not this one: nothing
+    client.json("POST", f"/api/jobs/{id}/next", {"level": 1}, status=204)
+    first_progress(client, id, 2)
+    client.json("POST", f"/api/jobs/{id}/next", {"level": 2}, status=204)  # the last one goes on
+    wrong: Any
+    for wrong in ({}, {"level": 0}, {"level": "1"}, {"level": True}, [], b"{"):
+        client.json("POST", f"/api/jobs/{id}/next", wrong, status=422)
+    client.json("POST", f"/api/jobs/{id}/stop", status=204)
+    job = client.wait_for(id, DONE, FAILED)
+    levels = job["facts"]["levels"]
+    assert [level["whole"] for level in levels] == [False, False]
+    assert "the callback ended level 1 after" in job["facts"]["message"]
+    done = ",".join(str(level["iterations"]) for level in levels)
+    assert f"--iterations {done} " in f"{job['command']} "
+    png = client.ask("GET", f"/api/jobs/{id}/picture")[2]
+    text = images.read_text(images.FileContents("x", png))
+    assert text["iterations"] == done
+    assert "the callback ended level 1" in text["note"]
+    output = tmp_path / "by-command.png"
+    words = shlex.split(job["command"])[3:]
+    assert main([*map(str, pictures), "-o", str(output), *words, "--no-checkpoint", "--quiet"]) == 0
+    assert pixels(png) == pixels(output.read_bytes())
+    client.json("POST", f"/api/jobs/{id}/next", {"level": 2}, status=422)
+    assert not client.json("POST", "/api/estimate", order(client, pictures))["measured"]
+
+
+def test_another_strength_goes_on_from_the_present_picture(
+    client: Client, pictures: tuple[Path, Path], tmp_path: Path
+) -> None:
+    body = order(client, pictures)
+    long = {**body, "options": {**body["options"], "iterations": 10000, "init": "noise"}}
+    id = client.json("POST", "/api/jobs", long, status=201)["id"]
+    waiting = client.json("POST", "/api/jobs", body, status=201)["id"]
+    first_progress(client, id)
+    wrong: Any
+    for wrong in ({}, {"strength": 0}, {"strength": "1"}, {"strength": None}, []):
+        client.json("POST", f"/api/jobs/{id}/go-on", wrong, status=422)
+    client.json("POST", f"/api/jobs/{waiting}/go-on", {"strength": 5}, status=422)
+    client.json("POST", f"/api/jobs/{id}/go-on", {"strength": 5}, status=204)
+    jobs = next(
+        value for name, value in client.events() if name == "jobs" and any(job["origin"] for job in value)
+    )
+    second = next(job for job in jobs if job["origin"] == id)
+    assert client.wait_for(id, DONE)["facts"]["stopped"]
+    assert second["place"] < min(job["place"] for job in jobs if job["id"] == waiting)  # it is next
+    assert second["options"]["min_size"] == 23  # from the size that the first had come to
+    assert second["options"]["strength"] == 5
+    assert shlex.split(second["command"])[-2:] == ["--init", "photo-painting.tiff"]
+    first_progress(client, second["id"])
+    client.json("POST", f"/api/jobs/{second['id']}/stop", status=204)
+    client.wait_for(second["id"], DONE)
+
+    # Of one that is done, at once, to the picture of the command that is shown.
+    client.wait_for(waiting, DONE)
+    client.json("POST", f"/api/jobs/{waiting}/go-on", {"strength": 0.5}, status=204)
+    jobs = next(
+        value
+        for name, value in client.events()
+        if name == "jobs" and any(job["origin"] == waiting and job["status"] == DONE for job in value)
+    )
+    third = next(job for job in jobs if job["origin"] == waiting)
+    assert third["options"]["min_size"] == 0
+    _, _, start = client.ask("GET", f"/api/jobs/{third['id']}/inputs/start")
+    (tmp_path / "photo-painting.tiff").write_bytes(start)
+    words = shlex.split(third["command"].replace("--init ", f"--init {tmp_path}/"))
+    output = tmp_path / "by-command.png"
+    assert main([*map(str, pictures), "-o", str(output), *words[3:], "--no-checkpoint", "--quiet"]) == 0
+    assert pixels(client.ask("GET", f"/api/jobs/{third['id']}/picture")[2]) == pixels(output.read_bytes())
+    again = client.json("POST", f"/api/jobs/{third['id']}/inputs")
+    assert again["start"]["name"] == "photo-painting.tiff"
+
+
+def test_next_server_begins_what_was_to_go_on(pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "studio"
+    with serving(folder) as client:
+        id = client.json("POST", "/api/jobs", order(client, pictures, iterations=1), status=201)["id"]
+        client.wait_for(id, DONE)
+    path = folder / "pictures" / id / "job.json"
+    job = json.loads(path.read_bytes())
+    path.write_text(json.dumps({**job, "then": {**job["options"], "strength": 5}}))
+    for _ in range(2):  # the second one begins nothing
+        with serving(folder) as client:
+            for name, jobs in client.events():
+                if name == "jobs" and all(each["status"] == DONE for each in jobs) and len(jobs) == 2:
+                    break
+    first, second = jobs
+    assert (first["id"], first["going_on"]) == (id, False)
+    assert (second["origin"], second["options"]["strength"]) == (id, 5)
+
+
+def test_order_of_the_queue(client: Client, pictures: tuple[Path, Path], tmp_path: Path) -> None:
+    body = order(client, pictures)
+    long = {**body, "options": {**body["options"], "iterations": 10000}}
+    painted, *ids = (
+        client.json("POST", "/api/jobs", each, status=201)["id"] for each in (long, body, body, body)
+    )
+    client.wait_for(painted, PAINTING)
+    a, b, c = sorted(ids)
+
+    def waiting() -> list[str]:
+        _, jobs = next(client.events())
+        queued = [job for job in jobs if job["status"] == "queued"]
+        return [job["id"] for job in sorted(queued, key=lambda job: (job["place"], job["id"]))]
+
+    assert waiting() == [a, b, c]
+    for id, where, expected in (
+        (c, "up", [a, c, b]),
+        (a, "down", [c, a, b]),
+        (b, "first", [b, c, a]),
+        (b, "up", [b, c, a]),
+        (a, "down", [b, c, a]),
+    ):
+        client.json("POST", f"/api/jobs/{id}/{where}", status=204)
+        assert waiting() == expected
+    client.json("POST", f"/api/jobs/{painted}/first", status=422)
+    assert client.ask("POST", f"/api/jobs/{a}/last")[0] == 404
+    order_of = {
+        id: json.loads((tmp_path / "studio" / "pictures" / id / "job.json").read_bytes())["place"]
+        for id in ids
+    }
+    assert sorted(ids, key=lambda id: order_of[id]) == [b, c, a]  # on the disk, for the next server
+    client.json("POST", f"/api/jobs/{painted}/stop", status=204)
+    client.wait_for(b, PAINTING)
+    client.wait_for(a, DONE)
 
 
 def test_a_queue_has_a_limit(client: Client, pictures: tuple[Path, Path], monkeypatch: Any) -> None:

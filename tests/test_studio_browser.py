@@ -96,10 +96,11 @@ class Page:
             self.foreign.append(request.url)
 
     def order(self, pictures: list[Path], iterations: int, size: int = 48) -> None:
-        """Choose pictures and random filters, and press the button."""
+        """Choose pictures, if any, and random filters, and press the button."""
         page = self.page
-        page.set_input_files("#content", pictures[0])
-        page.set_input_files("#styles", pictures[1:])
+        if pictures:
+            page.set_input_files("#content", pictures[0])
+            page.set_input_files("#styles", pictures[1:])
         page.fill("#size", str(size))
         page.eval_on_selector("#expert", "(e) => { e.open = true }")
         page.select_option("#weights", "random")
@@ -108,9 +109,22 @@ class Page:
         page.eval_on_selector("#expert", "(e) => { e.open = false }")
         page.click("#paint")
 
-    def screenshot(self, name: str) -> None:
+    def paint_over(self, number: int, x: float, y: float, right: float, bottom: float) -> None:
+        """A stroke with the brush over the masks' canvas, between two points given as parts of it."""
+        self.page.check(f"input[name=mask-number][value='{number}']", force=True)
+        canvas = self.page.locator("#mask-canvas")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        mouse = self.page.mouse
+        mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"])
+        mouse.down()
+        mouse.move(box["x"] + right * box["width"], box["y"] + bottom * box["height"], steps=4)
+        mouse.up()
+
+    def screenshot(self, name: str, whole: bool = True) -> None:
+        """Keep a picture of the page, or of what is seen of it where a dialog is open."""
         if SCREENSHOTS:
-            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+            self.page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=whole)
 
     def close(self) -> None:
         self.context.close()
@@ -199,10 +213,191 @@ def test_two_windows_see_the_same_and_keys_suffice(
     for _ in range(60):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
-    wanted = {"content", "styles", "size", "strength", "color", "preset", "statistics", "seed", "paint"}
+    wanted = {
+        "masks",
+        "go-on-strength",
+        "go-on",
+        "content",
+        "styles",
+        "size",
+        "strength",
+        "color",
+        "preset",
+        "statistics",
+        "seed",
+        "paint",
+    }
     assert wanted | {"slider", "again", "delete", "download-png", "copy"} <= reached
     first.close()
     second.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1600, "light"), (360, "dark")])
+def test_regions_are_painted_and_sent(
+    browser: Any, client: Client, pictures: list[Path], tmp_path: Path, width: int, scheme: str
+) -> None:
+    window = Page(browser, client.url, width, color_scheme=scheme)
+    page = window.page
+    page.wait_for_selector("#color option", state="attached")
+    page.click("#masks")
+    assert "first" in page.text_content("#error-masks")
+    page.set_input_files("#content", pictures[0])
+    page.set_input_files("#styles", pictures[1:])
+    until(page, "document.querySelectorAll('.thumbnails li').length === 2")
+    page.click("#masks")
+    page.wait_for_selector("#mask-editor", state="visible")
+    page.click("#mask-use")
+    assert "Nothing is painted yet" in page.text_content("#error-mask")
+    page.check("input[name=mask-tool][value=brush]", force=True)
+    window.paint_over(1, 0.1, 0.2, 0.4, 0.2)
+    assert "region 1" in page.text_content("#mask-status")
+    window.paint_over(2, 0.7, 0.5, 0.9, 0.5)
+    page.click("#mask-undo")
+    assert "region 2" not in page.text_content("#mask-status")
+    window.paint_over(2, 0.7, 0.5, 0.9, 0.5)
+    page.check("input[name=mask-number][value='9']", force=True)
+    page.focus("#mask-canvas")  # the rest by keyboard
+    for key in ("ArrowDown", "ArrowDown", "ArrowDown", "Space", "Shift+ArrowDown"):
+        page.keyboard.press(key)
+    assert "stays as it is" in page.text_content("#mask-status")
+    window.screenshot(f"masks-{width}", whole=False)
+    assert page.evaluate(TOO_WIDE) == []
+    assert page.evaluate(UNNAMED) == []
+    page.check("input[name=mask-picture][value='1']", force=True)
+    page.check("input[name=mask-tool][value=fill]", force=True)
+    page.check("input[name=mask-number][value='2']", force=True)
+    page.click("#mask-all")
+    page.check("input[name=mask-tool][value=brush]", force=True)
+    window.paint_over(1, 0.1, 0.1, 0.9, 0.1)
+    window.screenshot(f"masks-painting-{width}", whole=False)
+    page.click("#mask-use")
+    page.wait_for_selector("#masks-remove", state="visible")
+    assert page.text_content("#hint-masks") == "Used: 2 regions, and a part that stays as it is."
+    window.screenshot(f"filled-{width}")
+    window.order([], 2)  # they are chosen already
+    page.wait_for_selector("#downloads", state="visible")
+    command = page.input_value("#command")
+    for words in ("--content-mask photo-content-mask-1.png", "--style-mask painting-style-mask-2.png"):
+        assert words in command
+    assert "--keep-mask photo-keep-mask.png" in command
+    assert page.locator("#command-links a").count() == 5
+    (folder,) = (tmp_path / "studio" / "pictures").iterdir()
+    inside = {path.name: images.read_mask(path) > 0.5 for path in folder.glob("*-mask*")}
+    assert {mask.shape for mask in inside.values()} == {(48, 64)}  # of their pictures
+    content, second = inside["content-mask-1"], inside["content-mask-2"]
+    assert content[9, 16]
+    assert not content[24:].any()
+    assert second[24, 51]
+    assert not second[:, :32].any()
+    assert inside["keep-mask"][32:, 32].any()
+    assert inside["style-mask-1"][4, 32]
+    assert inside["style-mask-2"][40, 32]
+    assert not (inside["style-mask-1"] & inside["style-mask-2"]).any()
+    # Again with the same pictures: the regions are there, and can be changed.
+    page.click("#masks-remove")
+    assert "Used" not in page.text_content("#hint-masks")
+    page.click("#again")
+    until(page, "document.getElementById('hint-masks').textContent.startsWith('Used: 2 regions')")
+    page.click("#masks")
+    until(page, "document.getElementById('mask-canvas').getAttribute('aria-label').includes('region 2')")
+    page.click("#mask-close")
+    window.close()
+
+
+def test_each_of_several_paintings_has_a_region(
+    browser: Any, client: Client, pictures: list[Path], tmp_path: Path
+) -> None:
+    other = tmp_path / "other.png"
+    Image.fromarray(structured_picture(40, 64, 2)).save(other)
+    window = Page(browser, client.url, 1600)
+    page = window.page
+    page.wait_for_selector("#color option", state="attached")
+    page.set_input_files("#content", pictures[0])
+    page.set_input_files("#styles", [*pictures[1:], other])
+    until(page, "document.querySelectorAll('.thumbnails li').length === 3")
+    page.click("#masks")
+    page.wait_for_selector("#mask-editor", state="visible")
+    assert page.is_hidden("#mask-more")
+    window.paint_over(1, 0.1, 0.2, 0.4, 0.2)
+    page.click("#mask-use")
+    assert "Region 2 is not painted over the photograph" in page.text_content("#error-mask")
+    window.paint_over(2, 0.1, 0.8, 0.9, 0.8)
+    page.check("input[name=mask-picture][value='2']", force=True)
+    assert page.is_disabled("input[name=mask-number][value='1']")
+    window.paint_over(2, 0.1, 0.5, 0.5, 0.5)
+    page.click("#mask-use")
+    page.wait_for_selector("#masks-remove", state="visible")
+    window.order([], 1)
+    page.wait_for_selector("#downloads", state="visible")
+    masks = "--style-mask painting-style-mask-1.png --style-mask other-style-mask-2.png"
+    assert masks in page.input_value("#command")
+    (folder,) = (tmp_path / "studio" / "pictures").iterdir()
+    assert images.read_mask(folder / "style-mask-1").min() == 1  # nothing painted: all of it
+    part = images.read_mask(folder / "style-mask-2")
+    assert part.shape == (40, 64)
+    assert 0 < part.mean() < 0.5
+    # Other pictures have no regions, and these have them again.
+    page.click("#styles-pictures li:last-child button")
+    until(page, "!document.getElementById('hint-masks').textContent.startsWith('Used')")
+    page.set_input_files("#styles", other)
+    until(page, "document.getElementById('hint-masks').textContent.startsWith('Used: 2 regions')")
+    window.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1600, "dark"), (360, "light")])
+def test_next_level_another_strength_order_and_side_by_side(
+    browser: Any, client: Client, pictures: list[Path], width: int, scheme: str
+) -> None:
+    window = Page(browser, client.url, width, color_scheme=scheme)
+    page = window.page
+    page.wait_for_selector("#color option", state="attached")
+    page.eval_on_selector("#expert", "(e) => { e.open = true }")
+    page.fill("#min_size", "32")
+    window.order(pictures, 10000)
+    page.wait_for_selector("#next[aria-disabled=false]")
+    for strength in ("1", "-1"):  # two that wait
+        page.eval_on_selector("#strength", f"(e) => {{ e.value = {strength} }}")
+        page.click("#paint")
+    until(page, "document.querySelectorAll('#waiting li').length === 2")
+    page.click("#cards li:last-child button")  # the first one, which is being painted
+    page.wait_for_selector("#next[aria-disabled=false]")
+    window.screenshot(f"queue-{width}")
+    assert page.evaluate(TOO_WIDE) == []
+    assert page.evaluate(UNNAMED) == []
+    names = "[...document.querySelectorAll('#waiting li')].map((e) => e.dataset.id)"
+    first, second = page.evaluate(names)
+    page.focus("#waiting li:last-child [data-move=up]")
+    page.keyboard.press("Enter")
+    until(page, f"{names}[0] === '{second}'")
+    assert page.evaluate("document.activeElement.dataset.move") == "up"  # the focus went with it
+    assert page.evaluate(names) == [second, first]
+    page.click("#next")
+    until(page, "document.getElementById('state').textContent.startsWith('Size 2 of 2')")
+    assert page.get_attribute("#next", "aria-disabled") == "true"
+    page.reload()  # in the middle
+    until(page, "document.getElementById('state').textContent.startsWith('Size 2 of 2')")
+    page.eval_on_selector("#go-on-strength", "(e) => { e.value = 1; e.dispatchEvent(new Event('input')) }")
+    assert "10 times as much" in page.text_content("#go-on-value")
+    page.click("#go-on")
+    until(page, "document.getElementById('command').value.includes('--init photo-painting.tiff')")
+    page.click("#stop")
+    page.wait_for_selector("#downloads", state="visible")
+    until(page, "document.querySelectorAll('#cards img').length >= 2")
+    window.screenshot(f"gallery-{width}")
+    boxes = page.locator("#cards .chooser:visible input")
+    boxes.nth(0).check()
+    boxes.nth(boxes.count() - 1).check()
+    page.click("#compare-two")
+    page.wait_for_selector("#pair", state="visible")
+    until(page, "[...document.querySelectorAll('#pair img')].every((e) => e.naturalWidth > 0)")
+    window.screenshot(f"compare-{width}", whole=False)
+    differing = page.locator("#pair tr.differs th").all_text_contents()
+    assert "How much of the painting" in differing
+    assert "Starts from" in differing
+    assert "Photograph" not in differing
+    assert page.evaluate(TOO_WIDE) == []
+    page.keyboard.press("Escape")
+    window.close()
 
 
 def test_a_server_that_has_gone_is_said(browser: Any, tmp_path: Path) -> None:

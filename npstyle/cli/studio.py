@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
 
     warn_if_slow(options.threads)
     folder = options.folder or default_folder()
-    server = Server(folder, options.host, options.port, options.weights, options.threads)
+    server = Server(folder, options.host, options.port, options.weights, options.threads, True)
     print_err(f"pictures are kept in {folder}; Ctrl-C ends the studio, and the next one continues")
     if options.host not in LOOPBACK:
         print_err(

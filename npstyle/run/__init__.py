@@ -27,7 +27,7 @@ from npstyle.run.checkpoint_writer import CheckpointWarning, CheckpointWriter, R
 from npstyle.run.inputs import Request, Source
 from npstyle.run.memory import as_bytes, available_memory, choose_plan, level_memory
 from npstyle.run.pyramid import Pyramid
-from npstyle.run.results import LevelResult, PlannedLevel, Progress, StyleResult
+from npstyle.run.results import LevelResult, NextLevel, PlannedLevel, Progress, StyleResult
 from npstyle.settings import Settings
 from npstyle.vgg import VGG19, Filters
 from npstyle.weights import Weights, load_weights
@@ -35,6 +35,7 @@ from npstyle.weights import Weights, load_weights
 __all__ = [
     "CheckpointWarning",
     "LevelResult",
+    "NextLevel",
     "PlannedLevel",
     "Prepared",
     "Progress",
@@ -121,7 +122,8 @@ def stylize(
         What the run may take, in bytes or as "8GB": what there is, if left out. Where it does not suffice,
         blocks of the network are computed in strips, which takes longer; the picture is the same.
     callback : callable, optional
-        Called with a `Progress` after each iteration. It may raise StopIteration to end the run.
+        Called with a `Progress` after each iteration. It may raise StopIteration to end the run, or
+        `npstyle.run.NextLevel` to end the current level and continue with the next.
     checkpoint : path, optional
         A file that the run's state is written to every `checkpoint_every` seconds and on Ctrl-C, or a folder
         for it. It is left there. A file that is there must be a checkpoint of the same run, and is replaced

@@ -19,7 +19,7 @@ from npstyle.run.checkpoint_writer import CheckpointWriter
 from npstyle.run.finish import Finish
 from npstyle.run.inputs import Request, large_enough, nearest_multiple
 from npstyle.run.level import Level, resampled
-from npstyle.run.results import LevelResult, PlannedLevel, Progress, StyleResult
+from npstyle.run.results import LevelResult, NextLevel, PlannedLevel, Progress, StyleResult
 from npstyle.vgg import VGG19
 
 Array = NDArray[Any]
@@ -82,7 +82,7 @@ class Pyramid:
     request : Request
     network : VGG19
     callback : callable, optional
-        Called with a `Progress` after each iteration; StopIteration ends the run.
+        Called with a `Progress` after each iteration; StopIteration ends the run, NextLevel the level.
     writer : CheckpointWriter, optional
     plan_of : callable, optional
         The evaluation plan of a level of a width and height: none, if left out.
@@ -94,7 +94,7 @@ class Pyramid:
     sizes : list of (int, int)
         Widths and heights of the levels.
     schedule : tuple of PlannedLevel
-        The same with the number of iterations of each.
+        The same with the number of iterations of each: the one that was done, once a level has ended.
     results : list of LevelResult
         Of the levels that have ended.
     """
@@ -118,6 +118,7 @@ class Pyramid:
         iterations = request.settings.level_iterations(self.sizes)
         self.schedule = tuple(PlannedLevel(*size, n) for size, n in zip(self.sizes, iterations, strict=True))
         self.results: list[LevelResult] = []
+        self._next_level = False  # the callback has ended the current level, but not the run
 
     def run(self, checkpoint: Checkpoint | None = None) -> StyleResult:
         """From the first level, or from the checkpoint, to the last one, or to Ctrl-C."""
@@ -137,13 +138,19 @@ class Pyramid:
                 end = _cut_short(end, error)
                 break
             pixels, state = result.pixels, None
-            self.results.append(_level_result(size, result))
+            self._add(_level_result(size, result))
             end = _End(result.message, result.interrupted, result.diverged)
-            if result.ended_early:
+            if result.ended_early and not (result.stopped and self._next_level):
                 break
         assert pixels is not None
         assert end is not None
         return self._finished(pixels, end)
+
+    def _add(self, *results: LevelResult) -> None:
+        """Take in how levels ended."""
+        self.results += results
+        done = tuple(PlannedLevel(level.width, level.height, level.nit) for level in self.results)
+        self.schedule = done + self.schedule[len(done) :]
 
     def _restore(self, checkpoint: Checkpoint) -> tuple[Array | None, dict[str, Array] | None]:
         """Take over the finished levels; the last one's picture, or the state in the middle of the next."""
@@ -153,7 +160,7 @@ class Pyramid:
         sizes = [(level.width, level.height) for level in checkpoint.levels]
         if sizes != self.sizes[:count]:
             raise self._mismatch(f"levels of {sizes} pixels")
-        self.results = list(checkpoint.levels)
+        self._add(*checkpoint.levels)
         pixels = checkpoint.state.get(PREVIOUS)
         if pixels is None:
             return None, checkpoint.state
@@ -175,6 +182,7 @@ class Pyramid:
         done = sum(result.nit for result in self.results)
         number = len(self.results) + 1
         settings = replace(self.request.settings, iterations=self.schedule[number - 1].iterations)
+        self._next_level = False
 
         def after_iteration(pixels: NDArray[np.float32], loss: float, terms: Mapping[str, float]) -> None:
             if writer and writer.due and minimizer.resumable:
@@ -182,7 +190,11 @@ class Pyramid:
             if self.callback is not None:
                 nit = minimizer.nit
                 progress = Progress(done + nit, number, self.schedule, loss, terms, pixels, nit, level.finish)
-                self.callback(progress)
+                try:
+                    self.callback(progress)
+                except NextLevel:
+                    self._next_level = True
+                    raise
 
         try:
             minimizer = Minimizer(
@@ -213,6 +225,10 @@ class Pyramid:
         complete = len(self.results) == len(self.sizes) and last.success
         if complete and len(self.sizes) > 1:
             message += f" at the last of {len(self.sizes)} levels"
+        earlier = enumerate(self.results[:-1], 1)
+        short = [f"level {n} after {level.nit}" for n, level in earlier if not level.success]
+        if short:
+            message += f"; the callback ended {', '.join(short)} already"
         if size != full:
             pixels = resampled(pixels, *full, self.request.settings)
             message += f"; the picture is enlarged from {size[0]} x {size[1]} pixels"
@@ -224,7 +240,7 @@ class Pyramid:
             losses=[loss for result in self.results for loss in result.losses],
             nit=sum(result.nit for result in self.results),
             nfev=sum(result.nfev for result in self.results),
-            success=complete and not end.interrupted,
+            success=complete and not short and not end.interrupted,
             message=message,
             interrupted=end.interrupted,
             diverged=end.diverged,

@@ -19,8 +19,15 @@ def _as_it_is(pixels: Array) -> Array:
     return pixels
 
 
+class NextLevel(StopIteration):
+    """A callback raises it to end the current level; the next one continues from its picture.
+
+    At the last level it ends the run, as any StopIteration.
+    """
+
+
 class PlannedLevel(NamedTuple):
-    """A level of the pyramid as it is meant to be: its size, and how many iterations it gets."""
+    """A level of the pyramid: its size, and how many iterations it gets, or has done if it has ended."""
 
     width: int
     height: int
@@ -122,8 +129,8 @@ class StyleResult:
         Iterations, and evaluations of loss and gradient, over all levels.
     success : bool
         All levels were run, and each did its iterations or reached a point from which no step lowers the
-        loss. As in `scipy.optimize.minimize`, a run that a callback stopped is no success; unlike there, to
-        have done all iterations is, as they are what was asked for.
+        loss. As in `scipy.optimize.minimize`, a run that a callback stopped, or a level of it, is no success;
+        unlike there, to have done all iterations is, as they are what was asked for.
     message : str
         Why the run stopped, in plain words.
     interrupted : bool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 import npstyle
 from npstyle import images
-from npstyle.errors import UserError
+from npstyle.errors import UserError, check_integer
 from npstyle.presets import PRESETS
 from npstyle.settings import CHOICES, Settings
 from npstyle.studio.estimates import Estimate, estimate
@@ -28,9 +29,10 @@ from npstyle.studio.folder import (
     PICTURE_16_BITS,
     PREVIEW,
     Job,
-    Upload,
+    check_regions,
 )
-from npstyle.studio.orders import MAX_STYLES, Order
+from npstyle.studio.inputs import MAX_STYLES, InputFile, Inputs
+from npstyle.studio.orders import Order
 from npstyle.studio.pages import MissingError, Page, application, event_stream
 from npstyle.studio.queue import Queue
 
@@ -70,6 +72,9 @@ class Studio(Page):
             ("GET", "/api/jobs/{id}/losses", self.losses),
             ("GET", "/api/jobs/{id}/download", self.download),
             ("POST", "/api/jobs/{id}/inputs", self.inputs),
+            ("GET", "/api/jobs/{id}/inputs/{file}", self.input_file),
+            ("POST", "/api/jobs/{id}/next", self.next_level),
+            ("POST", "/api/jobs/{id}/go-on", self.go_on),
             ("POST", "/api/jobs/{id}/{action:str}", self.act),
             ("GET", "/api/jobs/{id}/{file:str}", self.file),
         ]
@@ -124,12 +129,19 @@ class Studio(Page):
         return JSONResponse([await self._add(name, (EXAMPLES / name).read_bytes()) for name in EXAMPLE_NAMES])
 
     async def inputs(self, request: Request) -> Response:
-        """The pictures of a painting as if they were uploaded again, the photograph first."""
-        try:
-            inputs = list(self.folder.inputs(self._job(request)))
-        except OSError:
-            raise UserError("picture", "one without its inputs", "copies of them", "choose them") from None
-        return JSONResponse([await self._add(name, data) for name, data in inputs])
+        """The pictures and masks of a painting as if they were uploaded again."""
+        files = self.folder.inputs(self._job(request)).items()
+        added = {name: await self._add(file.name, file.path.read_bytes()) for name, file in files}
+        return JSONResponse(vars(Inputs.of(added)))
+
+    async def input_file(self, request: Request) -> Response:
+        """A mask of a painting, or the picture it starts from: files that its command names."""
+        job, file = self._job(request), request.path_params["file"]
+        if file not in job.more or not (self.folder.pictures / job.id / file).is_file():
+            raise MissingError("file")
+        headers = {"content-disposition": f'attachment; filename="{_ascii(job.more[file])}"'}
+        kind = "application/octet-stream"
+        return FileResponse(self.folder.pictures / job.id / file, media_type=kind, headers=headers)
 
     async def _add(self, name: str, data: bytes) -> dict[str, Any]:
         async with self._decoding:
@@ -140,32 +152,43 @@ class Studio(Page):
         return FileResponse(self.folder.thumbnail(request.path_params["id"]), media_type="image/jpeg")
 
     async def estimate(self, request: Request) -> Response:
-        _, _, estimated = await self._read(request)
-        return JSONResponse(estimated.as_json(self.queue.rate))
+        _, estimated = await self._read(request)
+        return JSONResponse(estimated.as_json(self.queue.rate, self.queue.trial_rate))
 
     async def create(self, request: Request) -> Response:
-        content, styles, estimated = await self._read(request)
-        job = self.queue.add(content, styles, estimated)
+        inputs, estimated = await self._read(request)
+        async with self._decoding:
+            await asyncio.to_thread(check_regions, inputs)
+        job = self.queue.add(inputs, estimated)
         return JSONResponse({"id": job.id}, status_code=201)
 
-    async def _read(self, request: Request) -> tuple[Upload, list[Upload], Estimate]:
+    async def _read(self, request: Request) -> tuple[Inputs[InputFile], Estimate]:
         """The pictures that a page names, and what it takes to paint what it asks for."""
-        try:
-            values = json.loads(await _body(request, MAX_BODY, "options"))
-        except (ValueError, RecursionError):
-            raise UserError("options", "no JSON", "an object", "reload the page") from None
-        if not isinstance(values, dict) or not isinstance(values.get("styles"), list):
-            raise UserError("options", "no list of styles", "an object with one", "reload the page")
-        content = self.folder.upload(values.get("content"), "content")
-        if not 1 <= len(values["styles"]) <= MAX_STYLES:
-            found, expected = f"{len(values['styles'])} paintings", f"1 to {MAX_STYLES}"
-            raise UserError("styles", found, expected, "choose some")
-        styles = [self.folder.upload(id, "styles") for id in values["styles"]]
+        values = await _object(request)
+        content = self._uploads([values.get("content")], "content")[0]
+        styles = self._uploads(values.get("styles"), "styles")
+        if not styles:
+            raise UserError("styles", "0 paintings", f"1 to {MAX_STYLES}", "choose some")
+        masks = values.get("masks") or {}
+        if not isinstance(masks, dict):
+            raise UserError("masks", "no object", "one", "reload the page")
+        content_masks = self._uploads(masks.get("content") or [], "masks")
+        style_masks = self._uploads(masks.get("styles") or [], "masks")
+        keep = None if masks.get("keep") is None else self._uploads([masks["keep"]], "masks")[0]
+        start = None if values.get("start") is None else self._uploads([values["start"]], "start")[0]
+        inputs = Inputs(content, styles, content_masks, style_masks, keep, start)
         order = Order.read(values.get("options", {}))
         random = "random" in (self.queue.weights, order.options.get("weights"))
-        sizes = (content.width, content.height), [(style.width, style.height) for style in styles]
-        estimated = await asyncio.to_thread(estimate, order, *sizes, self.queue.threads, random)
-        return content, styles, estimated
+        sizes = inputs.map(lambda file: file.size)
+        return inputs, await asyncio.to_thread(estimate, order, sizes, self.queue.threads, random)
+
+    def _uploads(self, ids: Any, what: str) -> tuple[InputFile, ...]:
+        """The uploads of a list of IDs."""
+        if not isinstance(ids, list):
+            raise UserError(what, "no list", "one", "reload the page")
+        if len(ids) > MAX_STYLES:
+            raise UserError(what, f"{len(ids)} pictures", f"at most {MAX_STYLES}", "take fewer")
+        return tuple(self.folder.uploaded(self.folder.upload(id, what)) for id in ids)
 
     # --------------------------------------------------------------------------------------------
     # Paintings
@@ -174,9 +197,26 @@ class Studio(Page):
     async def act(self, request: Request) -> Response:
         job, action = self._job(request), request.path_params["action"]
         actions = {"stop": self.queue.stop, "pause": self.queue.pause, "continue": self.queue.resume}
-        if action not in actions:
+        if action in ("up", "down", "first"):
+            await self.queue.move(job, action)
+        elif action in actions:
+            await actions[action](job)
+        else:
             raise MissingError("action")
-        await actions[action](job)
+        return Response(status_code=204)
+
+    async def next_level(self, request: Request) -> Response:
+        """End a level, which the page names: it may have ended meanwhile."""
+        job, values = self._job(request), await _object(request)
+        await self.queue.next_level(job, check_integer("level", values.get("level"), 1))
+        return Response(status_code=204)
+
+    async def go_on(self, request: Request) -> Response:
+        """Begin a painting of another strength from the present picture."""
+        job, values = self._job(request), await _object(request)
+        if values.get("strength") is None:
+            raise UserError("strength", "none", "a number", "choose one")
+        await self.queue.go_on(job, values["strength"])
         return Response(status_code=204)
 
     async def delete(self, request: Request) -> Response:
@@ -229,6 +269,22 @@ async def _body(request: Request, limit: int, name: str) -> bytes:
             raise UserError(name, found, expected, "make it smaller first")
         parts.append(part)
     return b"".join(parts)
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    """The JSON object that was sent."""
+    try:
+        values = json.loads(await _body(request, MAX_BODY, "options"))
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError("options", "no JSON", "an object", "reload the page")
+    return values
+
+
+def _ascii(name: str) -> str:
+    """A name as a header may have it."""
+    return re.sub(r"[^\w. -]+", "_", name, flags=re.ASCII)
 
 
 def _as_jpeg(path: Path) -> bytes:

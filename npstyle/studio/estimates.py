@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
+from npstyle.architecture import deepest
 from npstyle.errors import UserError
-from npstyle.run import Request
+from npstyle.presets import preset
+from npstyle.run import Request, paint
 from npstyle.run.memory import (
     TIME_FACTORS,
     available_memory,
@@ -19,11 +23,14 @@ from npstyle.run.memory import (
 )
 from npstyle.run.pyramid import level_sizes
 from npstyle.run.time_left import OVERHEAD
+from npstyle.studio.inputs import Inputs
 from npstyle.studio.orders import Order
+from npstyle.weights import load_weights
 
-# Seconds for a pixel and an iteration, roughly, until a picture has been painted here. Measured: 6.6e-6 of
+# Seconds for a pixel and an iteration, very roughly, until `measure_rate` has ended. Measured: 6.6e-6 of
 # processor time with AVX-512, up to 256 pixels, on two cores.
 TYPICAL_RATE = 3e-6
+TRIAL_SIDE, TRIAL_ITERATIONS = 128, 4  # of the picture that `measure_rate` paints: 2 s in all on two cores
 
 
 @dataclass(frozen=True)
@@ -56,23 +63,23 @@ class Estimate:
     work: float
     note: str = ""
 
-    def as_json(self, rate: float | None) -> dict[str, Any]:
-        """For the page; `rate` is the seconds that a unit of work took here so far."""
+    def as_json(self, rate: float | None, trial_rate: float | None = None) -> dict[str, Any]:
+        """For the page; `rate` is the seconds that a unit of work took here so far, or in a trial."""
         facts = {name: getattr(self, name) for name in ("width", "height", "levels", "iterations", "memory")}
-        seconds = self.work * (rate or TYPICAL_RATE)
+        seconds = self.work * (rate or trial_rate or TYPICAL_RATE)
         return {
             **facts,
             "free": self.free,
             "seconds": seconds,
             "measured": rate is not None,
+            "tried": trial_rate is not None,
             "note": self.note,
         }
 
 
 def estimate(
     order: Order,
-    content: tuple[int, int],
-    styles: Sequence[tuple[int, int]],
+    sizes: Inputs[tuple[int, int]],
     threads: int | None = None,
     random: bool = False,
 ) -> Estimate:
@@ -81,9 +88,9 @@ def estimate(
     Raises
     ------
     UserError
-        They can't be painted so: too small, or too little memory.
+        They can't be painted so: too small, masks that do not fit, or too little memory.
     """
-    request = order.blank_request(content, styles, random)
+    request = order.blank_request(sizes, random)
     free = available_memory(threads)
     note = ""
     if "optimizer" not in order.options:
@@ -99,20 +106,32 @@ def estimate(
     plan = choose_plan(
         lambda plan: run_memory(request, threads=threads, plan=plan), free, settings.padding, settings.layers
     )
-    sizes = level_sizes(request)
-    iterations = settings.level_iterations(sizes)
-    work = sum(n * (w * h + OVERHEAD) for (w, h), n in zip(sizes, iterations, strict=True))
+    levels = level_sizes(request)
+    iterations = settings.level_iterations(levels)
+    work = sum(n * (w * h + OVERHEAD) for (w, h), n in zip(levels, iterations, strict=True))
     return Estimate(
         order=order,
-        width=sizes[-1][0],
-        height=sizes[-1][1],
-        levels=len(sizes),
+        width=levels[-1][0],
+        height=levels[-1][1],
+        levels=len(levels),
         iterations=sum(iterations),
         memory=run_memory(request, threads=threads, plan=plan),
         free=free,
         work=work * TIME_FACTORS[plan],
         note=note,
     )
+
+
+def measure_rate(threads: int | None = None) -> float:
+    """Seconds for a unit of `Estimate.work` on this machine: of a small picture with random filters."""
+    noise = np.random.default_rng(0).uniform(0, 255, (TRIAL_SIDE, TRIAL_SIDE, 3))
+    settings = replace(preset("default"), min_size=0, iterations=TRIAL_ITERATIONS)
+    request = Request.read(noise, noise[::-1], settings=settings)
+    ends: list[float] = []
+    weights = load_weights("random", deepest=deepest(settings.layers))
+    paint(request, weights, threads=threads, callback=lambda progress: ends.append(time.monotonic()))
+    seconds = (ends[-1] - ends[0]) / (len(ends) - 1)  # the first one includes preparations
+    return seconds / (TRIAL_SIDE**2 + OVERHEAD)
 
 
 def _too_large(request: Request, free: float, threads: int | None) -> UserError:

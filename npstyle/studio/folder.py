@@ -16,7 +16,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,24 +26,26 @@ from npstyle import images
 from npstyle._runtime.atomic import TEMPORARY, open_replacing
 from npstyle._runtime.locks import lock
 from npstyle.errors import UserError
+from npstyle.run.inputs import MIN_MASK_CONTRAST
 from npstyle.studio.estimates import Estimate
-from npstyle.studio.orders import MAX_STYLES, Order
+from npstyle.studio.inputs import FILES as INPUTS
+from npstyle.studio.inputs import MASKS, MORE, InputFile, Inputs
+from npstyle.studio.orders import Order
 
 MAX_UPLOAD = 64 * 2**20  # bytes of a picture file
 MAX_PIXELS = 64 * 10**6  # of a picture
-MAX_UPLOADS = 100  # kept; the oldest are removed, as every painting has copies of its own
+MAX_UPLOADS = 100  # kept; those that were used last, as every painting has copies of its own
 MAX_QUEUE = 50
-THUMBNAIL = 480  # pixels
+THUMBNAIL = 1024  # pixels; masks are painted over it, too
 
 # In the folder of a painting.
 JOB = "job.json"  # what was asked for, and what became of it: written by the server alone
-CONTENT, STYLE = "content", "style-{}"  # the pictures as they were sent
+# INPUTS: the pictures and masks as they were sent
 CHECKPOINT = "checkpoint.npz"
 BEFORE, PREVIEW = "before.jpg", "preview.jpg"  # the photograph at the result's size, and the picture so far
 LOSSES = "losses.jsonl"  # a line for each iteration
 RESULT = "result.json"  # how the run ended; written last, when the picture is there
 PICTURE, PICTURE_16_BITS = "picture.png", "picture.tiff"
-INPUTS = (CONTENT, *[STYLE.format(number) for number in range(1, MAX_STYLES + 1)])
 LOCK, ERRORS = "lock", "errors.txt"  # held by the process that paints; what it printed
 FILES = (
     JOB,
@@ -75,6 +77,10 @@ class Upload:
     width: int
     height: int
 
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.width, self.height
+
 
 @dataclass(frozen=True)
 class Job:
@@ -101,6 +107,14 @@ class Job:
         Why it failed.
     command : str
         The command that paints the same.
+    more : dict of str to str
+        The names of masks, and of the picture it starts from, by those of their files here.
+    place : int
+        In the queue: the lowest is painted next, and of several the oldest.
+    origin : str
+        The ID of the painting whose picture it starts from.
+    then : dict
+        The options of the painting that is to start from this one's picture, as soon as it has ended.
     """
 
     id: str
@@ -114,6 +128,10 @@ class Job:
     facts: dict[str, Any] = field(default_factory=dict)
     error: str = ""
     command: str = ""
+    more: dict[str, str] = field(default_factory=dict)
+    place: int = 0
+    origin: str = ""
+    then: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, id: str, text: bytes) -> Job:
@@ -124,10 +142,13 @@ class Job:
         try:
             job = cls(**{**values, "id": id, "styles": tuple(values["styles"])})
             Order.read(job.options)
+            Order.read(job.then)
+            known = set(job.more) <= set(MORE)  # they become paths
         except (KeyError, TypeError) as error:
             raise ValueError(str(error)) from error
-        texts = (job.content, *job.styles, job.error, job.command)
-        if job.status not in STATUSES or not job.styles or not all(isinstance(text, str) for text in texts):
+        texts = (job.content, *job.styles, job.error, job.command, job.origin, *job.more.values())
+        valid = job.status in STATUSES and job.styles and known and isinstance(job.place, int)
+        if not valid or not all(isinstance(text, str) for text in texts):
             raise ValueError("found other types")
         return job
 
@@ -138,11 +159,17 @@ class Job:
     @property
     def output_name(self) -> str:
         """What the picture is called when downloaded, without an extension: letters, digits, - and _."""
-        stems = [
-            re.sub(r"[^\w-]+", "_", Path(name).stem, flags=re.ASCII)
-            for name in (self.content, self.styles[0])
-        ]
-        return "-".join(stem.strip("_")[:60] or "picture" for stem in stems)
+        return f"{_stem(self.content)}-{_stem(self.styles[0])}"
+
+    @property
+    def names(self) -> Inputs[str]:
+        """The names of all pictures and masks."""
+        styles = {f"style-{n}": name for n, name in enumerate(self.styles, 1)}
+        return Inputs.of({"content": self.content, **styles, **self.more})
+
+    def ended(self, facts: dict[str, Any]) -> Job:
+        """The painting with its picture."""
+        return replace(self, status=DONE, facts=facts, command=str(facts.get("command") or self.command))
 
 
 class Folder:
@@ -212,9 +239,16 @@ class Folder:
         try:
             if not isinstance(id, str) or not UPLOAD_ID.fullmatch(id):
                 raise ValueError
-            return Upload(**json.loads((self.uploads / f"{id}.json").read_bytes()))
+            path = self.uploads / f"{id}.json"
+            upload = Upload(**json.loads(path.read_bytes()))
+            os.utime(path)  # in use: others are removed first
+            return upload
         except (OSError, ValueError, TypeError):
             raise UserError(what, "no picture", "one that was uploaded", "choose it again") from None
+
+    def uploaded(self, upload: Upload) -> InputFile:
+        """The file of an upload."""
+        return InputFile(upload.name, self.uploads / upload.id, upload.width, upload.height)
 
     def thumbnail(self, id: str) -> Path:
         """The path of an upload's small copy."""
@@ -230,27 +264,30 @@ class Folder:
     # Paintings
     # --------------------------------------------------------------------------------------------
 
-    def new_job(self, content: Upload, styles: Sequence[Upload], estimated: Estimate, weights: str) -> Job:
+    def new_job(
+        self, inputs: Inputs[InputFile], estimated: Estimate, weights: str, place: int = 0, origin: str = ""
+    ) -> Job:
         """Keep what is to be painted, with copies of its pictures; JOB is written last."""
         id = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
         folder = self.pictures / id
-        names = tuple(style.name for style in styles)
         order = estimated.order
-        command = order.command(content.name, names, order.options.get("weights", weights))
-        width, height, work = estimated.width, estimated.height, estimated.work
+        names = _named(inputs)
         job = Job(
             id,
-            content.name,
-            names,
+            names.content,
+            names.styles,
             order.options,
-            width=width,
-            height=height,
-            work=work,
-            command=command,
+            width=estimated.width,
+            height=estimated.height,
+            work=estimated.work,
+            command=order.command(names, order.options.get("weights", weights)),
+            more={file: name for file, name in names.items() if file in MORE},
+            place=place,
+            origin=origin,
         )
         folder.mkdir()
-        for upload, name in zip((content, *styles), INPUTS, strict=False):
-            write_file(folder / name, (self.uploads / upload.id).read_bytes())
+        for name, file in inputs.items():
+            write_file(folder / name, file.path.read_bytes())
         self.save(job)
         return job
 
@@ -277,12 +314,31 @@ class Folder:
         facts = read_json(folder / RESULT)
         if job.status == PAINTING:  # the server ended meanwhile
             job = replace(job, status=QUEUED)
-        return replace(job, status=DONE, facts=facts) if facts and job.status != FAILED else job
+        return job.ended(facts) if facts and job.status != FAILED else job
 
-    def inputs(self, job: Job) -> Iterator[tuple[str, bytes]]:
-        """Names and contents of a painting's pictures, the photograph first."""
-        for name, file in zip((job.content, *job.styles), INPUTS, strict=False):
-            yield name, (self.pictures / job.id / file).read_bytes()
+    def inputs(self, job: Job) -> Inputs[InputFile]:
+        """The pictures and masks of a painting.
+
+        Raises
+        ------
+        UserError
+            They are not there any more.
+        """
+        folder = self.pictures / job.id
+
+        def file(name: str, shown: str) -> InputFile:
+            return InputFile(shown, folder / name, *images.read_size(folder / name))
+
+        try:
+            return Inputs.of({name: file(name, shown) for name, shown in job.names.items()})
+        except UserError:
+            found = "one without what it was painted from"
+            raise UserError("picture", found, "copies of that", "choose it anew") from None
+
+    def result(self, job: Job) -> InputFile:
+        """The picture of a painting, to start another one from."""
+        path = self.pictures / job.id / PICTURE_16_BITS
+        return InputFile(f"{job.output_name}.tiff", path, *images.read_size(path))
 
     def remove(self, job: Job) -> None:
         """Remove a painting's files: those that are npstyle's, and the folder if nothing else is in it."""
@@ -309,6 +365,31 @@ def _from_picture(folder: Path) -> Job | None:
     facts = {"width": width, "height": height, "message": text.get("note", "")}
     job = Job(folder.name, *names, options={}, status=DONE, facts=facts, command=command)
     return replace(job, width=width, height=height)
+
+
+def check_regions(inputs: Inputs[InputFile]) -> None:
+    """Raise UserError where nothing was painted in a mask; the sizes are known to be right."""
+    for name, file in inputs.items():
+        if name in MASKS and images.read_mask(file.path).max() < MIN_MASK_CONTRAST:
+            found, expected = f"nothing painted in {name}", "something white in it"
+            raise UserError("masks", found, expected, "paint it, or leave it out")
+
+
+def _named(inputs: Inputs[InputFile]) -> Inputs[str]:
+    """What the inputs are called; masks after their pictures, for those who copy the command."""
+    names = dict(inputs.map(lambda file: file.name).items())
+    several = len(inputs.styles) > 1
+    for name in names:
+        if name in MASKS:
+            number = int(name.rpartition("-")[2]) - 1 if name.startswith("style") and several else 0
+            owner = inputs.styles[number] if name.startswith("style") else inputs.content
+            names[name] = f"{_stem(owner.name)}-{name}.png"
+    return Inputs.of(names)
+
+
+def _stem(name: str) -> str:
+    """The name of a file without its extension: ASCII letters, digits, - and _."""
+    return re.sub(r"[^\w-]+", "_", Path(name).stem, flags=re.ASCII).strip("_")[:60] or "picture"
 
 
 def clean_name(name: str) -> str:

@@ -19,8 +19,8 @@ from npstyle.presets import PRESETS, preset
 from npstyle.run import Request
 from npstyle.run.inputs import SIZE
 from npstyle.settings import CHOICES, Settings, format_field
+from npstyle.studio.inputs import Inputs, check_masks
 
-MAX_STYLES = 8
 MAX_SIDE = 16384  # pixels
 MAX_ITERATIONS = 10000
 MAX_STRENGTH = 1000.0
@@ -126,9 +126,7 @@ class Order:
             changes["style_weight"] = basis.style_weight * self.options["strength"]
         return replace(basis, **changes)
 
-    def request(
-        self, content: images.PictureFile, styles: Sequence[images.PictureFile], random: bool
-    ) -> Request:
+    def request(self, inputs: Inputs[images.PictureFile], random: bool) -> Request:
         """The request for pictures that are read now.
 
         Raises
@@ -136,41 +134,78 @@ class Order:
         UserError
             As `Request.read`.
         """
-        return Request.read(content, list(styles), settings=self.settings(random), **self._request_options)
+        return Request.read(
+            inputs.content,
+            list(inputs.styles),
+            settings=self.settings(random),
+            content_masks=inputs.content_masks,
+            style_masks=inputs.style_masks,
+            keep=inputs.keep,
+            init=inputs.start,
+            **self._request_options,
+        )
 
-    def blank_request(
-        self, content: tuple[int, int], styles: Sequence[tuple[int, int]], random: bool
-    ) -> Request:
-        """The request for pictures of which only width and height are known, for estimates."""
-        blank = [np.broadcast_to(np.uint8(0), (h, w, 3)) for w, h in (content, *styles)]
+    def blank_request(self, sizes: Inputs[tuple[int, int]], random: bool) -> Request:
+        """The request for pictures of which only width and height are known, for estimates.
+
+        Raises
+        ------
+        UserError
+            They do not go together.
+        """
+        check_masks(sizes)
+        blank = sizes.map(lambda size: np.broadcast_to(np.uint8(0), (*size[::-1], 3)))
         options = {"size": SIZE, **self._request_options}
-        request = Request(blank[0], tuple(blank[1:]), self.settings(random), **options)
-        request.check()
-        return request
+        request = Request(blank.content, blank.styles, self.settings(random), **options)
+        request.check()  # without masks, which would be copied in float64
+        masks = sizes.map(lambda size: np.broadcast_to(np.float32(1), size[::-1]))
+        return replace(
+            request,
+            content_masks=masks.content_masks,
+            style_masks=masks.style_masks,
+            keep=masks.keep,
+            init=blank.start,
+        )
 
     @property
     def _request_options(self) -> dict[str, Any]:
         return {name: value for name, value in self.options.items() if name in REQUEST_FIELDS}
 
-    def recorded(
-        self, content: str, styles: Sequence[str], settings: Settings, weights: str
-    ) -> dict[str, Any]:
+    def recorded(self, names: Inputs[str], settings: Settings, weights: str) -> dict[str, Any]:
         """All options of the run, as they are kept in the picture's file for `npstyle show`."""
-        values = {"content": content, "style": list(styles), "size": SIZE, **self._request_options}
+        values = {"content": names.content, "style": list(names.styles), "size": SIZE}
+        values |= self._request_options
         values |= {"seed": self.options.get("seed", 0), "weights": weights}
         for each in fields(Settings):
             if not each.name.endswith("_layer_weights"):  # they are written behind their layers
                 value = getattr(settings, each.name)
                 values[each.name] = value if isinstance(value, bool) else format_field(settings, each.name)
+        values |= _of_inputs(names)
         return {name: value for name, value in values.items() if value is not False or name != "enlarge"}
 
-    def command(self, content: str, styles: Sequence[str], weights: str = "auto") -> str:
-        """The command that paints the same picture, with the options that were chosen only."""
+    def command(
+        self, names: Inputs[str], weights: str = "auto", iterations: Sequence[int] | None = None
+    ) -> str:
+        """The command that paints the same picture, with the options that were chosen only.
+
+        `iterations` are those that were done at each level, where that is not what was asked for.
+        """
         random = weights == "random"
         settings = self.settings(random)
         given = {name: value for name, value in self.options.items() if name in (*REQUEST_FIELDS, "preset")}
         changed = [name for name in self.options if name in SETTINGS_FIELDS]
         changed += ["style_weight"] if "strength" in self.options else []
+        if iterations is not None:
+            settings = replace(settings, iterations=tuple(iterations))
+            changed += ["iterations"] if "iterations" not in changed else []
         given |= {name: format_field(settings, name) for name in changed}
         given |= {"enlarge": given.get("enlarge") or None, "weights": None if weights == "auto" else weights}
-        return command_line(as_text({"content": content, "style": list(styles), **given}))
+        given |= _of_inputs(names)
+        return command_line(as_text({"content": names.content, "style": list(names.styles), **given}))
+
+
+def _of_inputs(names: Inputs[str]) -> dict[str, Any]:
+    """The options that name masks and the picture to start from, by their names on the command line."""
+    masks = {"content_mask": list(names.content_masks), "style_mask": list(names.style_masks)}
+    start = {} if names.start is None else {"init": names.start}  # in place of the recipe's
+    return {**masks, "keep_mask": names.keep, **start}

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from npstyle.errors import UserError
-from npstyle.studio.estimates import Estimate
+from npstyle.studio.estimates import Estimate, estimate, measure_rate
 from npstyle.studio.events import Event, Listeners
 from npstyle.studio.folder import (
     DONE,
@@ -23,10 +23,11 @@ from npstyle.studio.folder import (
     RESULT,
     Folder,
     Job,
-    Upload,
     read_json,
 )
-from npstyle.studio.worker import PAUSE, STOP
+from npstyle.studio.inputs import InputFile, Inputs
+from npstyle.studio.orders import Order
+from npstyle.studio.worker import NEXT, PAUSE, STOP
 
 MAX_LINE = 2**20  # bytes of an event
 END_SECONDS = 20.0  # that a worker has to write its checkpoint when the server ends
@@ -41,10 +42,15 @@ class Queue:
     weights : str
         The filters that orders without random ones are painted with.
     threads : int, optional
+    trial : bool
+        Measure how fast this machine is, if no picture that was painted here says so.
     """
 
-    def __init__(self, folder: Folder, weights: str = "auto", threads: int | None = None) -> None:
-        self.folder, self.weights, self.threads = folder, weights, threads
+    def __init__(
+        self, folder: Folder, weights: str = "auto", threads: int | None = None, trial: bool = False
+    ) -> None:
+        self.folder, self.weights, self.threads, self.trial = folder, weights, threads, trial
+        self.trial_rate: float | None = None
         self.jobs: dict[str, Job] = folder.jobs()
         self.progress: Event | None = None  # the last one of what is painted
         self.listeners = Listeners()
@@ -53,31 +59,106 @@ class Queue:
         self._process: asyncio.subprocess.Process | None = None
         self._told = ""
         self._task: asyncio.Task[None] | None = None
+        self._trial: asyncio.Task[None] | None = None  # kept, as the loop does not
 
     # --------------------------------------------------------------------------------------------
     # What the page does
     # --------------------------------------------------------------------------------------------
 
-    def add(self, content: Upload, styles: list[Upload], estimated: Estimate) -> Job:
-        """Put a painting at the end.
+    def add(self, inputs: Inputs[InputFile], estimated: Estimate, origin: str = "") -> Job:
+        """Put a painting at the end; one that starts from the picture of another one, `origin`, first.
 
         Raises
         ------
         UserError
             There are too many.
         """
-        if sum(job.status in (QUEUED, PAINTING, PAUSED) for job in self.jobs.values()) >= MAX_QUEUE:
-            expected = f"at most {MAX_QUEUE} that wait"
-            raise UserError("queue", f"{MAX_QUEUE} pictures", expected, "wait for some, or remove them")
-        job = self.folder.new_job(content, styles, estimated, self.weights)
+        self._demand_room()
+        places = [job.place for job in self.jobs.values()]
+        place = min(places) - 1 if origin else max(places, default=0)
+        job = self.folder.new_job(inputs, estimated, self.weights, place, origin)
         self._set(job)
         self._wake.set()
         return job
+
+    def _demand_room(self) -> None:
+        if sum(job.status in (QUEUED, PAINTING, PAUSED) for job in self.jobs.values()) >= MAX_QUEUE:
+            expected = f"at most {MAX_QUEUE} that wait"
+            raise UserError("queue", f"{MAX_QUEUE} pictures", expected, "wait for some, or remove them")
+
+    @property
+    def waiting(self) -> list[Job]:
+        """Those that wait, the next one first."""
+        queued = [job for job in self.jobs.values() if job.status == QUEUED]
+        return sorted(queued, key=lambda job: (job.place, job.id))
+
+    async def move(self, job: Job, where: str) -> None:
+        """Let one that waits be painted earlier or later: "up" or "down" by one, or "first"."""
+        self._demand(job, QUEUED)
+        waiting = self.waiting
+        now = waiting.index(job)
+        then = {"up": max(0, now - 1), "down": now + 1, "first": 0}[where]
+        waiting.insert(then, waiting.pop(now))
+        lowest = min(each.place for each in waiting)
+        for place, each in enumerate(waiting, lowest):
+            if each.place != place:
+                self._keep(replace(each, place=place))
+        self._publish_jobs()
 
     async def stop(self, job: Job) -> None:
         """Keep the picture as it is."""
         self._demand(job, PAINTING)
         await self._tell(STOP)
+
+    async def next_level(self, job: Job, level: int) -> None:
+        """End this level of a painting, and continue with the next; nothing, if it has ended meanwhile."""
+        self._demand(job, PAINTING)
+        await self._write(f"{NEXT} {level}")
+
+    async def go_on(self, job: Job, strength: float) -> None:
+        """Begin a painting of another strength that starts from this one's picture, and is painted next.
+
+        What is being painted ends after this iteration, and is kept.
+
+        Raises
+        ------
+        UserError
+            It can't be painted so, or there are too many.
+        """
+        self._demand(job, PAINTING, PAUSED, DONE)
+        self._demand_room()
+        then = Order.read({**job.options, "strength": strength}).options
+        await asyncio.to_thread(self._estimate_next, replace(job, then=then))  # while nothing is lost yet
+        job = replace(self.jobs.get(job.id, job), then=then)
+        if job.status == DONE:
+            await self._begin_next(job)
+        elif job.status == PAUSED:
+            places = [each.place for each in self.jobs.values()]
+            self._set(replace(job, status=QUEUED, place=min(places) - 1))
+            self._wake.set()
+        elif job.id in self.jobs:
+            self._set(job)
+            await self._tell(STOP)
+
+    def _next(self, job: Job) -> tuple[Inputs[InputFile], Order]:
+        """What the painting after this one is made of, as far as that is known."""
+        inputs, options = self.folder.inputs(job), dict(job.then)
+        if job.status != DONE:
+            return inputs, Order(options)
+        last = job.facts.get("levels", [{}])[-1]
+        size = last.get("width", job.width), last.get("height", job.height)
+        options["min_size"] = 0 if size == (job.width, job.height) else max(size)  # what it had come to
+        options.pop("init", None)
+        return replace(inputs, start=self.folder.result(job)), Order(options)
+
+    def _estimate_next(self, job: Job) -> Estimate:
+        inputs, order = self._next(job)
+        random = "random" in (self.weights, order.options.get("weights"))
+        return estimate(order, inputs.map(lambda file: file.size), self.threads, random)
+
+    async def _begin_next(self, job: Job) -> None:
+        estimated = await asyncio.to_thread(self._estimate_next, job)
+        self.add(self._next(job)[0], estimated, job.id)
 
     async def pause(self, job: Job) -> None:
         """Let the next one be painted; the state of this one is kept."""
@@ -109,6 +190,9 @@ class Queue:
 
     async def _tell(self, word: str) -> None:
         self._told = word
+        await self._write(word)
+
+    async def _write(self, word: str) -> None:
         if self._process is not None and self._process.stdin is not None:
             with suppress(OSError):
                 self._process.stdin.write(f"{word}\n".encode())
@@ -136,6 +220,10 @@ class Queue:
                 "facts": job.facts,
                 "error": job.error,
                 "command": job.command,
+                "place": job.place,
+                "origin": job.origin,
+                "more": job.more,
+                "going_on": bool(job.then),
                 "inputs": job.work > 0,  # whether they are there, which they are not of pictures alone
             }
             for job in self.jobs.values()
@@ -146,6 +234,7 @@ class Queue:
         """Seconds that a unit of `Estimate.work` took in the last paintings; None before the first."""
         done = [job for job in self.jobs.values() if job.status == DONE and job.work > 0]
         whole = [job for job in done if not job.facts.get("stopped") and not job.facts.get("continued")]
+        whole = [job for job in whole if all(level["whole"] for level in job.facts.get("levels", ()))]
         timed = [job for job in whole if job.facts.get("seconds")][-5:]
         work = sum(job.work for job in timed)
         return sum(job.facts["seconds"] for job in timed) / work if work else None
@@ -155,9 +244,12 @@ class Queue:
 
     def _set(self, job: Job) -> None:
         """Keep a painting's new state, and tell it to those who look."""
+        self._keep(job)
+        self._publish_jobs()
+
+    def _keep(self, job: Job) -> None:
         self.folder.save(job)
         self.jobs[job.id] = job
-        self._publish_jobs()
 
     # --------------------------------------------------------------------------------------------
     # Painting
@@ -166,6 +258,12 @@ class Queue:
     def start(self) -> None:
         """Begin with what waits."""
         self._task = asyncio.create_task(self._work())
+        if self.trial and self.rate is None and not self.waiting:
+            self._trial = asyncio.create_task(self._measure())
+
+    async def _measure(self) -> None:
+        with suppress(UserError, MemoryError):  # there is a rough guess without it
+            self.trial_rate = await asyncio.to_thread(measure_rate, self.threads)
 
     async def close(self) -> None:
         """End; what is painted is paused until the next start."""
@@ -183,13 +281,15 @@ class Queue:
                 process.kill()
 
     async def _work(self) -> None:
+        for id in [job.id for job in self.jobs.values() if job.status == DONE]:
+            await self._follow(id)
         while True:
-            job = next((job for job in self.jobs.values() if job.status == QUEUED), None)
+            job = next(iter(self.waiting), None)
             if job is None:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            self._current, self._told = job.id, ""
+            self._current, self._told = job.id, STOP if job.then else ""
             try:
                 await self._paint(job)
             except (OSError, UserError) as error:  # the process can't be started, or the disk is full
@@ -223,12 +323,30 @@ class Queue:
         status = await process.wait()
         kind = last.get("event")
         if kind == "done":
-            self._finish(job.id, status=DONE, facts=read_json(folder / RESULT))
+            await self._end(job.id, read_json(folder / RESULT))
         elif kind == "paused":
             self._finish(job.id, status=PAUSED)
         else:
             ended = f"the process that painted it has ended (status {status}); it can be continued"
             self._finish(job.id, status=FAILED, error=str(last.get("error", ended)))
+
+    async def _end(self, id: str, facts: dict[str, Any]) -> None:
+        """The picture is there; begin the one that is to start from it."""
+        if id in self.jobs:  # it may have been removed meanwhile
+            self._finish(id, status=DONE, facts=facts, command=self.jobs[id].ended(facts).command)
+            await self._follow(id)
+
+    async def _follow(self, id: str) -> None:
+        """Begin the painting that is to start from this one's picture, if there is one."""
+        job, error = self.jobs[id], ""
+        if not job.then:
+            return
+        try:
+            if not any(other.origin == id for other in self.jobs.values()):  # before a server ended
+                await self._begin_next(job)
+        except UserError as refusal:
+            error = f"no painting was begun from this one: {refusal}"
+        self._finish(id, then={}, error=error)
 
     def _tell_listeners(self, id: str, event: dict[str, Any]) -> None:
         name = event.pop("event")

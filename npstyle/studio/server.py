@@ -23,6 +23,8 @@ class Server(GuardedServer):
     weights : str
         What `load_weights` is to load.
     threads : int, optional
+    trial : bool
+        See `Queue`.
 
     Raises
     ------
@@ -37,10 +39,11 @@ class Server(GuardedServer):
         port: int = 0,
         weights: str = "auto",
         threads: int | None = None,
+        trial: bool = False,
     ) -> None:
         self.folder = Folder(folder)
         try:
-            self.queue = Queue(self.folder, weights, threads)
+            self.queue = Queue(self.folder, weights, threads, trial)
             super().__init__(Studio(self.queue).application(), self.queue.listeners, host, port)
         except UserError:
             self.folder.close()

@@ -45,7 +45,15 @@ class WatchedRun(Page):
     def __init__(self, request: Request, job: dict[str, Any]) -> None:
         super().__init__("npstyle", "watched")
         self.request = request
-        self.job = {"id": ID, "status": PAINTING, "facts": {}, "error": "", "inputs": False, **job}
+        self.job = {
+            "id": ID,
+            "status": PAINTING,
+            "facts": {},
+            "error": "",
+            "inputs": False,
+            "more": {},
+            **job,
+        }
         self.listeners = Listeners()
         self.files: dict[str, bytes] = {}
         self.points: list[dict[str, Any]] = []

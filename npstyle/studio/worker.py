@@ -2,8 +2,8 @@
 
 It reads JOB and the pictures in the folder of a painting, and continues from the checkpoint there, if there
 is one. On standard output it writes events, a line of JSON each; on standard input it is told "stop", to keep
-the picture as it is, or "pause". The end of standard input means that the server has ended: that is a pause,
-too, from which the next server continues to the same picture.
+the picture as it is, "pause", or "next 2", to end level 2. The end of standard input means that the server
+has ended: that is a pause, too, from which the next server continues to the same picture.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import threading
 import time
 import warnings
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,10 @@ from npstyle.architecture import deepest
 from npstyle.errors import UserError
 from npstyle.images.metadata import as_text
 from npstyle.jobs.picture import facts_of
-from npstyle.run import CheckpointWarning, Progress, Request, StyleResult, paint
+from npstyle.run import CheckpointWarning, LevelResult, NextLevel, Progress, Request, StyleResult, paint
 from npstyle.studio.folder import (
     BEFORE,
     CHECKPOINT,
-    INPUTS,
     JOB,
     LOCK,
     LOSSES,
@@ -43,9 +43,10 @@ from npstyle.studio.folder import (
     write_json,
 )
 from npstyle.studio.follower import Follower, point_of
+from npstyle.studio.inputs import Inputs
 from npstyle.weights import RandomFiltersWarning, Weights, WeightsWarning, load_weights
 
-STOP, PAUSE = "stop", "pause"
+STOP, PAUSE, NEXT = "stop", "pause", "next"
 CHECKPOINT_SECONDS = 10.0
 
 
@@ -67,6 +68,7 @@ class Worker:
         self.source = self.job.options.get("weights", "auto")
         self.source = weights if self.source == "auto" else self.source
         self.told = ""  # STOP or PAUSE
+        self.ended_level = 0  # that NEXT has ended
         self._continued = (folder / CHECKPOINT).exists()
         self._follower = Follower(lambda values: self.send("progress", **values), self._show)
 
@@ -105,14 +107,16 @@ class Worker:
 
     def _prepare(self) -> tuple[Request, Weights]:
         """The request, and its filters."""
-        order = self.job.order
-        names = zip((self.job.content, *self.job.styles), INPUTS, strict=False)
-        files = [images.FileContents(name, (self.folder / file).read_bytes()) for name, file in names]
-        random = self.source == "random"
-        request = order.request(files[0], files[1:], random)
+        order, random = self.job.order, self.source == "random"
+        contents: dict[str, images.PictureFile] = {
+            file: images.FileContents(name, (self.folder / file).read_bytes())
+            for file, name in self.job.names.items()
+        }
+        files = Inputs.of(contents)
+        request = order.request(files, random)
         weights = load_weights(self.source, request.seed, deepest(request.settings.layers))
         if weights.random and not random:  # there were no others
-            request = order.request(files[0], files[1:], True)
+            request = order.request(files, True)
         return request, weights
 
     def after_iteration(self, progress: Progress) -> None:
@@ -124,6 +128,8 @@ class Worker:
             raise StopIteration
         if self.told == PAUSE:
             raise KeyboardInterrupt
+        if self.ended_level == progress.level < progress.levels:
+            raise NextLevel
 
     def _show(self, preview: bytes) -> bool:
         with suppress(UserError):  # the disk is full
@@ -136,13 +142,22 @@ class Worker:
         job, source = self.job, "random" if weights.random else self.source
         if source == "auto":
             source = os.environ.get("NPSTYLE_WEIGHTS", source)
-        recorded = job.order.recorded(job.content, job.styles, request.settings, source)
+        settings, iterations = request.settings, [level.nit for level in result.levels]
+        whole = (result.levels[-1].width, result.levels[-1].height) == request.result_size
+        cut = whole and not result.success  # what was done can be asked for then, and is the same picture
+        if cut:
+            settings = replace(settings, iterations=tuple(iterations))
+        recorded = job.order.recorded(job.names, settings, source)
         text = as_text(recorded, note=result.message, filters=result.weights)
         for name, pixels, depth in ((PICTURE, result.image, 8), (PICTURE_16_BITS, result.pixels, 16)):
             write_file(self.folder / name, images.encode(name, pixels, depth=depth, text=text))
-        stopped = not result.success and self.told == STOP
-        facts = {**facts_of(result), "seconds": round(seconds, 3), "stopped": stopped}
+        facts = {**facts_of(result), "seconds": round(seconds, 3)}
+        facts["stopped"] = self.told == STOP and not (whole and result.levels[-1].success)
+        facts["levels"] = [level_facts(level) for level in result.levels]
         facts["continued"] = self._continued  # the seconds are those of its last part then
+        if cut:
+            facts["command"] = job.order.command(job.names, self.source, iterations)
+        facts["enlarged"] = not whole
         write_json(self.folder / RESULT, facts)
         for name in (CHECKPOINT, PREVIEW):
             (self.folder / name).unlink(missing_ok=True)
@@ -150,7 +165,11 @@ class Worker:
     def listen(self) -> None:
         """Take in what the server says, to its end."""
         for line in sys.stdin:
-            self.told = line.strip() if line.strip() in (STOP, PAUSE) else self.told
+            word, _, level = line.strip().partition(" ")
+            if word in (STOP, PAUSE):
+                self.told = word
+            elif word == NEXT and level.isdecimal():
+                self.ended_level = int(level)
         self.told = self.told or PAUSE
 
     def send(self, event: str, **values: Any) -> None:
@@ -159,6 +178,12 @@ class Worker:
             print(json.dumps({"event": event, **values}), flush=True)
         except OSError:
             self.told = self.told or PAUSE
+
+
+def level_facts(level: LevelResult) -> dict[str, Any]:
+    """What is kept of a level; `whole` is False if it was ended early."""
+    size = {"width": level.width, "height": level.height}
+    return {**size, "iterations": level.nit, "whole": level.success}
 
 
 def main(words: list[str]) -> None:

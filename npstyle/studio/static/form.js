@@ -2,10 +2,12 @@
 
 import { get, post, upload } from "./api.js";
 import { find, make, setText, showError } from "./dom.js";
-import { CHOICES, EXPERT, bytes, duration } from "./words.js";
+import { currentMasks, prepareMasks, restoreMasks, showMasks } from "./masks.js";
+import { CHOICES, EXPERT, bytes, duration, times } from "./words.js";
 
 const WAIT = 300; // milliseconds without a change before the server is asked for an estimate
 const pictures = { content: [], styles: [] };
+let start = null; // the picture to start from, if another one than the recipe's
 let maxStyles = 1, maxUpload = 0, timer = 0, asked = 0;
 
 export async function prepareForm(onOrdered) {
@@ -18,6 +20,12 @@ export async function prepareForm(onOrdered) {
   find("offer-examples").hidden = !known.examples;
   for (const kind of ["content", "styles"]) prepareDrop(kind);
   find("examples").addEventListener("click", takeExamples);
+  find("start-remove").addEventListener("click", () => {
+    showStart(null);
+    find("masks").focus();
+    changed();
+  });
+  prepareMasks(() => pictures, changed);
   find("form").addEventListener("input", () => changed());
   find("form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -96,6 +104,12 @@ function add(kind, picture) {
   showPictures(kind);
 }
 
+function showStart(picture) {
+  start = picture;
+  find("start-field").hidden = picture === null;
+  setText(find("start-name"), picture?.name ?? "");
+}
+
 function showPictures(kind) {
   const items = pictures[kind].map((picture) => {
     const button = make("button", { type: "button", textContent: "Remove" });
@@ -146,7 +160,8 @@ function options() {
 }
 
 function currentOrder() {
-  return { content: pictures.content[0]?.id, styles: pictures.styles.map((picture) => picture.id), options: options() };
+  const styles = pictures.styles.map((picture) => picture.id);
+  return { content: pictures.content[0]?.id, styles, masks: currentMasks(), start: start?.id ?? null, options: options() };
 }
 
 function complete() {
@@ -154,11 +169,9 @@ function complete() {
 }
 
 function changed() {
-  const power = Number(find("strength").value);
-  const factor = 10 ** Math.abs(power);
-  const times = factor >= 10 ? factor.toFixed(0) : factor.toPrecision(2);
-  setText(find("strength-value"), power === 0 ? "as usual" : power > 0 ? `${times} times as much` : `${times} times less`);
+  setText(find("strength-value"), times(Number(find("strength").value)));
   find("strength").setAttribute("aria-valuetext", find("strength-value").textContent);
+  showMasks();
   clearTimeout(timer);
   if (!complete()) setText(find("estimate"), "Choose a photograph and a painting.");
   else timer = setTimeout(estimate, WAIT);
@@ -171,7 +184,7 @@ async function estimate() {
     if (number !== asked) return;
     clearErrors();
     const free = found.free === null ? "" : ` of the ${bytes(found.free)} that are free`;
-    const time = `${found.measured ? "about" : "very roughly"} ${duration(found.seconds)}`;
+    const time = `${found.measured ? "about" : found.tried ? "roughly" : "very roughly"} ${duration(found.seconds)}`;
     const note = found.note ? ` Note: ${found.note}.` : "";
     setText(find("estimate"), `${found.width} × ${found.height} pixels, ${found.iterations} iterations: ${time}, ${bytes(found.memory)} of memory${free}.${note}`);
   } catch (error) {
@@ -215,9 +228,11 @@ async function order(onOrdered) {
 
 // Fill the form with what a painting was made of.
 export async function fillFrom(job) {
-  const [content, ...styles] = await post(`/api/jobs/${job.id}/inputs`);
-  pictures.content = [content];
-  pictures.styles = styles;
+  const inputs = await post(`/api/jobs/${job.id}/inputs`);
+  pictures.content = [inputs.content];
+  pictures.styles = inputs.styles;
+  restoreMasks(inputs);
+  showStart(inputs.start);
   showPictures("content");
   showPictures("styles");
   find("form").reset();

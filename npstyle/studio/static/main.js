@@ -1,10 +1,12 @@
 // The page: events of the server, and which picture is shown. A run of the command line is shown by the same
 // page, without the form and the gallery.
 
+import { prepareCompare } from "./compare.js";
 import { find, setText } from "./dom.js";
 import { prepareForm } from "./form.js";
 import { showGallery } from "./gallery.js";
-import { complete, follow, prepareView, reconnected, show } from "./view.js";
+import { showQueue } from "./queue.js";
+import { complete, follow, nextOf, prepareView, reconnected, show } from "./view.js";
 
 const watched = document.body.classList.contains("watched"); // one run, with which the server ends
 const ENDED = watched ? "The run has ended, or was ended. What it has painted is where it was told to." : "The studio has ended. Start npstyle studio again, and open the address that it prints: it continues.";
@@ -23,6 +25,7 @@ function choose(id) {
 function render() {
   // Without a choice, or if the chosen one is gone: what is being painted, or else the newest.
   const current = jobs.find((job) => job.id === chosen) ?? jobs.find((job) => job.status === "painting") ?? jobs.at(-1) ?? null;
+  showQueue(jobs, choose);
   showGallery(jobs, current?.id, choose);
   show(current);
 }
@@ -31,6 +34,7 @@ function listen() {
   const events = new EventSource("/api/events");
   events.addEventListener("jobs", (event) => {
     jobs = JSON.parse(event.data);
+    chosen = nextOf(jobs) ?? chosen;
     render();
     if (watched && jobs[0].status !== "painting") finish(events);
   });
@@ -59,5 +63,6 @@ async function finish(events) {
 }
 
 prepareView();
+prepareCompare(() => jobs);
 listen();
 if (!watched) prepareForm(choose).catch((error) => setText(find("connection"), error.message));

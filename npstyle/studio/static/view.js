@@ -2,18 +2,26 @@
 
 import { losses, post, remove } from "./api.js";
 import { draw } from "./chart.js";
-import { find, setText } from "./dom.js";
+import { find, make, setText } from "./dom.js";
 import { fillFrom } from "./form.js";
 import { preparePicture } from "./picture.js";
-import { PHASE, STATUS, duration } from "./words.js";
+import { PHASE, STATUS, duration, times } from "./words.js";
 
 let job = null, points = [], total = 0, source = "";
 let loading = Promise.resolve(), curves = Promise.resolve();
+let level = 0; // that is being painted
+let followed = ""; // the ID of the painting from which another one is to go on, in this window
+let known = new Set(); // IDs
 
 export function prepareView() {
   for (const action of ["stop", "pause", "continue"]) {
     find(action).addEventListener("click", () => attempt(() => post(`/api/jobs/${job.id}/${action}`)));
   }
+  find("next").addEventListener("click", () => {
+    if (find("next").getAttribute("aria-disabled") === "false") attempt(() => post(`/api/jobs/${job.id}/next`, { level }));
+  });
+  find("go-on").addEventListener("click", () => attempt(goOn));
+  find("go-on-strength").addEventListener("input", showStrength);
   find("again").addEventListener("click", () => attempt(() => fillFrom(job)));
   find("delete").addEventListener("click", () => find("confirm").showModal());
   find("confirm").addEventListener("close", () => {
@@ -22,6 +30,25 @@ export function prepareView() {
   });
   preparePicture();
   find("after").addEventListener("error", () => find("after").removeAttribute("src")); // none yet
+}
+
+// Begin a painting of another strength from this one's picture, and show it as soon as it is there.
+async function goOn() {
+  followed = job.id;
+  await post(`/api/jobs/${job.id}/go-on`, { strength: 10 ** Number(find("go-on-strength").value) });
+}
+
+// The ID of the painting that goes on from the one that is shown, once it is there.
+export function nextOf(jobs) {
+  const next = jobs.find((each) => followed && each.origin === followed && !known.has(each.id));
+  known = new Set(jobs.map((each) => each.id));
+  if (next) followed = "";
+  return next?.id;
+}
+
+function showStrength() {
+  setText(find("go-on-value"), times(Number(find("go-on-strength").value)));
+  find("go-on-strength").setAttribute("aria-valuetext", find("go-on-value").textContent);
 }
 
 async function attempt(action) {
@@ -47,10 +74,11 @@ export function show(next) {
   setText(find("title"), `${job.content} in the manner of ${job.styles.join(", ")}`);
   setText(find("view-error"), job.error);
   setText(find("announcement"), `${find("title").textContent}: ${STATUS[status]}`); // not each iteration
-  find("stop").hidden = find("progress").hidden = !active;
+  find("stop").hidden = find("next").hidden = find("progress").hidden = !active;
   find("pause").hidden = !active && status !== "queued";
   find("continue").hidden = status !== "paused" && status !== "failed";
   find("again").hidden = !job.inputs;
+  find("go-on-box").hidden = !job.inputs || !["painting", "paused", "done"].includes(status);
   find("downloads").hidden = find("compare").hidden = find("before").hidden = !done;
   setText(find("continue"), status === "failed" ? "Try again" : "Continue");
   if (done) {
@@ -58,12 +86,13 @@ export function show(next) {
     find("before").src = `/api/jobs/${job.id}/before`;
     for (const form of ["png", "jpg", "tiff"]) find(`download-${form}`).href = `/api/jobs/${job.id}/download?format=${form}`;
     const time = facts.seconds && !facts.continued ? ` in ${duration(facts.seconds)}` : "";
-    setText(find("state"), `${facts.width} × ${facts.height} pixels${time}. ${facts.stopped ? "Stopped and kept as it was. " : ""}${facts.output ? `Saved as ${facts.output}.` : ""}`);
+    setText(find("state"), [`${facts.width} × ${facts.height} pixels${time}.`, endedEarly(facts), facts.output ? `Saved as ${facts.output}.` : ""].filter(Boolean).join(" "));
   } else if (!active) {
     setText(find("state"), `This picture is ${STATUS[status]}.`);
   }
   find("after").alt = done ? `${job.content}, painted` : "The picture so far";
   find("command").value = job.command;
+  showFiles();
   if (done || other) curves = loadLosses();
 }
 
@@ -80,8 +109,26 @@ function arrived(image) {
   });
 }
 
+function endedEarly({ stopped, levels = [] }) {
+  const short = levels.flatMap((one, index) => (one.whole || (stopped && index === levels.length - 1) ? [] : [index + 1]));
+  const cut = short.length ? `Ended early: size ${short.join(", size ")}.` : "";
+  return [stopped ? "Stopped and kept as it was." : "", cut].join(" ").trim();
+}
+
+// The files that the command names beside the pictures, and whether it paints the same.
+function showFiles() {
+  find("command-note").hidden = !job.facts.enlarged;
+  const files = Object.entries(job.more);
+  find("command-files").hidden = files.length === 0;
+  const links = files.map(([file, name]) => make("li", {}, make("a", { href: `/api/jobs/${job.id}/inputs/${file}`, download: name, textContent: name })));
+  find("command-links").replaceChildren(...links);
+}
+
 function begin() {
-  [points, total, source] = [[], 0, ""];
+  [points, total, source, level] = [[], 0, "", 0];
+  find("next").setAttribute("aria-disabled", "true"); // until it is known that there is one
+  find("go-on-strength").value = Math.log10(job.options.strength ?? 1);
+  showStrength();
   find("after").removeAttribute("src");
   find("before").removeAttribute("src");
   find("slider").value = 100;
@@ -129,7 +176,8 @@ export function follow(name, values) {
   if (name === "phase" && values.phase === "start" && points.length === 0) setImage(`/api/jobs/${job.id}/before`);
   if (name === "warning") setText(find("note"), `Note: ${values.text}`);
   if (name !== "progress") return;
-  total = values.iterations;
+  [total, level] = [values.iterations, values.level];
+  find("next").setAttribute("aria-disabled", String(values.level >= values.levels)); // not hidden: others would move
   if (points.length && values.iteration > points.at(-1).iteration + 1) loadLosses();
   points = points.filter((point) => point.iteration < values.iteration);
   points.push(values);

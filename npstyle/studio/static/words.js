@@ -39,6 +39,9 @@ export const EXPERT = [
   ["enlarge", "Let the picture be larger than the photograph", "check"],
 ];
 
+// The other fields.
+export const NAMES = { color: "Colors", preset: "Recipe", statistics: "The painting’s manner", seed: "Seed" };
+
 export const STATUS = {
   queued: "waiting",
   painting: "being painted",
@@ -49,12 +52,24 @@ export const STATUS = {
 
 export const PHASE = { filters: "Reading the pictures and the filters …", start: "Looking at the painting …" };
 
+// A strength, given as a power of ten.
+export function times(power) {
+  const factor = 10 ** Math.abs(power), text = factor >= 10 ? factor.toFixed(0) : factor.toPrecision(2);
+  return power === 0 ? "as usual" : power > 0 ? `${text} times as much` : `${text} times less`;
+}
+
+// What a painting is called where several are listed.
+export function nameOf({ content, styles, options }) {
+  const strength = options.strength === undefined ? "" : `, ${times(Math.log10(options.strength))}`;
+  return `${content} – ${styles.join(", ")}${strength}`;
+}
+
 export function bytes(number) {
   return number >= 1e9 ? `${(number / 1e9).toFixed(1)} GB` : `${Math.round(number / 1e6)} MB`;
 }
 
 export function duration(seconds) {
-  if (seconds < 90) return `${Math.max(1, Math.round(seconds))} s`;
-  if (seconds < 5400) return `${Math.round(seconds / 60)} min`;
-  return `${(seconds / 3600).toFixed(1)} h`;
+  if (seconds < 90) return `${Math.max(1, Math.round(seconds))}\u00a0s`;
+  if (seconds < 5400) return `${Math.round(seconds / 60)}\u00a0min`;
+  return `${(seconds / 3600).toFixed(1)}\u00a0h`;
 }
