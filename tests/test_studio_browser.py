@@ -1,4 +1,4 @@
-"""The studio's page in a real browser; skipped without Playwright and Chromium.
+"""The studio's page, that of a run, and reports in a real browser; skipped without Playwright and Chromium.
 
     pip install playwright && apt-get install chromium && pytest tests/test_studio_browser.py
 
@@ -8,7 +8,9 @@ NPSTYLE_TEST_SCREENSHOTS names a folder for pictures of the page, which are to b
 from __future__ import annotations
 
 import os
+import queue
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from PIL import Image
 
 from helpers import structured_picture
 from npstyle import images
-from test_studio import Client, serving
+from npstyle.cli.main import main
+from test_studio import Client, serving, studio_process
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -71,17 +74,17 @@ def until(page: Any, expression: str) -> None:
 class Page:
     """A window at the studio's address; at its end it must have met no error and asked nobody else."""
 
-    def __init__(self, browser: Any, client: Client, width: int, **options: Any) -> None:
+    def __init__(self, browser: Any, url: str, width: int, **options: Any) -> None:
         self.context = browser.new_context(viewport={"width": width, "height": 900}, **options)
         self.context.set_default_timeout(60000)
         self.page = self.context.new_page()
         self.errors: list[str] = []
         self.foreign: list[str] = []
-        self.own = f"http://{client.host}:{client.port}/"
+        self.own = url.partition("?")[0]
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
         self.page.on("console", self._hear)
         self.page.on("request", self._see)
-        self.page.goto(f"{self.own}?token={client.token}")
+        self.page.goto(url)
 
     def _hear(self, message: Any) -> None:
         expected = "Failed to load resource" in message.text  # a preview that is not there yet, a refusal
@@ -133,7 +136,7 @@ class Page:
 def test_from_two_pictures_to_the_downloaded_file(
     browser: Any, client: Client, pictures: list[Path], tmp_path: Path, width: int, scheme: str
 ) -> None:
-    window = Page(browser, client, width, color_scheme=scheme, accept_downloads=True)
+    window = Page(browser, client.url, width, color_scheme=scheme, accept_downloads=True)
     page = window.page
     assert page.url == window.own  # without the token
     page.wait_for_selector("#color option", state="attached")
@@ -178,7 +181,7 @@ def test_from_two_pictures_to_the_downloaded_file(
 def test_errors_stand_beside_their_fields(
     browser: Any, client: Client, pictures: list[Path], tmp_path: Path
 ) -> None:
-    window = Page(browser, client, 360)
+    window = Page(browser, client.url, 360)
     page = window.page
     page.wait_for_selector("#color option", state="attached")
     page.click("#paint")
@@ -200,7 +203,7 @@ def test_errors_stand_beside_their_fields(
 def test_two_windows_see_the_same_and_keys_suffice(
     browser: Any, client: Client, pictures: list[Path]
 ) -> None:
-    first, second = Page(browser, client, 1600), Page(browser, client, 360)
+    first, second = Page(browser, client.url, 1600), Page(browser, client.url, 360)
     first.order(pictures, 2)
     for window in (first, second):
         window.page.wait_for_selector("#downloads", state="visible")
@@ -233,7 +236,7 @@ def test_two_windows_see_the_same_and_keys_suffice(
 def test_regions_are_painted_and_sent(
     browser: Any, client: Client, pictures: list[Path], tmp_path: Path, width: int, scheme: str
 ) -> None:
-    window = Page(browser, client, width, color_scheme=scheme)
+    window = Page(browser, client.url, width, color_scheme=scheme)
     page = window.page
     page.wait_for_selector("#color option", state="attached")
     page.click("#masks")
@@ -306,7 +309,7 @@ def test_each_of_several_paintings_has_a_region(
 ) -> None:
     other = tmp_path / "other.png"
     Image.fromarray(structured_picture(40, 64, 2)).save(other)
-    window = Page(browser, client, 1600)
+    window = Page(browser, client.url, 1600)
     page = window.page
     page.wait_for_selector("#color option", state="attached")
     page.set_input_files("#content", pictures[0])
@@ -345,7 +348,7 @@ def test_each_of_several_paintings_has_a_region(
 def test_next_level_another_strength_order_and_side_by_side(
     browser: Any, client: Client, pictures: list[Path], width: int, scheme: str
 ) -> None:
-    window = Page(browser, client, width, color_scheme=scheme)
+    window = Page(browser, client.url, width, color_scheme=scheme)
     page = window.page
     page.wait_for_selector("#color option", state="attached")
     page.eval_on_selector("#expert", "(e) => { e.open = true }")
@@ -399,7 +402,7 @@ def test_next_level_another_strength_order_and_side_by_side(
 
 def test_a_server_that_has_gone_is_said(browser: Any, tmp_path: Path) -> None:
     with serving(tmp_path / "studio") as client:
-        window = Page(browser, client, 360)
+        window = Page(browser, client.url, 360)
         window.page.wait_for_selector("#color option", state="attached")
         assert window.page.text_content("#connection") == ""
     text = "document.getElementById('connection').textContent"
@@ -408,4 +411,103 @@ def test_a_server_that_has_gone_is_said(browser: Any, tmp_path: Path) -> None:
     until(window.page, "document.getElementById('error-content').textContent.includes('does not answer')")
     with serving(tmp_path / "studio", client.port):  # another token
         until(window.page, f"{text}.includes('has ended')")
+    window.close()
+
+
+def test_a_server_that_was_killed_is_said_and_the_next_one_is_found(
+    browser: Any, tmp_path: Path, pictures: list[Path]
+) -> None:
+    """The page that was open all the time shows the same picture to its end."""
+    with studio_process(tmp_path / "studio") as (_, client):
+        window = Page(browser, client.url, 1600)
+        window.page.wait_for_selector("#color option", state="attached")
+        window.order(pictures, 300)
+        until(window.page, "document.getElementById('after').naturalWidth > 0")
+    text = "document.getElementById('connection').textContent"
+    until(window.page, f"{text}.includes('trying again')")
+    assert window.page.is_visible("#progress")  # what was there stays
+    window.screenshot("server-killed-1600")
+    with studio_process(tmp_path / "studio", client.port) as (_, client):
+        until(window.page, f"{text}.includes('open the address')")
+        second = window.context.new_page()
+        second.goto(client.url)  # brings the new token
+        until(window.page, f"{text} === ''")
+        until(window.page, "document.getElementById('state').textContent.includes('iteration')")
+        window.page.click("#stop")
+        window.page.wait_for_selector("#downloads", state="visible")
+        assert "Stopped and kept" in window.page.text_content("#state")
+        window.close()
+
+
+# ------------------------------------------------------------------------------------------------
+# A run of the command line
+# ------------------------------------------------------------------------------------------------
+
+RUN = ["--weights", "random", "--threads", "1", "--quiet", "--no-checkpoint", "--min-size", "32"]
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1600, "light"), (360, "dark")])
+def test_report_opens_as_a_file(
+    browser: Any, pictures: list[Path], tmp_path: Path, width: int, scheme: str
+) -> None:
+    words = [*map(str, pictures), *RUN, "--iterations", "3", "-o", str(tmp_path / "out.png")]
+    assert main([*words, "--report", str(tmp_path / "run.html")]) == 0
+    window = Page(browser, (tmp_path / "run.html").as_uri(), width, color_scheme=scheme, offline=True)
+    page = window.page
+    assert page.title() == "photo.png in the manner of painting.png · npstyle"
+    for name in ("after", "before"):
+        assert page.evaluate(f"document.getElementById('{name}').naturalWidth") == 64
+    assert page.locator("#chart path").count() >= 3
+    assert page.locator("#chart .level").count() == 2
+    assert page.text_content("#legend li").startswith("loss ")
+    page.focus("#slider")
+    page.keyboard.press("Home")
+    clip = page.eval_on_selector("#before", "(e) => getComputedStyle(e).clipPath")
+    assert clip in ("inset(0px)", "inset(0px 0% 0px 0px)")
+    page.click("#copy")
+    until(page, "document.getElementById('copy').textContent === 'Copied'")
+    page.click("summary")
+    assert page.evaluate(TOO_WIDE) == []
+    assert page.evaluate(UNNAMED) == []
+    page.keyboard.press("Home")
+    window.screenshot(f"report-{width}")
+    window.close()
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1600, "dark"), (360, "light")])
+def test_run_is_watched_stopped_and_stays_on_its_page(
+    browser: Any, pictures: list[Path], tmp_path: Path, monkeypatch: Any, width: int, scheme: str
+) -> None:
+    urls: queue.Queue[str] = queue.Queue()
+
+    def opened(url: str) -> bool:
+        urls.put(url)
+        return True
+
+    monkeypatch.setattr("npstyle.studio.watch.webbrowser.open", opened)
+    words = [*map(str, pictures), *RUN, "--iterations", "400", "-o", str(tmp_path / "out.png"), "--watch"]
+    ended: list[int] = []
+    run = threading.Thread(target=lambda: ended.append(main(words)))
+    run.start()
+    window = Page(browser, urls.get(timeout=60), width, color_scheme=scheme)
+    page = window.page
+    assert page.url == window.own
+    until(page, "document.getElementById('after').naturalWidth > 0")
+    page.wait_for_selector("#legend li", state="attached")
+    assert not page.is_visible("#form")
+    assert not page.is_visible("#gallery")
+    assert [page.is_visible(f"#{name}") for name in ("stop", "pause", "delete")] == [True, False, False]
+    window.screenshot(f"watched-{width}")
+    page.click("#stop")
+    run.join()
+    assert ended == [0]
+    until(page, "document.getElementById('connection').textContent.startsWith('The run is over')")
+    assert page.text_content("#state").endswith("Stopped and kept as it was. Saved as out.png.")
+    for name in ("after", "before"):  # without a server
+        assert page.evaluate(f"document.getElementById('{name}').naturalWidth") == 64
+    page.focus("#slider")
+    page.keyboard.press("Home")
+    assert page.evaluate(TOO_WIDE) == []
+    assert page.evaluate(UNNAMED) == []
+    window.screenshot(f"watched-end-{width}")
     window.close()

@@ -28,7 +28,7 @@ else:
 # Options of the main job that do not concern its picture.
 OTHER_OPTIONS = {"help", "version", "overwrite", "quiet", "json", "format", "force", "threads", "memory"}
 OTHER_OPTIONS |= {"resume", "resume=must", "checkpoint", "no-checkpoint", "log", "log-every", "save-every"}
-OTHER_OPTIONS |= {"output", "content", "style"}
+OTHER_OPTIONS |= {"output", "content", "style", "watch", "no-browser", "report", "judge"}
 FILES = ("content-mask", "style-mask", "keep-mask")
 # Options whose values are files, or one of these.
 NAMED = {"init": STARTS, "weights": ("auto", "imagenet", "8bit", "random")}

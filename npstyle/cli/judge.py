@@ -50,7 +50,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _judge(options: argparse.Namespace) -> int:
     from npstyle import images
-    from npstyle.run.memory import LIBRARY_BYTES, SAFETY_FACTOR, evaluation_memory
     from npstyle.study.judging import LAYERS, Judge, check_judged, trained_weights
 
     content, style = images.read(options.content), images.read(options.style)
@@ -63,10 +62,7 @@ def _judge(options: argparse.Namespace) -> int:
     trained_weights(weights)
 
     def bytes_at(size: int) -> float:
-        shapes = [images.fitted_size(p.shape[1], p.shape[0], size) for p in (*results, style)]
-        return SAFETY_FACTOR * (
-            LIBRARY_BYTES + max(evaluation_memory(H, W, set(LAYERS), "auto", 1) for W, H in shapes)
-        )
+        return judging_memory([picture.shape[:2] for picture in (*results, style)], size)
 
     memory = check_memory(options, bytes_at, options.size, max(max(result.shape) for result in results))
     announce(options, count_of(len(results), "result"), memory, weights)
@@ -77,6 +73,17 @@ def _judge(options: argparse.Namespace) -> int:
         judgment = judge(images.fit(result, options.size), str(path))
         print_out(_json(path, judgment) if options.json else _line(path, judgment, options.results))
     return DONE
+
+
+def judging_memory(shapes: Sequence[tuple[int, ...]], size: int) -> float:
+    """Bytes that it takes to judge pictures of these heights and widths, reduced to `size`."""
+    from npstyle import images
+    from npstyle.run.memory import LIBRARY_BYTES, SAFETY_FACTOR, evaluation_memory
+    from npstyle.study.judging import LAYERS
+
+    sizes = [images.fitted_size(W, H, size) for H, W in shapes]
+    most = max(evaluation_memory(H, W, set(LAYERS), "auto", 1) for W, H in sizes)
+    return SAFETY_FACTOR * (LIBRARY_BYTES + most)
 
 
 def _json(path: Path, judgment: Judgment) -> str:

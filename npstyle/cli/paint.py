@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +46,15 @@ from npstyle.cli.run_files import (
     tidy_checkpoint,
 )
 from npstyle.cli.run_log import RunLog
+from npstyle.cli.run_views import (
+    Views,
+    add_views,
+    check_judge,
+    check_report_file,
+    check_views,
+    judged,
+    layers_needed,
+)
 from npstyle.cli.session import (
     WRITE_ERRORS,
     announce,
@@ -117,6 +126,7 @@ def main(argv: list[str]) -> int:
         found = f"{' and '.join(exact)}, too"
         parser.error(f"--size: found {found}; expected the one or the other; leave --size out")
     check_streams(parser, options)
+    check_views(parser, options)
     try:
         settings = settings_from(options)
     except UserError as error:
@@ -166,6 +176,7 @@ def _paint(
     if options.alpha:
         images.check_alpha(output)
     check_log_file(options, output)
+    check_report_file(options, output)
     seconds_between_checkpoints = checkpoint_every()
     content, *styles = read_standard_input([options.content, *options.style])
     request, change = _read(options, settings, content, styles)
@@ -178,7 +189,8 @@ def _paint(
         alpha = images.resize(images.crop(alpha, W, H) if request.crops else alpha, W, H)
     free = run_memory.available_memory(options.threads) if options.memory is None else options.memory
     request, memory, note = check_run_memory(options, request, free)
-    weights = load_weights(options, deepest(settings.layers))
+    weights = load_weights(options, deepest(layers_needed(options, settings.layers)))
+    check_judge(options, request, weights, free)
     if weights.random:
         request = replace(request, settings=settings_from(options, default_preset="random"))
         request, memory, note = check_run_memory(options, request, free)
@@ -187,7 +199,11 @@ def _paint(
         print_err(f"npstyle: {note}")
     memory += describe_checkpoint(checkpoint, request)
     announce(options, f"{W} x {H} pixels{change}, {describe_iterations(request)}", memory, weights)
-    with RunLog(options.log, options.overwrite, bool(options.resume)) as log:
+    recorded = recorded_options(options, request.settings, weights.random)
+    with (
+        RunLog(options.log, options.overwrite, bool(options.resume)) as log,
+        Views(options, output, request, as_text(recorded), memory) as views,
+    ):
         log.start(request, level_sizes(request), **_facts(options, output, weights, checkpoint))
         with ProgressBar(options.quiet, log_every=options.log_every) as bar:
             result = paint(
@@ -196,22 +212,21 @@ def _paint(
                 convolution=options.convolution,
                 threads=options.threads,
                 memory=free or None,  # what the plan was chosen by that is announced
-                callback=_callback(options, output, bar, log),
+                callback=_callback(options, output, bar, log, views),
                 checkpoint=checkpoint,
                 checkpoint_every=seconds_between_checkpoints,
                 resume=options.resume,
                 workers=workers,
             )
             signals.ignore()
-        recorded = recorded_options(options, request.settings, weights.random)
+        seconds = bar.seconds
         metadata = as_text(recorded, note=result.message, filters=result.weights)
         _save(output, result, options, metadata, alpha)
         log.end(result, output)
-    if options.json:
-        print_out(json.dumps(_as_json(options, output, result, bar.seconds)))
-    else:
-        report(output, result, bar.seconds, options.quiet, print_err if is_standard(output) else print_out)
-    tidy_checkpoint(options, output, result)
+        judgment = judged(options, request, weights, result)
+        _print_result(options, output, result, seconds, judgment)
+        tidy_checkpoint(options, output, result)
+        views.finish(result, metadata, seconds, judgment)
     return exit_status(signals, result.interrupted, result.diverged)
 
 
@@ -345,7 +360,7 @@ def _facts(
 
 
 def _callback(
-    options: argparse.Namespace, output: Path, bar: ProgressBar, log: RunLog
+    options: argparse.Namespace, output: Path, bar: ProgressBar, log: RunLog, views: Views
 ) -> Callable[[Progress], None]:
     """Log and show each iteration, and with --save-every write a picture beside the output: out-00050.png."""
     from npstyle import images
@@ -356,14 +371,14 @@ def _callback(
         nonlocal every
         log.iteration(progress)
         bar.update(progress)
-        if every is None or progress.iteration % every:
-            return
-        path = intermediate(output, progress.iteration)
-        try:
-            images.write(path, progress.image, options.overwrite)
-        except WRITE_ERRORS as error:
-            print_err(f"npstyle: {write_error(error, path)}; continuing without intermediate pictures")
-            every = None
+        if every is not None and not progress.iteration % every:
+            path = intermediate(output, progress.iteration)
+            try:
+                images.write(path, progress.image, options.overwrite)
+            except WRITE_ERRORS as error:
+                print_err(f"npstyle: {write_error(error, path)}; continuing without intermediate pictures")
+                every = None
+        views.after_iteration(progress)  # last, as it may end the run
 
     return after_iteration
 
@@ -413,6 +428,23 @@ def recorded_options(options: argparse.Namespace, settings: Settings, random: bo
     more = {"blend": blend, "alpha": options.alpha or None, "depth": options.depth}
     more["enlarge"] = options.enlarge or None
     return {**values, **masks, **more}
+
+
+def _print_result(
+    options: argparse.Namespace,
+    output: Path,
+    result: StyleResult,
+    seconds: float,
+    judgment: Mapping[str, float],
+) -> None:
+    """The line about a picture that was saved, or its JSON; and E and C, if it was judged."""
+    if options.json:
+        print_out(json.dumps({**_as_json(options, output, result, seconds), **judgment}))
+        return
+    print_line = print_err if is_standard(output) else print_out
+    report(output, result, seconds, options.quiet, print_line)
+    if judgment:  # it was asked for
+        print_line("{E:.3f} of the style missing (E), {C:.3f} of the drawing lost (C)".format(**judgment))
 
 
 def _as_json(
@@ -469,6 +501,7 @@ def painting_parser(kind: type[Parser] = Parser) -> Parser:
     add_picture(parser)
     add("--version", action="version", version=f"npstyle {__version__}")
     _add_long_runs(parser)
+    add_views(parser)
     _add_regions(parser)
     add_recipe(parser)
     return parser

@@ -38,7 +38,7 @@ def check_save_every(options: argparse.Namespace, output: Path, request: Request
     if every is None or every > total:
         return
     *paths, last = (intermediate(output, n) for n in range(every, total + 1, every))
-    others = [*_inputs(options), *([options.log] if options.log else [])]
+    others = [*files_read(options), *([options.log] if options.log else [])]
     names = {Path(path or "").name for path in (options.checkpoint, options.log)}
     for path in [*(path for path in paths if path.name in names or os.path.lexists(path)), last]:
         name = f"--save-every: {path}"
@@ -57,7 +57,7 @@ def check_log_file(options: argparse.Namespace, output: Path) -> None:
 
     if options.log is None:
         return
-    for file in (output, *_inputs(options)):
+    for file in (output, *files_read(options)):
         if same_file(options.log, file):
             found = "the output" if file == output else "a file that this run reads or continues from"
             raise UserError(f"--log: {options.log}", found, "a file of its own", "choose another name")
@@ -71,7 +71,7 @@ def _count_iterations(request: Request) -> int:
     return sum(request.settings.level_iterations(level_sizes(request)))
 
 
-def _inputs(options: argparse.Namespace) -> list[Path]:
+def files_read(options: argparse.Namespace) -> list[Path]:
     """Every file that the options name and the run reads."""
     masks = [*options.content_mask, *options.style_mask, options.keep_mask]
     weights = [options.weights, os.environ.get("NPSTYLE_WEIGHTS")]

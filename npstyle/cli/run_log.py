@@ -163,6 +163,21 @@ def check_log(path: Path, overwrite: bool, resume: bool) -> None:
         raise UserError(name, "a log of that name", "a new name", cure)
 
 
+def iterations_in(path: Path) -> list[dict[str, Any]]:
+    """The iterations of a log that can be read, each as it was last done."""
+    found: dict[int, dict[str, Any]] = {}
+    with suppress(OSError):
+        for line in path.read_bytes().splitlines():
+            with suppress(ValueError, KeyError, TypeError):  # cut, when its run was killed
+                entry = json.loads(line)
+                if entry["event"] == "start" and not entry["resume"]:
+                    found.clear()
+                if entry["event"] == "iteration":
+                    names = ("iteration", "level", "loss", "terms")
+                    found[entry["iteration"]] = {name: entry[name] for name in names}
+    return [found[iteration] for iteration in sorted(found)]
+
+
 def _is_log(path: Path) -> bool:
     """Whether a file begins with the first line of a log."""
     with path.open("rb") as file:

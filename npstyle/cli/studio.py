@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     add("--weights", default="auto", metavar="W", help=text)
     add("--threads", type=integer(1), metavar="N", help="threads (all cores available, or OMP_NUM_THREADS)")
     options = parser.parse_args(argv)
-    require_extra()
+    require_extra("npstyle studio")
     from npstyle.studio.folder import default_folder
     from npstyle.studio.server import Server
 
@@ -55,12 +55,12 @@ def main(argv: list[str]) -> int:
     return DONE if signals.status == INTERRUPTED else signals.status  # Ctrl-C is how it ends
 
 
-def require_extra() -> None:
-    """Raise UserError unless what the extra `studio` installs is there."""
+def require_extra(name: str) -> None:
+    """Raise UserError unless what the extra `studio` installs is there; `name` is what needs it."""
     try:
         import starlette
         import uvicorn
     except ImportError as error:
         cure = "pip install 'npstyle[studio]', or of a checkout pip install -e '.[studio]'"
-        raise UserError("npstyle studio", f"no {error.name}", "starlette and uvicorn", cure) from error
+        raise UserError(name, f"no {error.name}", "starlette and uvicorn", cure) from error
     del starlette, uvicorn

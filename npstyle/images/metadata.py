@@ -93,6 +93,17 @@ def command_line(text: Mapping[str, str]) -> str:
     return shlex.join(words)
 
 
+def picture_names(text: Mapping[str, str]) -> list[str]:
+    """The names of the pictures that `as_text` has put into a text, the photograph first.
+
+    Examples
+    --------
+    >>> picture_names(as_text({"content": "holidays/my photo.jpg", "style": ["a.jpg", "b.jpg"]}))
+    ['my photo.jpg', 'a.jpg', 'b.jpg']
+    """
+    return [word for name in ("content", "style") for word in _split(text.get(name, ""))]
+
+
 def encoded(text: Mapping[str, str]) -> str:
     """The text as JSON in ASCII."""
     return json.dumps({TEXT_KEY: dict(text)})

@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.responses import FileResponse, JSONResponse, Response
 
 import npstyle
 from npstyle import images
@@ -35,20 +33,17 @@ from npstyle.studio.folder import (
 )
 from npstyle.studio.inputs import MAX_STYLES, InputFile, Inputs
 from npstyle.studio.orders import Order
+from npstyle.studio.pages import MissingError, Page, application, event_stream
 from npstyle.studio.queue import Queue
 
 MAX_BODY = 64 * 1024  # bytes of what is no picture
-KEEP_ALIVE = 15.0  # seconds without an event after which a comment is sent
-TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 # What can be fetched of a painting, and what may be kept by the browser as it never changes.
 JOB_FILES = {"preview": PREVIEW, "before": BEFORE, "picture": PICTURE}
 EXAMPLES = Path(npstyle.__file__).parents[1] / "examples"  # of a checkout
 EXAMPLE_NAMES = ("content.jpg", "style.jpg")
 
-Handler = Callable[[Request], Awaitable[Response]]
 
-
-class Studio:
+class Studio(Page):
     """The handlers of all requests.
 
     Parameters
@@ -57,8 +52,8 @@ class Studio:
     """
 
     def __init__(self, queue: Queue) -> None:
+        super().__init__()
         self.queue, self.folder = queue, queue.folder
-        self._static = _read_static()
         self._decoding = asyncio.Semaphore(1)  # pictures are large: one at a time
 
     def application(self) -> Starlette:
@@ -92,24 +87,11 @@ class Studio:
             finally:
                 await self.queue.close()
 
-        return Starlette(
-            routes=[Route(path, _answering(handler), methods=[method]) for method, path, handler in routes],
-            lifespan=lifespan,
-        )
+        return application(routes, lifespan)
 
     # --------------------------------------------------------------------------------------------
     # The page
     # --------------------------------------------------------------------------------------------
-
-    async def page(self, _: Request) -> Response:
-        return Response(self._static["index.html"], media_type="text/html")
-
-    async def static(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in self._static:
-            raise _missing("file")
-        kind = TYPES[name[name.rindex(".") :]]
-        return Response(self._static[name], media_type=kind, headers={"cache-control": "no-cache"})
 
     async def choices(self, _: Request) -> Response:
         """What the form offers."""
@@ -130,23 +112,7 @@ class Studio:
         )
 
     async def events(self, _: Request) -> Response:
-        """Server-sent events, until the page or the server goes away."""
-
-        async def stream() -> AsyncIterator[str]:
-            yield "retry: 1000\n\n"
-            async with self.queue.events() as events:
-                while True:
-                    try:
-                        event = await asyncio.wait_for(events.get(), KEEP_ALIVE)
-                    except asyncio.TimeoutError:
-                        yield ":\n\n"
-                        continue
-                    if event is None:
-                        return
-                    name, values = event
-                    yield f"event: {name}\ndata: {json.dumps(values)}\n\n"
-
-        return StreamingResponse(stream(), media_type="text/event-stream")
+        return event_stream(self.queue.listeners, self.queue.events())
 
     # --------------------------------------------------------------------------------------------
     # Pictures and orders
@@ -159,7 +125,7 @@ class Studio:
 
     async def examples(self, _: Request) -> Response:
         if not all((EXAMPLES / name).is_file() for name in EXAMPLE_NAMES):
-            raise _missing("example")
+            raise MissingError("example")
         return JSONResponse([await self._add(name, (EXAMPLES / name).read_bytes()) for name in EXAMPLE_NAMES])
 
     async def inputs(self, request: Request) -> Response:
@@ -172,7 +138,7 @@ class Studio:
         """A mask of a painting, or the picture it starts from: files that its command names."""
         job, file = self._job(request), request.path_params["file"]
         if file not in job.more or not (self.folder.pictures / job.id / file).is_file():
-            raise _missing("file")
+            raise MissingError("file")
         headers = {"content-disposition": f'attachment; filename="{_ascii(job.more[file])}"'}
         kind = "application/octet-stream"
         return FileResponse(self.folder.pictures / job.id / file, media_type=kind, headers=headers)
@@ -236,7 +202,7 @@ class Studio:
         elif action in actions:
             await actions[action](job)
         else:
-            raise _missing("action")
+            raise MissingError("action")
         return Response(status_code=204)
 
     async def next_level(self, request: Request) -> Response:
@@ -261,7 +227,7 @@ class Studio:
         file = JOB_FILES.get(request.path_params["file"])
         path = self.folder.pictures / self._job(request).id / (file or "")
         if file is None or not path.is_file():
-            raise _missing("file")
+            raise MissingError("file")
         kind = "image/png" if file == PICTURE else "image/jpeg"
         return FileResponse(path, media_type=kind)
 
@@ -277,7 +243,7 @@ class Studio:
         folder = self.folder.pictures / job.id
         path = folder / (PICTURE_16_BITS if form == "tiff" else PICTURE)
         if form not in ("png", "jpg", "tiff") or not path.is_file():
-            raise _missing("file")
+            raise MissingError("file")
         if form == "jpg":
             async with self._decoding:
                 data = await asyncio.to_thread(_as_jpeg, path)
@@ -289,35 +255,8 @@ class Studio:
     def _job(self, request: Request) -> Job:
         job = self.queue.jobs.get(request.path_params["id"])
         if job is None:
-            raise _missing("picture")
+            raise MissingError("picture")
         return job
-
-
-class _MissingError(Exception):
-    """There is no such thing: status 404."""
-
-
-def _missing(what: str) -> _MissingError:
-    return _MissingError(what)
-
-
-def _answering(handler: Handler) -> Handler:
-    """The handler, whose errors are answers: status 422 and what was wrong, or 404."""
-
-    async def answer(request: Request) -> Response:
-        try:
-            return await handler(request)
-        except UserError as error:
-            name = error.name.partition(":")[0]
-            words = {"field": name, "found": error.found, "expected": error.expected, "cure": error.cure}
-            return JSONResponse({**words, "message": str(error)}, status_code=422)
-        except _MissingError as error:
-            return JSONResponse({"field": "", "message": f"no such {error}"}, status_code=404)
-        except MemoryError:
-            words = {"field": "size", "message": "too little memory; try something smaller"}
-            return JSONResponse(words, status_code=422)
-
-    return answer
 
 
 async def _body(request: Request, limit: int, name: str) -> bytes:
@@ -350,13 +289,3 @@ def _ascii(name: str) -> str:
 
 def _as_jpeg(path: Path) -> bytes:
     return images.encode("x.jpg", images.read(path), text=images.read_text(path))
-
-
-def _read_static() -> dict[str, bytes]:
-    """The files of the page by name: no request's name is ever looked for on the disk."""
-    folder = resources.files("npstyle.studio") / "static"
-    return {
-        file.name: file.read_bytes()
-        for file in folder.iterdir()
-        if file.is_file() and file.name[file.name.rfind(".") :] in TYPES
-    }

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from npstyle.errors import UserError
 from npstyle.studio.estimates import Estimate, estimate, measure_rate
+from npstyle.studio.events import Event, Listeners
 from npstyle.studio.folder import (
     DONE,
     ERRORS,
@@ -29,11 +29,8 @@ from npstyle.studio.inputs import InputFile, Inputs
 from npstyle.studio.orders import Order
 from npstyle.studio.worker import NEXT, PAUSE, STOP
 
-MAX_EVENTS = 1000  # that wait for one who looks; whoever is slower than that connects again
 MAX_LINE = 2**20  # bytes of an event
 END_SECONDS = 20.0  # that a worker has to write its checkpoint when the server ends
-
-Event = tuple[str, Any]  # its name, and what it says
 
 
 class Queue:
@@ -56,7 +53,7 @@ class Queue:
         self.trial_rate: float | None = None
         self.jobs: dict[str, Job] = folder.jobs()
         self.progress: Event | None = None  # the last one of what is painted
-        self._listeners: set[asyncio.Queue[Event | None]] = set()
+        self.listeners = Listeners()
         self._wake = asyncio.Event()
         self._current: str | None = None
         self._process: asyncio.subprocess.Process | None = None
@@ -205,24 +202,9 @@ class Queue:
     # What the page sees
     # --------------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def events(self) -> AsyncIterator[asyncio.Queue[Event | None]]:
-        """What happens from now on, and first how things are; None at the end."""
-        listener: asyncio.Queue[Event | None] = asyncio.Queue(MAX_EVENTS)
-        listener.put_nowait(("jobs", self.as_json()))
-        if self.progress is not None:
-            listener.put_nowait(self.progress)
-        self._listeners.add(listener)
-        try:
-            yield listener
-        finally:
-            self._listeners.discard(listener)
-
-    def end_events(self) -> None:
-        """Say nothing more to those who look."""
-        for listener in list(self._listeners):
-            with suppress(asyncio.QueueFull):
-                listener.put_nowait(None)
+    def events(self) -> list[Event]:
+        """How things are, for one who begins to look."""
+        return [("jobs", self.as_json()), *([self.progress] if self.progress else [])]
 
     def as_json(self) -> list[dict[str, Any]]:
         """All paintings, for the page."""
@@ -257,18 +239,8 @@ class Queue:
         work = sum(job.work for job in timed)
         return sum(job.facts["seconds"] for job in timed) / work if work else None
 
-    def _publish(self, event: Event) -> None:
-        for listener in list(self._listeners):
-            try:
-                listener.put_nowait(event)
-            except asyncio.QueueFull:
-                self._listeners.discard(listener)
-                with suppress(asyncio.QueueEmpty):
-                    listener.get_nowait()
-                listener.put_nowait(None)
-
     def _publish_jobs(self) -> None:
-        self._publish(("jobs", self.as_json()))
+        self.listeners.publish(("jobs", self.as_json()))
 
     def _set(self, job: Job) -> None:
         """Keep a painting's new state, and tell it to those who look."""
@@ -381,7 +353,7 @@ class Queue:
         told: Event = name, {"id": id, **event}
         if name != "warning":
             self.progress = told
-        self._publish(told)
+        self.listeners.publish(told)
 
     def _finish(self, id: str, **changes: Any) -> None:
         """The state of a painting whose process has ended, unless it was removed."""

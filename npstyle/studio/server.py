@@ -1,43 +1,30 @@
-"""The server: its address, its token, and how it begins and ends."""
+"""The studio's server."""
 
 from __future__ import annotations
 
-import secrets
 import socket
 from pathlib import Path
-
-import uvicorn
 
 from npstyle.errors import UserError
 from npstyle.studio.app import Studio
 from npstyle.studio.folder import Folder
-from npstyle.studio.guard import LOOPBACK, Guard
+from npstyle.studio.guarded_server import GuardedServer
 from npstyle.studio.queue import Queue
 
-MAX_CONNECTIONS = 200
 
-
-class Server(uvicorn.Server):
-    """A studio on a port; `run` serves until Ctrl-C or SIGTERM.
+class Server(GuardedServer):
+    """The studio; see `GuardedServer`.
 
     Parameters
     ----------
     folder : Path
-        Where uploads and pictures are kept.
-    host : str
-        The address or name to listen at.
-    port : int
-        0 for one that is free.
+        Where uploads and pictures are kept; free again when `run` has ended.
+    host, port
     weights : str
         What `load_weights` is to load.
     threads : int, optional
     trial : bool
         See `Queue`.
-
-    Attributes
-    ----------
-    url : str
-        The address to open, with the token.
 
     Raises
     ------
@@ -54,64 +41,16 @@ class Server(uvicorn.Server):
         threads: int | None = None,
         trial: bool = False,
     ) -> None:
-        self.socket = _bound(host, port)
-        self.port = self.socket.getsockname()[1]
+        self.folder = Folder(folder)
         try:
-            self.folder = Folder(folder)
+            self.queue = Queue(self.folder, weights, threads, trial)
+            super().__init__(Studio(self.queue).application(), self.queue.listeners, host, port)
         except UserError:
-            self.socket.close()
+            self.folder.close()
             raise
-        self.token = secrets.token_urlsafe(24)
-        name = f"[{host}]" if ":" in host else host
-        every = host in ("0.0.0.0", "::")
-        self.url = f"http://{'127.0.0.1' if every else name}:{self.port}/?token={self.token}"
-        hosts = (*LOOPBACK, "*", socket.gethostname().lower()) if every else (*LOOPBACK, name.lower())
-        self.queue = Queue(self.folder, weights, threads, trial)
-        app = Guard(Studio(self.queue).application(), self.token, hosts, self.port)
-        super().__init__(
-            uvicorn.Config(
-                app,
-                log_level="critical",  # the log of accesses would have the token in it
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                ws="none",
-                lifespan="on",
-                http="h11",
-                loop="asyncio",
-                limit_concurrency=MAX_CONNECTIONS,
-                timeout_graceful_shutdown=1,
-            )
-        )
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End; the events first, as otherwise all connections would be waited for."""
-        self.queue.end_events()
-        await super().shutdown(sockets)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve; the folder is free again afterwards."""
         try:
-            super().run(sockets or [self.socket])
+            super().run(sockets)
         finally:
             self.folder.close()
-            self.socket.close()
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket at an address."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind)
-    except (OSError, UnicodeError) as error:
-        found = f"{host!r} ({error})"
-        raise UserError("--host", found, "an address of this machine", "leave it out") from error
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen()  # now, as the address is printed and opened before `run`
-    except (OSError, OverflowError) as error:
-        bound.close()
-        found = f"{port} at {host} ({getattr(error, 'strerror', None) or error})"
-        raise UserError("--port", found, "a port that is free", "leave it out") from error
-    return bound

@@ -28,7 +28,6 @@ from npstyle.errors import UserError
 from npstyle.images.metadata import as_text
 from npstyle.jobs.picture import facts_of
 from npstyle.run import CheckpointWarning, LevelResult, NextLevel, Progress, Request, StyleResult, paint
-from npstyle.run.time_left import TimeLeft
 from npstyle.studio.folder import (
     BEFORE,
     CHECKPOINT,
@@ -43,14 +42,11 @@ from npstyle.studio.folder import (
     write_file,
     write_json,
 )
+from npstyle.studio.follower import Follower, point_of
 from npstyle.studio.inputs import Inputs
 from npstyle.weights import RandomFiltersWarning, Weights, WeightsWarning, load_weights
 
 STOP, PAUSE, NEXT = "stop", "pause", "next"
-PREVIEW_SIDE = 1024  # pixels, at most
-PREVIEW_SECONDS = 1.0  # at least, between two previews
-PREVIEW_FACTOR = 30  # times what the last preview took, at least, between two: they cost little then
-EVENT_SECONDS = 0.2  # at least, between two events about the progress
 CHECKPOINT_SECONDS = 10.0
 
 
@@ -74,9 +70,7 @@ class Worker:
         self.told = ""  # STOP or PAUSE
         self.ended_level = 0  # that NEXT has ended
         self._continued = (folder / CHECKPOINT).exists()
-        self._time_left = TimeLeft()
-        self._next_event = self._next_preview = 0.0
-        self._previews = 0
+        self._follower = Follower(lambda values: self.send("progress", **values), self._show)
 
     def paint(self) -> None:
         """From the pictures in the folder to the painted one there, or to the checkpoint.
@@ -127,22 +121,9 @@ class Worker:
 
     def after_iteration(self, progress: Progress) -> None:
         """Send what there is to see, and do what the server has asked for."""
-        now = time.monotonic()
-        self._time_left.update(progress, now)
-        point = {name: getattr(progress, name) for name in ("iteration", "level", "loss")}
-        point |= {"terms": dict(progress.terms)}
         with suppress(OSError):  # a full disk costs the curves, not the picture
-            self._losses.write(point)
-        last = progress.iteration == progress.iterations
-        if now >= self._next_preview or last:
-            self._write_preview(progress)
-        if now >= self._next_event or last:
-            height, width, _ = progress.iterate.shape
-            left = self._time_left.estimate(progress)
-            facts = {"levels": progress.levels, "iterations": progress.iterations, "seconds_left": left}
-            facts |= {"width": width, "height": height, "preview": self._previews}
-            self.send("progress", **point, **facts)
-            self._next_event = now + EVENT_SECONDS
+            self._losses.write(point_of(progress))
+        self._follower.after_iteration(progress)
         if self.told == STOP:
             raise StopIteration
         if self.told == PAUSE:
@@ -150,14 +131,11 @@ class Worker:
         if self.ended_level == progress.level < progress.levels:
             raise NextLevel
 
-    def _write_preview(self, progress: Progress) -> None:
-        began = time.monotonic()
-        picture = images.fit(progress.image, PREVIEW_SIDE)
+    def _show(self, preview: bytes) -> bool:
         with suppress(UserError):  # the disk is full
-            write_file(self.folder / PREVIEW, images.encode("x.jpg", picture))
-            self._previews += 1
-        now = time.monotonic()
-        self._next_preview = now + max(PREVIEW_SECONDS, PREVIEW_FACTOR * (now - began))
+            write_file(self.folder / PREVIEW, preview)
+            return True
+        return False
 
     def _save(self, request: Request, result: StyleResult, weights: Weights, seconds: float) -> None:
         """The picture in 8 and in 16 bits with its settings inside, and last how it was made."""

@@ -4,9 +4,11 @@ import { losses, post, remove } from "./api.js";
 import { draw } from "./chart.js";
 import { find, make, setText } from "./dom.js";
 import { fillFrom } from "./form.js";
+import { preparePicture } from "./picture.js";
 import { PHASE, STATUS, duration, times } from "./words.js";
 
 let job = null, points = [], total = 0, source = "";
+let loading = Promise.resolve(), curves = Promise.resolve();
 let level = 0; // that is being painted
 let followed = ""; // the ID of the painting from which another one is to go on, in this window
 let known = new Set(); // IDs
@@ -26,13 +28,7 @@ export function prepareView() {
     if (find("confirm").returnValue === "yes") attempt(() => remove(`/api/jobs/${job.id}`));
     find("confirm").returnValue = "";
   });
-  find("slider").addEventListener("input", () => find("frame").style.setProperty("--cut", `${100 - find("slider").value}%`));
-  find("copy").addEventListener("click", async () => {
-    find("command").select();
-    await navigator.clipboard.writeText(find("command").value).catch(() => document.execCommand("copy"));
-    setText(find("copy"), "Copied");
-    setTimeout(() => setText(find("copy"), "Copy"), 2000);
-  });
+  preparePicture();
   find("after").addEventListener("error", () => find("after").removeAttribute("src")); // none yet
 }
 
@@ -90,14 +86,27 @@ export function show(next) {
     find("before").src = `/api/jobs/${job.id}/before`;
     for (const form of ["png", "jpg", "tiff"]) find(`download-${form}`).href = `/api/jobs/${job.id}/download?format=${form}`;
     const time = facts.seconds && !facts.continued ? ` in ${duration(facts.seconds)}` : "";
-    setText(find("state"), `${facts.width} × ${facts.height} pixels${time}. ${endedEarly(facts)}`);
+    setText(find("state"), [`${facts.width} × ${facts.height} pixels${time}.`, endedEarly(facts), facts.output ? `Saved as ${facts.output}.` : ""].filter(Boolean).join(" "));
   } else if (!active) {
     setText(find("state"), `This picture is ${STATUS[status]}.`);
   }
   find("after").alt = done ? `${job.content}, painted` : "The picture so far";
   find("command").value = job.command;
   showFiles();
-  if (done || other) loadLosses();
+  if (done || other) curves = loadLosses();
+}
+
+// When all that is shown has come from the server.
+export async function complete() {
+  await Promise.all([loading, curves]);
+  await Promise.all(["after", "before"].map((id) => find(id).complete || arrived(find(id))));
+}
+
+// Not by decode(): a page that nobody sees need not decode anything.
+function arrived(image) {
+  return new Promise((resolve) => {
+    for (const name of ["load", "error"]) image.addEventListener(name, resolve, { once: true });
+  });
 }
 
 function endedEarly({ stopped, levels = [] }) {
@@ -135,9 +144,9 @@ function setImage(address) {
   if (address === source) return;
   source = address;
   const next = new Image(); // shown once it is there, so that nothing flickers
-  next.onload = () => {
-    if (source === address) find("after").src = address;
-  };
+  loading = arrived(next).then(() => {
+    if (source === address && next.naturalWidth) find("after").src = address;
+  });
   next.src = address;
 }
 
