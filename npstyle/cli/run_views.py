@@ -178,7 +178,11 @@ class Views:
     def _facts(self, result: StyleResult, seconds: float, judged: Mapping[str, float]) -> dict[str, str]:
         """What the report says of the run."""
         losses = result.levels[-1].losses if result.levels else ()
-        memory = f"at most {format_bytes(self._peak)}; expected: {self.memory}" if self._peak else self.memory
+        memory = self.memory
+        if self._peak:
+            memory = (
+                f"{format_bytes(self._peak)} at most, all of Python included; announced for the run: {memory}"
+            )
         part = " since it was continued" if self._first > 1 else ""
         return {
             "file": self.output.name,
