@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -184,10 +185,16 @@ def test_plans_that_there_are_not() -> None:
     assert plans.possible_plans("zero", ["conv2_1"]) == (0, 1, 5)
 
 
-def test_plans_need_compiled_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("convolution", ["auto", "winograd"])
+def test_so_they_have_with_the_reference_implementations(
+    convolution: Convolution, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(_kernels, "IMPLEMENTATION", "reference")
-    assert "reference implementations" in error_line(lambda: plans.check_plan(2, "zero"), "plan")
-    assert plans.possible_plans("zero", PAPER.layers) == (0,)
+    monkeypatch.setattr(_kernels, "_kernels", _kernels.reference)
+    for name, size in (("convolution", "MAX_STRIP"), ("winograd", "MAX_STRIP"), ("gram", "STRIP")):
+        monkeypatch.setattr(import_module(f"npstyle._kernels.reference.{name}"), size, 100)
+    settings = replace(SETTINGS["moments"], content_layers=("conv2_2",), style_layers=("conv1_1", "conv3_1"))
+    assert_same_bits(settings, (41, 35), 2, plans.ALL_BLOCKS, convolution=convolution)
 
 
 def test_rows_are_kept_as_long_as_they_are_needed() -> None:
