@@ -1,6 +1,6 @@
 """Workers on Dask: the same bytes by whoever paints, killed workers and schedulers, signals, other versions.
 
-NPSTYLE_TEST_KILLS is the number of kills of the longest test, 4 if it is not set.
+NPSTYLE_TEST_KILLS is the number of kills of the longest test: 2 if it is not set, or 20 with all tests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import error_line, structured_picture
+from helpers import THOROUGH, error_line, structured_picture
 from npstyle import images
 from npstyle.cli import main as cli
 from npstyle.errors import UserError
@@ -42,7 +42,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Dask's own affair
 ]
 
-KILLS = int(os.environ.get("NPSTYLE_TEST_KILLS", 4))
+KILLS = int(os.environ.get("NPSTYLE_TEST_KILLS", 20 if THOROUGH else 2))
 PAINT = ["--style-layers", "conv1_1", "--content-layers", "conv1_2", "--min-size", "0"]
 FAST = [*PAINT, "--iterations", "1", "--weights", "w.npz"]
 
@@ -371,8 +371,8 @@ def test_bands_have_the_bits_of_one_process_though_a_worker_is_killed() -> None:
 def test_a_picture_by_the_workers_of_a_scheduler(
     folder: Path, address: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Image.fromarray(structured_picture(*TALL)).save("tall.png")
-    command = ["tall.png", "x.png", *FAST, "--size", str(TALL[0]), "--no-checkpoint"]
+    Image.fromarray(structured_picture(1000, 32)).save("tall.png")  # two sections
+    command = ["tall.png", "x.png", *FAST, "--size", "1000", "--no-checkpoint"]
     assert cli.main([*command, "-o", "alone.png", "--quiet"]) == 0
     assert cli.main([*command, "-o", "by_workers.png", "--scheduler", address]) == 0
     assert "1 worker at" in capsys.readouterr().err
