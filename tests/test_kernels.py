@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from helpers import normal
 from npstyle import _kernels
 from npstyle._kernels import _loading, reference
+from npstyle._runtime.threads import one_blas_thread
 from npstyle.errors import UserError
 from tolerances import SAME
 
@@ -50,6 +51,13 @@ multiple_of_32 = st.integers(1, 5).map(lambda n: 32 * n)
 def best_instruction_set_afterwards() -> Iterator[None]:
     yield
     _kernels.set_isa(None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread_of_blas_for_the_reference() -> Iterator[None]:
+    """Several wait for each other in loops, for five times as long as they compute beside other programs."""
+    with one_blas_thread():
+        yield
 
 
 def run_both(name: str, inputs: tuple[Array, ...], outputs: tuple[Array, ...], threads: int) -> Any:

@@ -66,7 +66,9 @@ def convolution_within(padded: Array, U: Array, out: int = 6) -> Array:
     B, _, A = (matrix.astype(padded.dtype) for matrix in winograd_transforms(out))
     d = tiles_within(padded, out)
     V = np.einsum("pi,qj,rsijc->pqrsc", B, B, d, optimize=True)
-    M = np.einsum("pqrsc,pqck->pqrsk", V, U, optimize=True)  # a matrix product for each (p, q)
+    tiles = V.shape[2:4]
+    # A matrix product for each (p, q): einsum takes three times as long.
+    M = (V.reshape(*V.shape[:2], -1, V.shape[4]) @ U).reshape(*V.shape[:2], *tiles, U.shape[3])
     y: Array = np.einsum("ip,jq,pqrsk->risjk", A, A, M, optimize=True)
     rows, _, columns, _, K = y.shape
     return y.reshape(rows * out, columns * out, K)[:H, :W]
