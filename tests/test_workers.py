@@ -369,7 +369,7 @@ def test_bands_have_the_bits_of_one_process_though_a_worker_is_killed() -> None:
 
 
 def test_a_picture_by_the_workers_of_a_scheduler(
-    folder: Path, address: str, capsys: pytest.CaptureFixture[str]
+    folder: Path, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Image.fromarray(structured_picture(1000, 32)).save("tall.png")  # two sections
     command = ["tall.png", "x.png", *FAST, "--size", "1000", "--no-checkpoint"]
@@ -377,6 +377,7 @@ def test_a_picture_by_the_workers_of_a_scheduler(
     assert cli.main([*command, "-o", "by_workers.png", "--scheduler", address]) == 0
     assert "1 worker at" in capsys.readouterr().err
     assert Path("alone.png").read_bytes() == Path("by_workers.png").read_bytes()
+    monkeypatch.setattr(cluster, "TIMEOUT", 0.3)
     assert cli.main([*command, "-o", "no.png", "--scheduler", "tcp://127.0.0.1:9"]) == 1
     assert "expected the address of a Dask scheduler" in capsys.readouterr().err
 
