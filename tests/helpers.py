@@ -21,6 +21,17 @@ from npstyle.cli.main import main
 from npstyle.errors import UserError
 from npstyle.weights import read_weights
 
+# All sizes, settings and repetitions of tests that take long; without it some of each, which show the same.
+THOROUGH = bool(os.environ.get("NPSTYLE_TEST_THOROUGH"))
+
+
+def only_thoroughly(*values: Any) -> Any:
+    """A parameter of tests that are skipped unless all are to be run."""
+    return pytest.param(
+        *values, marks=pytest.mark.skipif(not THOROUGH, reason="NPSTYLE_TEST_THOROUGH is not set")
+    )
+
+
 # Options of a run that takes a moment: two layers, one iteration, filters that need no file.
 SHALLOW = ["--weights", "random", "--iterations", "1", "--threads", "1"]
 SHALLOW += ["--style-layers", "conv1_1", "--content-layers", "conv1_2"]

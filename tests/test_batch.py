@@ -16,11 +16,12 @@ import pytest
 from PIL import Image
 
 from helpers import error_line, structured_picture
-from npstyle.cli import job_file, many
+from npstyle.cli import job_file, many, workers
 from npstyle.cli import main as cli
 from npstyle.errors import UserError
 from npstyle.images import FileContents
 from npstyle.jobs import cluster, manifest, picture, plan
+from npstyle.jobs.filters import Filters, kept
 from npstyle.jobs.manifest import Manifest
 from npstyle.run import memory
 from npstyle.weights import random_weights, write_weights
@@ -571,14 +572,17 @@ def test_too_little_memory_is_refused_before_anything_is_painted(batch: Batch) -
     assert not Path("out").exists()
 
 
-def options(**given: Any) -> argparse.Namespace:
-    return argparse.Namespace(**{"threads": None, "memory": None, "force": False, **given})
+def shares(jobs: Any, number: int | None, **given: Any) -> tuple[int, Any, Any]:
+    """How many workers there are, and the threads and bytes of each, with these options."""
+    options = argparse.Namespace(**{"threads": None, "memory": None, "force": False, **given})
+    number, share = workers._shares(options, many.demand_of(jobs), number)
+    return number, share.threads, share.memory
 
 
 @pytest.fixture
 def jobs(folder: Path) -> list[picture.PictureJob]:
     """Six jobs of the default recipe."""
-    filters = picture.Filters("random", "random", "conv1_2")
+    filters = Filters("random", "random", "conv1_2")
     content, styles = Path("photos/a.png"), (Path("x.png"),)
     request = dict.fromkeys(("size", "style_scale", "width", "height"))
     request |= {"settings": "default", "enlarge": False, "content_masks": []}
@@ -590,38 +594,38 @@ def test_threads_and_memory_are_divided(jobs: Any, monkeypatch: Patch) -> None:
     monkeypatch.setattr("npstyle._runtime.threads.available", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(memory, "available_memory", lambda threads: 8e9)
-    assert many._shares(options(), jobs, None) == (4, 1, 2e9 - many.WORKER_BYTES)
-    assert many._shares(options(), jobs, 2) == (2, 2, 4e9 - many.WORKER_BYTES)
-    assert many._shares(options(memory=2e9), jobs, 2) == (2, 2, 1e9 - many.WORKER_BYTES)
-    assert many._shares(options(threads=3), jobs, 2)[:2] == (2, 3)
-    assert many._shares(options(), jobs[:2], None)[0] == 2
-    assert many._shares(options(memory=6e9, threads=3), jobs, 1) == (1, 3, 6e9)
+    assert shares(jobs, None) == (4, 1, 2e9 - workers.WORKER_BYTES)
+    assert shares(jobs, 2) == (2, 2, 4e9 - workers.WORKER_BYTES)
+    assert shares(jobs, 2, memory=2e9) == (2, 2, 1e9 - workers.WORKER_BYTES)
+    assert shares(jobs, 2, threads=3)[:2] == (2, 3)
+    assert shares(jobs[:2], None)[0] == 2
+    assert shares(jobs, 1, memory=6e9, threads=3) == (1, 3, 6e9)
 
 
 def test_as_many_workers_as_memory_permits(jobs: Any, monkeypatch: Patch) -> None:
     monkeypatch.setattr("npstyle._runtime.threads.available", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     needed, _ = many.memory_of(jobs, 1)
-    free = 2.5 * (needed + many.WORKER_BYTES)
+    free = 2.5 * (needed + workers.WORKER_BYTES)
     monkeypatch.setattr(memory, "available_memory", lambda threads: free)
-    number, threads, _ = many._shares(options(), jobs, None)
+    number, threads, _ = shares(jobs, None)
     assert (number, threads) == (2, 2)
-    line = error_line(lambda: many._shares(options(), jobs, 3), "--workers")
+    line = error_line(lambda: shares(jobs, 3), "--workers")
     assert line.startswith("found 3, for which ")
-    assert many._shares(options(force=True), jobs, 3)[0] == 3
+    assert shares(jobs, 3, force=True)[0] == 3
 
 
 def test_without_dask_one_at_a_time_which_is_said(jobs: Any, monkeypatch: Patch, capsys: Captured) -> None:
     monkeypatch.setattr(cluster, "is_installed", lambda: False)
     monkeypatch.setattr("npstyle._runtime.threads.available", lambda: 4)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert many._shares(options(), jobs, None)[0] == 1
+    assert shares(jobs, None)[0] == 1
     assert capsys.readouterr().err == (
         f"npstyle: one picture at a time: 4 workers would need {cluster.HOW_TO_INSTALL}\n"
     )
-    line = error_line(lambda: many._shares(options(), jobs, 2), "--workers")
+    line = error_line(lambda: shares(jobs, 2), "--workers")
     assert line == f"found no package distributed; expected Dask; {cluster.HOW_TO_INSTALL}"
-    assert many._shares(options(), jobs, 1)[0] == 1
+    assert shares(jobs, 1)[0] == 1
 
 
 def test_what_is_sent_are_contents_in_place_of_paths(jobs: Any) -> None:
@@ -642,7 +646,7 @@ def test_pictures_painted_at_a_time_share_what_memory_is_free(jobs: Any, monkeyp
 
     monkeypatch.setattr(picture, "paint", paint)
     monkeypatch.setattr(picture, "available_memory", lambda threads: 6e9)
-    job = picture.replace(jobs[0], filters=picture.Filters("random", "random filters (seed 0)", "conv1_2"))
+    job = picture.replace(jobs[0], filters=Filters("random", "random filters (seed 0)", "conv1_2"))
     for changes in ({}, {"at_a_time": 3}, {"at_a_time": 3, "memory": 1e9}):
         with pytest.raises(KeyboardInterrupt):
             picture.paint_picture(picture.replace(job, **changes))
@@ -651,8 +655,8 @@ def test_pictures_painted_at_a_time_share_what_memory_is_free(jobs: Any, monkeyp
 
 def test_filters_by_another_checksum_are_refused(folder: Path) -> None:
     write_weights(Path("w.npz"), random_weights(0, "conv1_2"))
-    filters = picture.Filters("w.npz", "w.npz (sha256 00000000)", "conv1_2")
-    line = error_line(lambda: picture._kept(filters), "weights: w.npz")
+    filters = Filters("w.npz", "w.npz (sha256 00000000)", "conv1_2")
+    line = error_line(lambda: kept(filters), "weights: w.npz")
     assert line.startswith("found w.npz (sha256 ")
     assert line.endswith(
         "expected w.npz (sha256 00000000); put the same file there, or have it sent (--send)"

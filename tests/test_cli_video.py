@@ -16,6 +16,7 @@ from npstyle.cli.main import main
 from npstyle.film import painting
 
 FAST = ["--weights", "random", "--iterations", "1", "--frame-iterations", "1", "--threads", "1"]
+FAST += ["--workers", "1"]
 FAST += ["--style-layers", "conv1_1", "--content-layers", "conv1_2"]
 Captured = pytest.CaptureFixture[str]
 
@@ -87,7 +88,7 @@ def test_same_command_paints_what_is_missing(folder: Path, capsys: Captured) -> 
 
 def test_ctrl_c_costs_one_frame(folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
     assert video("-o", "whole") == 0
-    write, count = images.write, 0
+    write, count = painting.write_frame, 0
 
     def interrupted(*arguments: Any, **options: Any) -> None:
         nonlocal count
@@ -97,7 +98,7 @@ def test_ctrl_c_costs_one_frame(folder: Path, capsys: Captured, monkeypatch: pyt
         write(*arguments, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(images, "write", interrupted)
+        patch.setattr(painting, "write_frame", interrupted)
         capsys.readouterr()
         assert video("-o", "out") == 130
     line = capsys.readouterr().err.splitlines()[-1]
@@ -108,19 +109,17 @@ def test_ctrl_c_costs_one_frame(folder: Path, capsys: Captured, monkeypatch: pyt
 
 
 def test_full_disk_is_one_line_and_loses_nothing(folder: Path, capsys: Captured) -> None:
-    from PIL import Image
+    replacing, count = painting.open_replacing, 0
 
-    save, count = Image.Image.save, 0
-
-    def full(image: Any, *arguments: Any, **options: Any) -> None:
+    def full(*arguments: Any) -> Any:
         nonlocal count
         count += 1
         if count == 2:
             raise OSError(28, "No space left on device")
-        save(image, *arguments, **options)
+        return replacing(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Image.Image, "save", full)
+        patch.setattr(painting, "open_replacing", full)
         assert video("-o", "out", "--quiet") == 1
     [line] = capsys.readouterr().err.splitlines()[-1:]
     assert "shot_10.png: found No space left on device on writing" in line

@@ -25,7 +25,7 @@ SETTINGS = {
     "shallow": Settings(content_layers=("conv2_2", "pool2"), style_layers=("conv1_1", "conv3_1")),
     "no content": replace(PAPER, content_layers=()),
 }
-SIZE = 420, 24
+SIZE = 420, 17
 
 
 class Here:
@@ -92,8 +92,9 @@ def test_masks_and_float64() -> None:
 
 
 def test_what_a_lost_worker_had_is_computed_again() -> None:
-    network = VGG19.for_settings(WEIGHTS, PAPER, threads=1)
-    arguments = picture(*SIZE, seed=3), [picture(40, 31, seed=1)], PAPER
+    settings = SETTINGS["shallow"]
+    network = VGG19.for_settings(WEIGHTS, settings, threads=1)
+    arguments = picture(*SIZE, seed=3), [picture(40, 31, seed=1)], settings
     pixels = picture(*SIZE)
     workers = Here(network, 2, losses=2)
     expected = evaluated(DividedObjective(network, *arguments, Here(network, 2)), pixels)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from helpers import normal
 from npstyle import _kernels
 from npstyle._kernels import _loading, reference
+from npstyle._runtime.threads import one_blas_thread
 from npstyle.errors import UserError
 from tolerances import SAME
 
@@ -50,6 +51,13 @@ multiple_of_32 = st.integers(1, 5).map(lambda n: 32 * n)
 def best_instruction_set_afterwards() -> Iterator[None]:
     yield
     _kernels.set_isa(None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread_of_blas_for_the_reference() -> Iterator[None]:
+    """Several wait for each other in loops, for five times as long as they compute beside other programs."""
+    with one_blas_thread():
+        yield
 
 
 def run_both(name: str, inputs: tuple[Array, ...], outputs: tuple[Array, ...], threads: int) -> Any:
@@ -312,6 +320,17 @@ def strips(H: int, rows: int) -> Iterator[tuple[int, int, _kernels.Strip]]:
         yield first, min(H, first + 2 * rows), _kernels.Strip(first, H)
 
 
+@pytest.fixture(params=["compiled", "reference"])
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The one that the kernels are, whatever they were at import."""
+    if request.param == "reference":
+        monkeypatch.setattr(_kernels, "IMPLEMENTATION", "reference")
+        monkeypatch.setattr(_kernels, "_kernels", reference)
+    elif _kernels.IMPLEMENTATION != "compiled":
+        pytest.skip("nothing is compiled")
+    return str(request.param)
+
+
 def with_neighbors(x: Array, first: int, last: int) -> Array:
     return np.ascontiguousarray(x[max(0, first - 1) : last + 1])
 
@@ -366,7 +385,7 @@ def test_first_layer_has_the_same_bits_in_strips(replicate: bool, isa: str, dtyp
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("H", "W"), [(61, 37), (9, 700), (70, 5)])
-def test_conv3x3_has_the_same_bits_in_strips(H: int, W: int, dtype: Any) -> None:
+def test_conv3x3_has_the_same_bits_in_strips(H: int, W: int, dtype: Any, implementation: str) -> None:
     x, w, b, y, _ = convolution_arrays(H, W, 32, 64, dtype)
     _kernels.conv3x3(x, w, b, y, 2)
     for first, last, strip in strips(H, _kernels.conv3x3_rows(W)):
@@ -377,7 +396,7 @@ def test_conv3x3_has_the_same_bits_in_strips(H: int, W: int, dtype: Any) -> None
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("M", [300, 5000])
-def test_gram_has_the_same_bits_in_parts(M: int, dtype: Any) -> None:
+def test_gram_has_the_same_bits_in_parts(M: int, dtype: Any, implementation: str) -> None:
     f, g, found = normal(M, 64, dtype=dtype), np.empty((64, 64)), np.empty((64, 64))
     total, found_total = np.empty(64), np.empty(64)
     _kernels.gram(f, g, gram_workspace(f), 2, total)
@@ -393,6 +412,8 @@ def test_gram_has_the_same_bits_in_parts(M: int, dtype: Any) -> None:
         part = f[start : start + 71]
         _kernels.gram_backward(part, g, found_df[start : start + 71], gram_workspace(part, 1), 1, total)
     np.testing.assert_array_equal(found_df, df)
+    if implementation == "reference":
+        return
     narrow = normal(8, 33, dtype=dtype)
     with pytest.raises(UserError, match="33 channels"):
         _kernels.gram(narrow, np.empty((33, 33)), gram_workspace(narrow), 2, None, 0, 16)

@@ -27,7 +27,16 @@ from helpers import structured_picture as picture
 from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
 from npstyle._typing import Color, Optimizer
 from npstyle.optimize import Minimizer, OptimizeResult, OptimizerWarning
-from npstyle.run import LevelResult, NextLevel, PlannedLevel, Request, StyleResult, checkpoint, paint
+from npstyle.run import (
+    LevelResult,
+    NextLevel,
+    PlannedLevel,
+    Request,
+    StyleResult,
+    checkpoint,
+    paint,
+    prepare,
+)
 from npstyle.run.finish import resized_mask
 from npstyle.run.level import Level, starting_picture
 from npstyle.run.pyramid import Pyramid, levels
@@ -380,6 +389,25 @@ def test_random_weights_are_initialized_to_pictures(monkeypatch: pytest.MonkeyPa
     assert np.abs(initialized.kernel).max() < np.abs(raw["conv1_1"].kernel).max()
     assert initialized.bias.any()
     np.testing.assert_array_equal(fixed.kernel, raw["conv1_1"].kernel)
+
+
+def test_random_weights_are_initialized_to_smaller_pictures_where_they_are_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def initialize(weights: Any, pictures: Any, *_: Any) -> Any:
+        seen.extend(picture.shape for picture in pictures)
+        return weights
+
+    monkeypatch.setattr("npstyle.run.data_dependent_init", initialize)
+    request = Request.read(picture(60, 80), [picture(40, 40), picture(200, 64)], settings="random", size=80)
+    prepare(request, load_weights("random", deepest="conv5_1"))
+    assert seen == [(60, 80, 3), (40, 40, 3), (80, 26, 3)]
+    seen.clear()
+    monkeypatch.setattr("npstyle.run.INITIALIZATION_PIXELS", 600)
+    prepare(request, load_weights("random", deepest="conv5_1"))
+    assert seen == [(32, 32, 3), (32, 32, 3), (43, 26, 3)]  # a short side is hardly reduced
 
 
 def test_fallback_to_random_weights_warns() -> None:

@@ -1,6 +1,6 @@
 """Workers on Dask: the same bytes by whoever paints, killed workers and schedulers, signals, other versions.
 
-NPSTYLE_TEST_KILLS is the number of kills of the longest test, 4 if it is not set.
+NPSTYLE_TEST_KILLS is the number of kills of the longest test: 2 if it is not set, or 20 with all tests.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import error_line, structured_picture
+from helpers import THOROUGH, error_line, structured_picture
+from npstyle import images
 from npstyle.cli import main as cli
 from npstyle.errors import UserError
 from npstyle.images import PictureWarning
-from npstyle.jobs import cluster, manifest
+from npstyle.jobs import cluster, frame, manifest
 from npstyle.run import Request, paint
 from npstyle.settings import Settings
 from npstyle.weights import random_weights, write_weights
@@ -41,7 +42,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Dask's own affair
 ]
 
-KILLS = int(os.environ.get("NPSTYLE_TEST_KILLS", 4))
+KILLS = int(os.environ.get("NPSTYLE_TEST_KILLS", 20 if THOROUGH else 2))
 PAINT = ["--style-layers", "conv1_1", "--content-layers", "conv1_2", "--min-size", "0"]
 FAST = [*PAINT, "--iterations", "1", "--weights", "w.npz"]
 
@@ -242,11 +243,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+@contextmanager
+def running_cluster(place: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The address of a LocalCluster in another process, which works in another folder, and the process."""
-    place = tmp_path / "elsewhere"
-    place.mkdir()
     (place / "cluster.py").write_text(CLUSTER)
     process = subprocess.Popen(
         [sys.executable, "cluster.py"],
@@ -262,11 +261,17 @@ def scheduler(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
         process.kill()
 
 
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """That of a cluster which stays."""
+    with running_cluster(tmp_path_factory.mktemp("elsewhere")) as (address, _):
+        yield address
+
+
 def test_batch_on_a_cluster_that_is_there(
-    folder: Path, scheduler: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Files shared by their paths, and sent; other versions; and the scheduler killed in the middle."""
-    address, process = scheduler
+    """Files shared by their paths, and sent; and other versions."""
     alone = painted_alone("alone")
     capsys.readouterr()
     # The workers are in another folder: relative paths lead nowhere there, unless files are sent.
@@ -283,20 +288,28 @@ def test_batch_on_a_cluster_that_is_there(
         assert cli.main([*relative, "-o", "other"]) == 1
     assert "expected numpy 0.1, as here; install the same versions" in capsys.readouterr().err
 
-    def kill_scheduler(*arguments: Any) -> Any:
-        process.kill()
-        return save(*arguments)
 
+def test_batch_whose_scheduler_is_killed(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     save = manifest.Manifest.save
-    monkeypatch.setattr(manifest.Manifest, "save", kill_scheduler)
-    assert cli.main([*relative, "-o", "killed", "--send", "--quiet"]) == 1
+    alone = painted_alone("alone")
+    (tmp_path / "elsewhere").mkdir()
+    with running_cluster(tmp_path / "elsewhere") as (address, process), pytest.MonkeyPatch.context() as patch:
+
+        def kill_scheduler(*arguments: Any) -> Any:
+            process.kill()
+            return save(*arguments)
+
+        patch.setattr(manifest.Manifest, "save", kill_scheduler)
+        command = ["batch", "photos", "--styles", "x.png", "y.png", *FAST, "--scheduler", address, "--send"]
+        assert cli.main([*command, "-o", "killed", "--quiet"]) == 1
     err = capsys.readouterr().err
     assert err.splitlines()[-1] == (
         f"npstyle: --scheduler: {address}: found no connection any more; expected a scheduler that runs; "
         "start it again"
     )
     assert len(pictures_in("killed")) < 6
-    monkeypatch.setattr(manifest.Manifest, "save", save)
     assert painted_alone("killed") == alone
 
 
@@ -356,15 +369,63 @@ def test_bands_have_the_bits_of_one_process_though_a_worker_is_killed() -> None:
 
 
 def test_a_picture_by_the_workers_of_a_scheduler(
-    folder: Path, scheduler: Any, capsys: pytest.CaptureFixture[str]
+    folder: Path, address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    address, process = scheduler
-    Image.fromarray(structured_picture(*TALL)).save("tall.png")
-    command = ["tall.png", "x.png", *FAST, "--size", str(TALL[0]), "--no-checkpoint"]
+    Image.fromarray(structured_picture(1000, 32)).save("tall.png")  # two sections
+    command = ["tall.png", "x.png", *FAST, "--size", "1000", "--no-checkpoint"]
     assert cli.main([*command, "-o", "alone.png", "--quiet"]) == 0
     assert cli.main([*command, "-o", "by_workers.png", "--scheduler", address]) == 0
     assert "1 worker at" in capsys.readouterr().err
     assert Path("alone.png").read_bytes() == Path("by_workers.png").read_bytes()
-    process.kill()
-    assert cli.main([*command, "-o", "no.png", "--scheduler", address]) == 1
+    monkeypatch.setattr(cluster, "TIMEOUT", 0.3)
+    assert cli.main([*command, "-o", "no.png", "--scheduler", "tcp://127.0.0.1:9"]) == 1
     assert "expected the address of a Dask scheduler" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------
+# Films
+# ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def film(folder: Path) -> dict[str, bytes]:
+    """Frames of two shots in a folder "frames", and what one process paints of them to a folder "out"."""
+    (folder / "frames").mkdir()
+    for n in range(4):
+        picture = structured_picture(32, 48)[:, n : n + 40]
+        Image.fromarray(picture if n < 2 else 255 - picture // 2).save(folder / f"frames/{n}.png")
+    assert cli.main([*video("out"), "--workers", "1"]) == 0
+    (folder / "out").rename("alone")
+    return pictures_in("alone")
+
+
+def video(output: str, frames: str = "frames", style: str = "x.png") -> list[str]:
+    command = ["video", frames, style, "-o", output, "--method", "difference", "--frame-iterations", "1"]
+    return [*command, *FAST, "--quiet"]
+
+
+def test_film_by_workers_one_of_which_is_killed(
+    film: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[Any] = []
+    write = frame.write_frame
+
+    def kill_one(*arguments: Any) -> None:
+        if not killed:
+            killed.extend(child for child in psutil.Process().children() if is_worker(child))
+            killed[0].kill()
+        write(*arguments)
+
+    monkeypatch.setattr(frame, "write_frame", kill_one)
+    assert cli.main([*video("out"), "--workers", "2"]) == 0
+    assert len(killed) == 2
+    assert pictures_in("out") == film
+
+
+def test_film_on_a_cluster_that_is_there(film: dict[str, bytes], folder: Path, address: str) -> None:
+    absolute = video("shared", str(folder / "frames"), str(folder / "x.png"))
+    assert cli.main([*absolute, "--scheduler", address]) == 0
+    for name in film:  # what the command was is stored in the files
+        np.testing.assert_array_equal(images.read(Path("shared", name)), images.read(Path("alone", name)))
+    assert cli.main([*video("out"), "--scheduler", address, "--send"]) == 0
+    assert pictures_in("out") == film

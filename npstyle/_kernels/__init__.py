@@ -261,6 +261,11 @@ def winograd_backward(
     _kernels.winograd_backward(dy, mask, w, dx, accumulate, workspace, threads, strip, pooled)
 
 
+def first_layer_rows(W: int) -> int:
+    """As `conv3x3_rows`, of `first_layer`: the compiled one computes each row by itself."""
+    return conv3x3_rows(W) if IMPLEMENTATION == "reference" else 1
+
+
 def first_layer_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
     """Elements of workspace for `first_layer` and `first_layer_backward`, x (H, W, C) and y (H, W, K)."""
     return int(_kernels.first_layer_workspace(H, W, C, K, itemsize, resolve(threads)))

@@ -20,18 +20,17 @@ from npstyle.cli.many import (
     Planned,
     add_pictures,
     add_shared,
-    add_workers,
     announce_batch,
-    check_workers,
+    demand_of,
     find_all,
     paint_all,
     prepare,
-    workers_for,
 )
 from npstyle.cli.recipe import by_option, settings_from
 from npstyle.cli.run_files import checkpoint_every, checkpoint_place
 from npstyle.cli.session import count_of, session
 from npstyle.cli.terminal import DONE, FAILED, Parser, print_err, print_out
+from npstyle.cli.workers import add_workers, check_workers, workers_for
 from npstyle.errors import UserError
 
 if TYPE_CHECKING:
@@ -271,10 +270,10 @@ class Work:
             return
         jobs = [task.job for task in tasks]
         with (
-            workers_for(self.options, jobs, self.options.workers) as (workers, shared),
+            workers_for(self.options, demand_of(jobs), self.options.workers) as (workers, share),
             BatchBar(len(tasks), self.options.quiet) as self._bar,
         ):
-            for outcome in paint_all(workers, shared, self._bar, self.options.send):
+            for outcome in paint_all(workers, share, jobs, self._bar, self.options.send):
                 self._take(tasks[outcome.number], outcome)
                 self._bar.advance()
         self._bar = None

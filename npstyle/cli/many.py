@@ -1,4 +1,4 @@
-"""What `npstyle batch` and `npstyle sheet` share: their pictures, filters, workers, and how far they are.
+"""What `npstyle batch` and `npstyle sheet` share: their pictures, filters, jobs, and how far they are.
 
 Everything slow to import is imported where it is used, so that --help is instant.
 """
@@ -9,30 +9,29 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from npstyle.architecture import deepest
-from npstyle.cli.arguments import integer, nonnegative
+from npstyle.cli.arguments import nonnegative
 from npstyle.cli.paint import add_picture, recorded_options, request_arguments
 from npstyle.cli.progress import shows_bars
 from npstyle.cli.recipe import add_recipe, by_option, settings_from, without_effect
-from npstyle.cli.session import count_of, format_bytes, load_weights, warn_if_slow
+from npstyle.cli.session import count_of, load_weights, warn_if_slow
 from npstyle.cli.terminal import print_err, print_out
+from npstyle.cli.workers import Demand, Share
 from npstyle.errors import UserError
 from npstyle.settings import Settings
 
 if TYPE_CHECKING:
     from npstyle.images import PictureFile
-    from npstyle.jobs.picture import Filters, PictureJob
+    from npstyle.jobs.filters import Filters
+    from npstyle.jobs.picture import PictureJob
     from npstyle.jobs.workers import Outcome, Workers
     from npstyle.run import Progress, Request
     from npstyle.weights import Weights
-
-WORKER_BYTES = 280e6  # of a worker process: Python, NumPy and Dask, and what it keeps of styles (`Memo`)
 
 
 class Planned(NamedTuple):
@@ -63,25 +62,6 @@ def add_shared(parser: argparse.ArgumentParser, size: int = 512) -> None:
     parser.add_argument("--style-scale", type=nonnegative, metavar="X", help=text)
     add_recipe(parser)
     parser.set_defaults(blend=None, content_mask=[], style_mask=[], keep_mask=None)
-
-
-def add_workers(parser: argparse.ArgumentParser, default: str) -> None:
-    """Add --workers, --scheduler and --send; `default` is said in the help."""
-    group = parser.add_argument_group("workers (with npstyle's extra dask)")
-    text = f"processes on this machine; they share its threads and memory ({default})"
-    group.add_argument("--workers", type=integer(1), metavar="N", help=text)
-    text = "a Dask cluster that is there, such as tcp://host:8786"
-    group.add_argument("--scheduler", metavar="ADDRESS", help=text)
-    text = "send pictures and filters to the cluster, which does not share the files"
-    group.add_argument("--send", action="store_true", help=text)
-
-
-def check_workers(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Wrong usage where the options of workers contradict each other."""
-    if options.workers and options.scheduler:
-        parser.error("--workers: found --scheduler, too; expected the one or the other; leave it out")
-    if options.send and not options.scheduler:
-        parser.error("--send: found no --scheduler; expected one to send to; leave it out")
 
 
 # ------------------------------------------------------------------------------------------------
@@ -193,7 +173,7 @@ def _filters(
     planned: Sequence[Planned], settings: Sequence[Settings], judge: bool
 ) -> dict[Source, tuple[Weights, Filters]]:
     """The filters of all pictures, each loaded once, to the deepest layer that any of them needs."""
-    from npstyle.jobs.picture import Filters, keep
+    from npstyle.jobs.filters import Filters, keep
     from npstyle.study.judging import LAYERS, trained_weights
 
     layers: dict[Source, set[str]] = {}
@@ -207,9 +187,7 @@ def _filters(
         weights = load_weights(first[source], deepest(needed))
         if judge:
             trained_weights(weights)
-        file = "random" if weights.path is None else str(weights.path.absolute())
-        seed = source[1] if weights.random else 0
-        filters = Filters(file, weights.label, deepest(needed), seed, first[source].preprocessing)
+        filters = Filters.of(weights, deepest(needed), source[1], first[source].preprocessing)
         keep(filters, weights)
         found[source] = weights, filters
     return found
@@ -265,73 +243,10 @@ def _least_memory(request: Request, job: PictureJob, threads: int | None) -> flo
     return least_memory(replace(request, content_masks=masks), job.convolution, threads)
 
 
-@contextmanager
-def workers_for(
-    options: argparse.Namespace, jobs: Sequence[PictureJob], number: int | None
-) -> Iterator[tuple[Workers, list[PictureJob]]]:
-    """Who paints, and the same jobs with what each of them may take of threads and memory.
-
-    `number` is that of worker processes; None: as many as cores, memory and jobs permit.
-    """
-    from npstyle.jobs import cluster
-    from npstyle.jobs.workers import ThisProcess
-
-    if options.scheduler:
-        cluster.require_dask("--scheduler")
-        with cluster.connected_cluster(options.scheduler) as workers:
-            _say_dashboard(options, workers, f"{count_of(workers.number, 'worker')} at {options.scheduler}")
-            shares = {"threads": options.threads, "memory": options.memory, "at_a_time": workers.per_machine}
-            yield workers, [replace(job, **shares) for job in jobs]
-        return
-    number, threads, memory = _shares(options, jobs, number)
-    shared = [replace(job, threads=threads, memory=memory) for job in jobs]
-    if number == 1:
-        yield ThisProcess(), shared
-        return
-    with cluster.local_cluster(number) as workers:
-        each = count_of(threads or 1, "thread")
-        room = "" if memory is None else f" and {format_bytes(memory)}"
-        _say_dashboard(options, workers, f"{number} workers, each with {each}{room}")
-        yield workers, shared
-
-
-def _shares(
-    options: argparse.Namespace, jobs: Sequence[PictureJob], number: int | None
-) -> tuple[int, int | None, float | None]:
-    """How many workers there are, and the threads and bytes of each; None for what is not divided."""
-    from npstyle._runtime.threads import resolve
-    from npstyle.jobs import cluster
-    from npstyle.run.memory import available_memory
-
-    free = available_memory(options.threads) if options.memory is None else options.memory
+def demand_of(jobs: Sequence[PictureJob]) -> Demand:
+    """What the pictures need of workers."""
     needed, job = memory_of(jobs, 1)
-    if job is not None and free is not None and needed > free and not options.force:
-        whose = "free" if options.memory is None else "allowed by --memory"
-        cure = "try a smaller --size, or --optimizer lbfgs32, or --force to run all the same"
-        name = f"memory for {job.output.name}"
-        raise UserError(name, f"{format_bytes(free)} {whose}", f"about {format_bytes(needed)}", cure)
-    cores = resolve(None)
-    fitting = len(jobs) if free is None else max(1, int(free // (needed + WORKER_BYTES)))
-    possible = max(1, min(cores, len(jobs), fitting))
-    if number is not None and number > 1:
-        cluster.require_dask("--workers")
-        if number > fitting and not options.force:
-            found = f"{number}, for which {format_bytes(free or 0)} are too little"
-            raise UserError("--workers", found, f"at most {fitting}", "give fewer, or add --force")
-    elif number is None and possible > 1 and not cluster.is_installed():
-        how = f"{possible} workers would need {cluster.HOW_TO_INSTALL}"
-        print_err(f"npstyle: one picture at a time: {how}")
-        possible = 1
-    number = min(number or possible, len(jobs))
-    if number == 1:
-        return 1, options.threads, options.memory
-    memory = None if free is None else max(needed, free / number - WORKER_BYTES)
-    return number, options.threads or max(1, cores // number), memory
-
-
-def _say_dashboard(options: argparse.Namespace, workers: Any, line: str) -> None:
-    if not options.quiet:
-        print_err(f"{line}; dashboard: {workers.dashboard}" if workers.dashboard else line)
+    return Demand(len(jobs), "picture", needed, "" if job is None else job.output.name)
 
 
 def announce_batch(options: argparse.Namespace, weights: Weights) -> None:
@@ -341,13 +256,16 @@ def announce_batch(options: argparse.Namespace, weights: Weights) -> None:
         print_err(f"filters: {weights.source}")
 
 
-def paint_all(workers: Workers, jobs: Sequence[PictureJob], bar: BatchBar, send: bool) -> Iterator[Outcome]:
+def paint_all(
+    workers: Workers, share: Share, jobs: Iterable[PictureJob], bar: BatchBar, send: bool
+) -> Iterator[Outcome]:
     """Have all pictures painted, and yield the outcomes as they come; the bar shows the present one."""
     from npstyle.jobs.picture import paint_picture, sent
     from npstyle.jobs.workers import ThisProcess
 
     here = isinstance(workers, ThisProcess)
     function = partial(paint_picture, callback=bar.part) if here else paint_picture
+    jobs = [replace(job, **share._asdict()) for job in jobs]
     if send:
         workers.send({job.filters.source for job in jobs})
     yield from workers.run(function, (sent(job) if send else job for job in jobs))

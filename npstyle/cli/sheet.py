@@ -18,17 +18,16 @@ from npstyle.cli.many import (
     Planned,
     add_pictures,
     add_shared,
-    add_workers,
     announce_batch,
-    check_workers,
+    demand_of,
     find_all,
     paint_all,
     prepare,
-    workers_for,
 )
 from npstyle.cli.recipe import by_option, settings_from
 from npstyle.cli.session import count_of, save_or_refuge, session
 from npstyle.cli.terminal import DONE, FAILED, print_err, print_out
+from npstyle.cli.workers import add_workers, check_workers, workers_for
 from npstyle.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,10 +78,10 @@ def _sheet(options: argparse.Namespace, signals: Signals) -> int:
     announce_batch(options, weights)
     painted: list[Picture | None] = [None] * len(jobs)
     with (
-        workers_for(options, jobs, options.workers or 1) as (workers, shared),
+        workers_for(options, demand_of(jobs), options.workers or 1) as (workers, share),
         BatchBar(len(jobs), options.quiet) as bar,
     ):
-        for outcome in paint_all(workers, shared, bar, options.send):
+        for outcome in paint_all(workers, share, jobs, bar, options.send):
             for warning in outcome.warnings:
                 bar.line(f"npstyle: {warning}", print_err)
             if outcome.error:

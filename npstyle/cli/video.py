@@ -41,7 +41,8 @@ from npstyle.cli.session import (
     session,
     write_error,
 )
-from npstyle.cli.terminal import DONE, print_err, print_out
+from npstyle.cli.terminal import DONE, FAILED, print_err, print_out
+from npstyle.cli.workers import Demand, Share, add_workers, check_workers, workers_for
 from npstyle.errors import UserError
 from npstyle.presets import PRESETS
 from npstyle.settings import STARTS, Settings
@@ -50,9 +51,12 @@ if TYPE_CHECKING:
     from npstyle.film.codecs import Codec, FilmInfo
     from npstyle.film.frames import Survey
     from npstyle.film.painting import Film, FilmSettings
-    from npstyle.film.shots import Shot
+    from npstyle.film.shots import Frame, Shot
+    from npstyle.jobs.workers import Workers
+    from npstyle.run import Progress
     from npstyle.weights import Weights
 
+MAX_IMBALANCE = 1.2  # of workers, where their number is chosen: what the busiest one has, by the average
 METHODS = ("flow", "difference", "none")  # the first is the default
 EFFECTIVE_WITH = {
     "flow": ("flow",),
@@ -67,6 +71,7 @@ examples:
   npstyle video frames/ painting.jpg -o painted/          a folder of frames, to another one
   npstyle video frames/ painting.jpg -o painted.mp4 --rate 24
   npstyle video film.mp4 painting.jpg -o painted.mp4 --method difference
+  npstyle video film.mp4 painting.jpg -o painted.mp4 --workers 4      shots at the same time
 
 The same command continues a film that was interrupted: finished frames are not painted again.
 """
@@ -76,6 +81,7 @@ def main(argv: list[str]) -> int:
     """Paint the frames of a film, and return the exit status."""
     parser = video_parser()
     options = parser.parse_args(argv)
+    check_workers(parser, options)
     try:
         settings = settings_from(options)
     except UserError as error:
@@ -97,6 +103,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
 
     temporal = film_settings(options)
     _check_start(options.init)
+    _check_flow(options, temporal)
     _check_output(options)
     source = _read_source(options)
     with FrameBar(options.quiet, "frames looked through") as bar:
@@ -118,7 +125,11 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     if source.codec is not None and not options.quiet:
         print_err(f"film: {_describe_film(source.info)}")
     try:
-        seconds = _paint_shots(options, film, shots, weights, finished, free)
+        painting = _Painting(options, film, shots, weights)
+        seconds = painting.run(finished, found)
+        if painting.failed:
+            print_err(f"npstyle: {_how_far(shots)}; the same command continues")
+            return FAILED
         remark = _encode(options, source, outputs)
     except KeyboardInterrupt:
         print_err(f"\nnpstyle: interrupted; {_how_far(shots)}; the same command continues")
@@ -199,40 +210,107 @@ def _encode(options: argparse.Namespace, source: _Source, frames: Sequence[Path]
     return f"{remark and '; '}{remark}; the frames are in {_folder(options)}"
 
 
-def _paint_shots(
-    options: argparse.Namespace,
-    film: Film,
-    shots: Sequence[Shot],
-    weights: Weights,
-    finished: int,
-    free: float | None,
-) -> float:
-    """Paint what is missing in so many bytes, and return the seconds that it took."""
-    from npstyle.film.painting import paint_shot
-    from npstyle.film.shots import Frame
-    from npstyle.run import Progress
+class _Painting:
+    """Paints what is missing of a film, by this process or by workers, with a bar over all frames."""
 
-    total = sum(len(shot.frames) for shot in shots)
-    done = finished
+    def __init__(
+        self, options: argparse.Namespace, film: Film, shots: Sequence[Shot], weights: Weights
+    ) -> None:
+        self.options, self.film, self.shots, self.weights = options, film, shots, weights
+        self.total = sum(len(shot.frames) for shot in shots)
+        self.failed = False
 
-    def after(frame: Frame, progress: Progress | None) -> None:
-        nonlocal done
-        done += progress is None
-        bar.update(done, total, frame.number, progress)
+    def run(self, finished: int, found: Survey) -> float:
+        """Paint where so many frames are finished, and return the seconds that it took."""
+        from npstyle.film.shots import missing_frames
+        from npstyle.jobs.workers import ThisProcess
 
-    _folder(options).mkdir(exist_ok=True)
-    with FrameBar(options.quiet, "frames", finished, options.log_every) as bar:
-        for shot in shots:
+        options, self.done = self.options, finished
+        _folder(options).mkdir(exist_ok=True)
+        lengths = [n for shot in self.shots if (n := len(missing_frames(shot, options.overwrite)))]
+        if not lengths:
+            return 0.0
+        with (
+            workers_for(options, self._demand(lengths, found), options.workers) as (workers, share),
+            FrameBar(options.quiet, "frames", finished, options.log_every) as self.bar,
+        ):
+            _say_if_idle(options, workers, len(lengths))
+            if isinstance(workers, ThisProcess):
+                self._here(share.threads, share.memory)
+            else:
+                self._by(workers, share)
+            return self.bar.seconds
+
+    def _demand(self, lengths: Sequence[int], found: Survey) -> Demand:
+        from npstyle.run.memory import least_memory
+
+        needed = least_memory(self.film.request(_first(found)), self.film.convolution, 1)
+        return Demand(len(lengths), "shot", needed, "each frame", balanced(lengths))
+
+    def _here(self, threads: int | None, memory: float | None) -> None:
+        from npstyle.film.painting import paint_shot
+
+        def after(frame: Frame, progress: Progress | None) -> None:
+            self.done += progress is None
+            self.bar.update(self.done, self.total, frame.number, progress)
+
+        for shot in self.shots:
             paint_shot(
-                film,
+                self.film,
                 shot,
-                weights,
-                overwrite=options.overwrite,
-                threads=options.threads,
-                memory=free or None,
+                self.weights,
+                overwrite=self.options.overwrite,
+                threads=threads,
+                memory=memory,
                 callback=after,
             )
-    return bar.seconds
+
+    def _by(self, workers: Workers, share: Share) -> None:
+        from npstyle.jobs import frame as jobs
+        from npstyle.jobs.filters import Filters
+
+        options, settings = self.options, self.film.settings
+        filters = Filters.of(self.weights, deepest(settings.layers), options.seed, options.preprocessing)
+        common = replace(jobs.of_film(self.film, filters), **share._asdict())
+        if options.send:
+            workers.send({filters.source})
+        printed: set[str] = set()
+        elsewhere = bool(options.scheduler)
+        for frame, error, warnings in jobs.paint_shots(
+            workers, common, self.shots, options.overwrite, elsewhere, options.send
+        ):
+            for warning in (text for text in warnings if text not in printed):
+                print_err(f"npstyle: {warning}")
+                printed.add(warning)
+            if error:
+                self.failed = True
+                print_err(f"npstyle: {error}")
+            else:
+                self.done += 1
+                self.bar.update(self.done, self.total, frame.number)
+
+
+def balanced(lengths: Sequence[int]) -> int:
+    """The most workers of which none is idle for long, given the frames to paint in each shot.
+
+    Each of n workers has an n-th of the machine. So they take longer than one by what the busiest of them has
+    more than its part.
+    """
+    for number in range(len(lengths), 1, -1):
+        loads = [0] * number
+        for length in sorted(lengths, reverse=True):
+            loads[loads.index(min(loads))] += length
+        if number * max(loads) <= MAX_IMBALANCE * sum(lengths):
+            return number
+    return 1
+
+
+def _say_if_idle(options: argparse.Namespace, workers: Workers, shots: int) -> None:
+    """Say that there are more workers than were asked for can be used."""
+    if not options.quiet and max(options.workers or 0, workers.number) > shots:
+        by = "one worker" if shots == 1 else f"{shots} workers"
+        reason = "in a shot each frame follows from those before"
+        print_err(f"{count_of(shots, 'shot')} to paint, by {by} at a time: {reason}")
 
 
 def _how_far(shots: Sequence[Shot]) -> str:
@@ -269,6 +347,15 @@ def _check_start(init: str | None) -> None:
     """A picture to start from is that of one frame; in a film all but the first start from the one before."""
     if init not in (None, *STARTS):
         raise UserError("--init", repr(init), " or ".join(STARTS), "take one of these in a film")
+
+
+def _check_flow(options: argparse.Namespace, temporal: FilmSettings) -> None:
+    """A folder of flows is not sent: it is larger than all else together."""
+    from npstyle.film.flow import FLOW_METHODS
+
+    if options.send and temporal.method == "flow" and temporal.flow not in FLOW_METHODS:
+        found, expected = f"--flow {temporal.flow}", f"{' or '.join(FLOW_METHODS)}, as a folder is not sent"
+        raise UserError("--send", found, expected, "let the cluster share the files, and leave --send out")
 
 
 def _check_output(options: argparse.Namespace) -> None:
@@ -392,6 +479,7 @@ def video_parser() -> argparse.ArgumentParser:
     add_log_every(parser)
     parser.set_defaults(width=None, height=None)
     _add_film(parser)
+    add_workers(parser, "as many as cores, memory and shots permit", "frames")
     add_recipe(parser)
     return parser
 

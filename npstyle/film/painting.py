@@ -1,7 +1,8 @@
 """Painting a film: each shot by itself, its first frame as any picture, each other one from those before.
 
 A `Shot` says which frames to read and which files to write; `paint_shot` paints it. Shots know nothing of
-each other, and a shot, its film and weights can be pickled: other processes may paint them.
+each other, and a shot, its film and weights can be pickled: other processes may paint them, with a
+`ShotPainter` a frame at a time (`npstyle.jobs.frame`).
 
 What a frame is painted from are files, also within one run: so a film that was interrupted and continued has
 the same bits as one that was not. A finished frame has its key in it (`Frame.key`).
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npstyle import images
+from npstyle._runtime.atomic import open_replacing
 from npstyle._typing import Convolution, Preprocessing
 from npstyle.errors import UserError, check_choice, check_integer, check_nonnegative
 from npstyle.film.cuts import find_shots
@@ -46,6 +48,7 @@ from npstyle.temporal import Anchor, difference_target
 from npstyle.vgg import Filters
 
 Array = NDArray[Any]
+Frames = Mapping[int, Frame] | Sequence[Frame]
 Method = Literal["flow", "difference", "none"]
 METHODS: tuple[Method, ...] = get_args(Method)
 TEMPORAL_WEIGHTS: dict[Method, float] = {"flow": 100.0, "difference": 20.0, "none": 0.0}
@@ -194,35 +197,64 @@ def paint_shot(
         threads=threads,
         memory=memory,
     )
-    painter = _Painter(film, shot, prepared, overwrite, callback)
+    painter = ShotPainter(film, prepared, callback)
     for n in missing:
-        painter.paint(n)
+        frame = shot.frames[n]
+        write_frame(frame, painter.paint(shot.frames, n), overwrite)
+        callback(frame, None)
     return len(missing)
 
 
-class _Painter:
-    """Paints the frames of one shot, with one network and one set of style targets."""
+def write_frame(frame: Frame, file: bytes, overwrite: bool) -> None:
+    """Write the file of a finished frame.
+
+    Raises
+    ------
+    UserError
+        It can't be written, or there is one and `overwrite` is False.
+    """
+    try:
+        with open_replacing(frame.output, overwrite) as target:
+            target.write(file)
+    except OSError as error:
+        found, cure = f"{error.strerror or error} on writing", "make some, and the same command continues"
+        raise UserError(f"output: {frame.output}", found, "a folder with room", cure) from error
+
+
+def frames_needed(temporal: FilmSettings, n: int) -> list[int]:
+    """Which frames of a shot the n-th is painted from, from 0: the first, itself, and some before it."""
+    steps = {"flow": temporal.long_term, "difference": (1,), "none": ()}[temporal.method]
+    return sorted({0, n, *(n - step for step in steps if step <= n)})
+
+
+class ShotPainter:
+    """Paints the frames of one shot, with one network and one set of style targets.
+
+    Parameters
+    ----------
+    film : Film
+    prepared : Prepared
+        Of the shot's first frame.
+    callback : callable
+        Called with a frame and a `Progress` after each iteration.
+    """
 
     def __init__(
         self,
         film: Film,
-        shot: Shot,
         prepared: Prepared,
-        overwrite: bool,
-        callback: Callable[[Frame, Progress | None], None],
+        callback: Callable[[Frame, Progress], None] = lambda frame, progress: None,
     ) -> None:
-        self.film, self.shot, self.overwrite, self.callback = film, shot, overwrite, callback
-        self.prepared = prepared
+        self.film, self.prepared, self.callback = film, prepared, callback
         self.size = film.width, film.height
         self._first: tuple[Level, RestrictedObjective] | None = None
 
-    def paint(self, n: int) -> None:
-        """Paint the n-th frame of the shot, from 0, and write it."""
-        frame = self.shot.frames[n]
-        pixels = self._from_pyramid(frame) if n == 0 else self._from_earlier(n)
+    def paint(self, frames: Frames, n: int) -> bytes:
+        """The file of the n-th frame of the shot, from 0; `frames` has those of `frames_needed` by number."""
+        frame = frames[n]
+        pixels = self._from_pyramid(frame) if n == 0 else self._from_earlier(frames, n)
         text = {**(self.film.text or {}), "key": frame.key}
-        images.write(frame.output, images.to_uint8(pixels), self.overwrite, text=text)
-        self.callback(frame, None)
+        return images.encode(frame.output, images.to_uint8(pixels), text=text)
 
     def _from_pyramid(self, frame: Frame) -> Array:
         """As any other picture; also all frames, one by one, with the method "none"."""
@@ -235,12 +267,12 @@ class _Painter:
         _check(frame, result.interrupted, result.diverged)
         return result.pixels
 
-    def _from_earlier(self, n: int) -> Array:
+    def _from_earlier(self, frames: Frames, n: int) -> Array:
         """From earlier frames of the shot, at full size."""
-        frame, film = self.shot.frames[n], self.film
+        frame, film = frames[n], self.film
         level, first = self._level()
-        content = self._content(n)
-        start, anchor = self._anchor(n, content)
+        content = self._content(frame)
+        start, anchor = self._anchor(frames, n, content)
         objective = RestrictedObjective(
             first.objective.for_frame(self._seen(content), anchor), level.gray, None
         )
@@ -268,23 +300,23 @@ class _Painter:
             self._first = level, level.objective(self.prepared.network, self.prepared.plan_of(self.size))
         return self._first
 
-    def _content(self, n: int) -> NDArray[np.uint8]:
-        return np.asarray(images.resize(images.read(self.shot.frames[n].content), *self.size))
+    def _content(self, frame: Frame) -> NDArray[np.uint8]:
+        return np.asarray(images.resize(images.read(frame.content), *self.size))
 
-    def _painted(self, n: int) -> Array:
+    def _painted(self, frame: Frame) -> Array:
         """An earlier frame as it was written."""
-        return self._seen(images.read(self.shot.frames[n].output).astype(np.float32))
+        return self._seen(images.read(frame.painted or frame.output).astype(np.float32))
 
     def _seen(self, picture: Array) -> Array:
         """A picture as the network sees it: gray, where only brightness is painted."""
         return np.asarray(gray(picture), np.float32) if self._level()[0].gray else picture
 
-    def _anchor(self, n: int, content: NDArray[np.uint8]) -> tuple[Array, Anchor]:
+    def _anchor(self, frames: Frames, n: int, content: NDArray[np.uint8]) -> tuple[Array, Anchor]:
         """The picture to start from, and what the frame is compared with."""
         temporal = self.film.temporal
         weight = temporal.temporal_weight or 0.0
         if temporal.method == "difference":
-            previous, pictures = self._painted(n - 1), (content, self._content(n - 1))
+            previous, pictures = self._painted(frames[n - 1]), (content, self._content(frames[n - 1]))
             now, before = (self._seen(picture.astype(np.float32)) for picture in pictures)
             target = difference_target(previous, now, before)
             return target, Anchor(target, None, weight, previous, before, temporal.feature_weight)
@@ -292,9 +324,10 @@ class _Painter:
         for step in temporal.long_term:
             if step > n:
                 break
-            numbers = self.shot.frames[n - step].number, self.shot.frames[n].number
-            pair = flow_between(self._content(n - step), content, temporal.flow, numbers)
-            targets.append(warp(self._painted(n - step), pair.backward))
+            earlier = frames[n - step]
+            numbers = earlier.number, frames[n].number
+            pair = flow_between(self._content(earlier), content, temporal.flow, numbers)
+            targets.append(warp(self._painted(earlier), pair.backward))
             masks.append(reliability(pair))
         target, mask = joined_target(targets, long_term_masks(masks))
         return target, Anchor(target, mask, weight)
@@ -305,7 +338,7 @@ def _check(frame: Frame, interrupted: bool, diverged: bool) -> None:
         raise KeyboardInterrupt
     if diverged:
         found, cure = "a loss that is no finite number", "take smaller weights or other filters"
-        raise UserError(f"frame: {frame.content}", found, "one", cure)
+        raise UserError(frame.name, found, "one", cure)
 
 
 def flow_files(film: FilmSettings, first: int, number: int) -> list[Path]:

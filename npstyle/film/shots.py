@@ -18,17 +18,28 @@ class Frame(NamedTuple):
     ----------
     number : int
         In the film, from 1.
-    content, output : Path
-        The picture to read, and the one to write.
+    content : Path or FileContents
+        The picture to read.
+    output : Path
+        The one to write.
     key : str
         What the frame depends on, as a checksum: settings, weights, styles, and all frames of the shot up to
         this one. It is kept in the finished picture, which so tells that it is the one.
+    painted : Path or FileContents, optional
+        Where the finished picture is, for a process that can't read it from `output`.
     """
 
     number: int
-    content: Path
+    content: images.PictureFile
     output: Path
     key: str
+    painted: images.PictureFile | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in errors."""
+        contents = self.content
+        return f"frame: {contents.name if isinstance(contents, images.FileContents) else contents}"
 
 
 class Shot(NamedTuple):

@@ -88,7 +88,7 @@ class Cluster:
             if os.path.isfile(path):
                 self.client.register_plugin(SentFile(Path(path)))
 
-    def run(self, function: Callable[[Job], Any], jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def run(self, function: Callable[[Job], Any], jobs: Iterable[Job | None]) -> Iterator[Outcome]:
         """Do every job, one at a time for each worker at hand, and yield their outcomes as they come.
 
         Raises
@@ -98,17 +98,19 @@ class Cluster:
         """
         from distributed import as_completed
 
-        numbered = enumerate(jobs)
+        remaining, count = iter(jobs), 0
         numbers: dict[str, int] = {}
         futures: set[Future] = set()
         completed = as_completed(loop=self.client.loop)
 
         def submit() -> bool:
-            number, job = next(numbered, (-1, None))
-            if number < 0:
+            nonlocal count
+            job = next(remaining, None)
+            if job is None:
                 return False
-            future = self.client.submit(_attempt, function, job, VERSIONS, pure=False, priority=-number)
-            numbers[future.key] = number
+            future = self.client.submit(_attempt, function, job, VERSIONS, pure=False, priority=-count)
+            numbers[future.key] = count
+            count += 1
             futures.add(future)
             completed.add(future)
             return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,39 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from npstyle import images
-from npstyle._runtime.memo import Memo
-from npstyle._typing import Convolution, Preprocessing
+from npstyle._typing import Convolution
 from npstyle.errors import UserError
 from npstyle.images.metadata import as_text
+from npstyle.jobs.filters import Filters, kept
 from npstyle.run import Progress, Request, StyleResult, paint
 from npstyle.run.memory import available_memory
 from npstyle.study.judging import JUDGED_SIZE, Judge, trained_weights
-from npstyle.weights import Weights, load_weights
-
-
-@dataclass(frozen=True)
-class Filters:
-    """The filters of a job, by what `load_weights` loads them from.
-
-    Attributes
-    ----------
-    source : str
-        A path, or "random", "imagenet", "8bit".
-    label : str
-        `Weights.label` of what is to be found there: another file would paint another picture.
-    deepest : str
-        The deepest layer needed.
-    seed : int
-        Of random ones.
-    preprocessing : {"caffe", "torchvision"}, optional
-        What a file does not say.
-    """
-
-    source: str
-    label: str
-    deepest: str
-    seed: int = 0
-    preprocessing: Preprocessing | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +120,7 @@ def paint_picture(job: PictureJob, callback: Callable[[Progress], None] | None =
     width, height = request.result_size
     images.check_dimensions(job.output, width, height)
     alpha = _alpha(job, request)
-    weights, memo = _kept(job.filters)
+    weights, memo = kept(job.filters)
     free = available_memory(job.threads) if job.memory is None else job.memory
     result = paint(
         request,
@@ -174,27 +147,28 @@ def paint_picture(job: PictureJob, callback: Callable[[Progress], None] | None =
     return Painted(file, facts, result.checkpoint)
 
 
+def contents_of(file: Any) -> Any:
+    """The contents of a picture file in place of its path; what is none, or can't be read, as it is."""
+    if not isinstance(file, (str, os.PathLike)):
+        return file
+    try:
+        return images.FileContents(str(file), Path(file).read_bytes())
+    except OSError:
+        return file
+
+
 def sent(job: PictureJob) -> PictureJob:
     """The same job with the contents of its files in place of their paths, for a machine without them.
 
     A file that can't be read stays a path, which is an error there, too.
     """
-
-    def contents(file: Any) -> Any:
-        if not isinstance(file, (str, os.PathLike)):
-            return file
-        try:
-            return images.FileContents(str(file), Path(file).read_bytes())
-        except OSError:
-            return file
-
     request = dict(job.request)
     for name in ("content_masks", "style_masks"):
-        request[name] = [contents(file) for file in request.get(name, ())]
+        request[name] = [contents_of(file) for file in request.get(name, ())]
     for name in ("keep", "init"):
-        request[name] = contents(request.get(name))
-    styles = tuple(contents(style) for style in job.styles)
-    return replace(job, content=contents(job.content), styles=styles, request=request)
+        request[name] = contents_of(request.get(name))
+    styles = tuple(contents_of(style) for style in job.styles)
+    return replace(job, content=contents_of(job.content), styles=styles, request=request)
 
 
 def _alpha(job: PictureJob, request: Request) -> images.Picture | None:
@@ -206,40 +180,9 @@ def _alpha(job: PictureJob, request: Request) -> images.Picture | None:
     return images.resize(images.crop(alpha, width, height) if request.crops else alpha, width, height)
 
 
-# ------------------------------------------------------------------------------------------------
-# What a process keeps from one job to the next
-# ------------------------------------------------------------------------------------------------
-
-_last: tuple[Filters, Weights, Memo] | None = None
-_lock = threading.Lock()
-# Files that were sent to this process, by their paths where they come from.
-received: dict[str, Path] = {}
-
-
-def keep(filters: Filters, weights: Weights) -> None:
-    """Keep filters that were loaded for the next job in this process."""
-    global _last
-    with _lock:
-        _last = filters, weights, Memo()
-
-
-def _kept(filters: Filters) -> tuple[Weights, Memo]:
-    """The filters, loaded where the last job had others, and what was computed with them of styles."""
-    global _last
-    with _lock:
-        if _last is None or _last[0] != filters:
-            source = received.get(filters.source, filters.source)
-            weights = load_weights(source, filters.seed, filters.deepest, preprocessing=filters.preprocessing)
-            if weights.label != filters.label:
-                cure = "put the same file there, or have it sent (--send)"
-                raise UserError(f"weights: {filters.source}", weights.label, filters.label, cure)
-            _last = filters, weights, Memo()
-        return _last[1:]
-
-
 def _judged(job: PictureJob, file: bytes) -> dict[str, float]:
     """E and C of a picture file, as `npstyle judge` has them, of the only style picture."""
-    weights, _ = _kept(job.filters)
+    weights, _ = kept(job.filters)
     content, style = images.read(job.content), images.read(job.styles[0])
     result = images.fit(images.read(images.FileContents(str(job.output), file)), JUDGED_SIZE)
     judgment = Judge(content, style, trained_weights(weights), job.threads)(result, str(job.output))

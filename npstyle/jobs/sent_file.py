@@ -7,7 +7,7 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
-from npstyle.jobs import picture
+from npstyle.jobs.filters import received
 
 
 class SentFile(WorkerPlugin):
@@ -26,11 +26,11 @@ class SentFile(WorkerPlugin):
     def setup(self, worker: Any) -> None:
         folder = Path(worker.local_directory) / "npstyle"
         folder.mkdir(exist_ok=True)
-        received = folder / Path(self.path).name
-        received.write_bytes(self._data)
-        picture.received[self.path] = received
+        file = folder / Path(self.path).name
+        file.write_bytes(self._data)
+        received[self.path] = file
 
     def teardown(self, worker: Any) -> None:
-        received = picture.received.pop(self.path, None)
-        if received is not None:
-            received.unlink(missing_ok=True)
+        file = received.pop(self.path, None)
+        if file is not None:
+            file.unlink(missing_ok=True)

@@ -44,8 +44,11 @@ class Workers(Protocol):
     def send(self, paths: Iterable[str]) -> None:
         """Let files be found elsewhere, too, by jobs that name them by their paths here."""
 
-    def run(self, function: Callable[[Job], Any], jobs: Iterable[Job]) -> Iterator[Outcome]:
-        """Do every job; one that fails costs no other. What interrupts it ends the workers, too."""
+    def run(self, function: Callable[[Job], Any], jobs: Iterable[Job | None]) -> Iterator[Outcome]:
+        """Do every job; one that fails costs no other. What interrupts it ends the workers, too.
+
+        None among the jobs, which has no number: there is none before the next outcome.
+        """
 
 
 class ThisProcess:
@@ -56,8 +59,8 @@ class ThisProcess:
     def send(self, paths: Iterable[str]) -> None:
         """Nothing: they are here."""
 
-    def run(self, function: Callable[[Job], Any], jobs: Iterable[Job]) -> Iterator[Outcome]:
-        for number, job in enumerate(jobs):
+    def run(self, function: Callable[[Job], Any], jobs: Iterable[Job | None]) -> Iterator[Outcome]:
+        for number, job in enumerate(job for job in jobs if job is not None):
             yield Outcome(number, *attempt(function, job))
 
 

@@ -7,6 +7,7 @@ what the result takes over from the content picture, and `memory` says beforehan
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,8 +16,8 @@ from typing import NamedTuple
 from npstyle import images
 from npstyle._runtime.memo import Memo
 from npstyle._runtime.paths import as_path
-from npstyle._typing import Convolution, Preprocessing
-from npstyle.architecture import deepest
+from npstyle._typing import Array, Convolution, Preprocessing
+from npstyle.architecture import MIN_SIZE, deepest
 from npstyle.divided import Workers
 from npstyle.errors import UserError
 from npstyle.initialize import data_dependent_init
@@ -45,6 +46,10 @@ __all__ = [
     "prepare",
     "stylize",
 ]
+
+# Of a picture that random filters are initialized to: their statistics hardly change with its size, and all
+# positions of a layer have to be there at once.
+INITIALIZATION_PIXELS = 1024 * 1024
 
 
 def stylize(
@@ -313,10 +318,13 @@ def prepare(
         getattr(weights, "label", "filters given as a mapping"),
     )
     if _random(weights):
-        styles = [images.fit(style, request.size, request.enlarges_styles) for style in request.styles]
-        pictures = [images.resize(request.content, *request.result_size), *styles]
         weights = data_dependent_init(
-            weights, pictures, settings.layers, settings.pooling, threads, preprocessing
+            weights,
+            _pictures_to_initialize(request),
+            settings.layers,
+            settings.pooling,
+            threads,
+            preprocessing,
         )
     network = VGG19.for_settings(weights, settings, convolution, threads, preprocessing)
     available = available_memory(threads) if memory is None else as_bytes(memory)
@@ -340,6 +348,22 @@ def _check_checkpoint(checkpoint: str | os.PathLike[str] | None, resume: Resume)
         check_place(checkpoint)
     elif resume:
         raise UserError("resume", "no checkpoint", "the file to continue from", "name it")
+
+
+def _pictures_to_initialize(request: Request) -> list[Array]:
+    """What random filters are initialized to: the pictures in the sizes of the run, but for large ones."""
+    styles = (style.shape for style in request.styles)
+    sizes = (images.fitted_size(W, H, request.size, request.enlarges_styles) for H, W, _ in styles)
+    pairs = zip((request.content, *request.styles), (request.result_size, *sizes), strict=True)
+    return [images.resize(picture, *_reduced(*size)) for picture, size in pairs]
+
+
+def _reduced(width: int, height: int) -> tuple[int, int]:
+    """A size of at most INITIALIZATION_PIXELS with about the same proportions."""
+    scale = min(1.0, math.sqrt(INITIALIZATION_PIXELS / (width * height)))
+    # A side that is short already stays, as deep layers need some pixels.
+    width, height = (max(min(n, 2 * MIN_SIZE), round(n * scale)) for n in (width, height))
+    return width, height
 
 
 def _random(weights: Mapping[str, Filters]) -> bool:

@@ -97,7 +97,7 @@ def _least_and_kept(method: str, h: int, w: int, C: int, K: int, tiles: int) -> 
     if method == "winograd":
         step = _kernels.winograd_rows(h, w, C, K, 4)
     else:
-        step, tiles = 1 if method == "first_layer" else _kernels.conv3x3_rows(w), 1
+        step, tiles = (_kernels.first_layer_rows if method == "first_layer" else _kernels.conv3x3_rows)(w), 1
     least = portion(step, w, tiles).least
     return least, (least + step) / 2 + 1
 

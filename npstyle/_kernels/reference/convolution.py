@@ -69,7 +69,7 @@ def add_patches(patches: Array, padded: Array) -> None:
 
 def strips(H: int, W: int) -> Iterator[slice]:
     """Rows of a picture, at most MAX_STRIP pixels at a time, but at least one row."""
-    rows = max(1, MAX_STRIP // W)
+    rows = conv3x3_rows(W)
     return (slice(first, min(first + rows, H)) for first in range(0, H, rows))
 
 
@@ -79,8 +79,8 @@ def conv3x3_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: in
 
 
 def conv3x3_rows(W: int) -> int:
-    """1: any row may be the first one of a strip, though only up to rounding."""
-    return 1
+    """Those of a matrix product: a row may have other bits in a product of another size."""
+    return max(1, MAX_STRIP // max(1, W))
 
 
 def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int, strip: Strip = None) -> None:
@@ -89,9 +89,13 @@ def conv3x3(x: Array, w: Array, b: Array, y: Array, threads: int, strip: Strip =
     With a `strip` (first row, height of the picture), y are those rows of the picture that begin there, and x
     has one more above and below, where the picture has.
     """
+    _convolve(np.pad(x, ((1, 1), (1, 1), (0, 0))), w, b, y, strip)
+
+
+def _convolve(padded: Array, w: Array, b: Array, y: Array, strip: Strip) -> None:
+    """`conv3x3` of what has its padding."""
     H, W, K = y.shape
-    above = int(strip is not None and strip[0] > 0)
-    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))[above:]
+    padded = padded[int(strip is not None and strip[0] > 0) :]
     for rows in strips(H, W):
         np.matmul(patches_within(padded[rows.start : rows.stop + 2]), w, out=y[rows].reshape(-1, K))
     y += b
@@ -104,11 +108,11 @@ def rows_of_strip(computed: AnyArray, rows: int, strip: Strip) -> AnyArray:
 
 
 def conv3x3_backward(dy: Array, w: Array, dx: Array) -> None:
-    """dx = `convolution_backward(dy, w)`, by strips."""
-    H, W, K = dy.shape
+    """dx = `convolution_backward(dy, w)`, a row of dy at a time, so that a strip may begin at any."""
+    H, W, _ = dy.shape
     padded = np.zeros((H + 2, W + 2, dx.shape[2]), dx.dtype)
-    for rows in strips(H, W):
-        add_patches(dy[rows].reshape(-1, K) @ w.T, padded[rows.start : rows.stop + 2])
+    for row in range(H):
+        add_patches(dy[row] @ w.T, padded[row : row + 3])
     dx[...] = padded[1:-1, 1:-1]
 
 
@@ -132,12 +136,7 @@ def first_layer(
 
     Beyond the border of x are zeros, or, to replicate, its outermost pixels.
     """
-    if replicate:
-        padded = np.empty((x.shape[0] + 2, x.shape[1] + 2, y.shape[2]), y.dtype)
-        conv3x3(np.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge"), w, b, padded, threads)
-        y[...] = rows_of_strip(padded[1:-1, 1:-1], len(y), strip)
-    else:
-        conv3x3(x, w, b, y, threads, strip)
+    _convolve(np.pad(x, ((1, 1), (1, 1), (0, 0)), mode="edge" if replicate else "constant"), w, b, y, strip)
     relu(y.reshape(-1), y.reshape(-1), mask, threads)
 
 

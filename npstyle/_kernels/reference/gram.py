@@ -6,12 +6,12 @@ import numpy as np
 
 from npstyle._typing import Array, Double
 
-STRIP = 4096  # rows that are converted to float64 at a time
+STRIP = 1024  # rows that are converted to float64, and summed, at a time
 
 
 def gram_rows_per_sum(M: int) -> int:
-    """1: parts may begin at any row, though with the same sums only up to rounding."""
-    return 1
+    """Those that are summed at a time: a sum has other bits in another order."""
+    return STRIP
 
 
 def gram_workspace(M: int, C: int, itemsize: int, threads: int) -> int:
@@ -32,13 +32,14 @@ def gram(
 
     If f are rows of a `whole`, from a `start` above 0 on, their sums are added to g and total.
     """
-    if not start:
-        g[...] = 0
+    sums = [g] if total is None else [g, total]
+    for array in sums if not start else []:
+        array[...] = 0
     for first in range(0, len(f), STRIP):
         rows = f[first : first + STRIP].astype(np.float64)
         g += rows.T @ rows
-    if total is not None:
-        total[...] = f.sum(axis=0, dtype=np.float64) + (total if start else 0)
+        if total is not None:
+            total += rows.sum(axis=0)
 
 
 def gram_backward(
@@ -48,6 +49,7 @@ def gram_backward(
 
     `row` (C,), the gradient with respect to the sum of f's rows, is added to each row of df.
     """
-    np.matmul(f, (dg + dg.T).astype(f.dtype), out=df)
+    # Each row by itself, which has the same bits among any others, and takes little longer.
+    np.matmul(f[:, None], (dg + dg.T).astype(f.dtype), out=df[:, None])
     if row is not None:
         df += row.astype(f.dtype)

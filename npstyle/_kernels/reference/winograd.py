@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from npstyle._kernels.reference.convolution import Strip, rows_of_strip
+from npstyle._kernels.reference.convolution import MAX_STRIP, Strip
 from npstyle._kernels.reference.pooling import average_pool, average_pool_backward
 from npstyle._kernels.reference.relu import relu, relu_backward
 from npstyle._typing import Array, Bytes
@@ -37,8 +37,13 @@ def winograd_transforms(out: int) -> tuple[Array, Array, Array]:
 
 def winograd_tiles(x: Array, out: int) -> Array:
     """Tiles (rows, columns, out + 2, out + 2, C) of zero-padded x (H, W, C), `out` pixels apart."""
-    H, W, _ = x.shape
-    padded = np.pad(x, ((1, 1 + -H % out), (1, 1 + -W % out), (0, 0)))
+    return tiles_within(np.pad(x, ((1, 1), (1, 1), (0, 0))), out)
+
+
+def tiles_within(padded: Array, out: int) -> Array:
+    """`winograd_tiles` of what has its padding of one pixel on each side."""
+    H, W, _ = np.subtract(padded.shape, (2, 2, 0))
+    padded = np.pad(padded, ((0, -H % out), (0, -W % out), (0, 0)))
     windows = sliding_window_view(padded, (out + 2, out + 2), axis=(0, 1))[::out, ::out]
     tiles: Array = windows.transpose(0, 1, 3, 4, 2)
     return tiles
@@ -46,20 +51,33 @@ def winograd_tiles(x: Array, out: int) -> Array:
 
 def winograd_convolution(x: Array, kernel: Array, out: int = 6) -> Array:
     """y (H, W, K) of x (H, W, C) and kernel (3, 3, C, K): V = B'dB, U = GgG', M = VU, y = A'MA."""
-    H, W, _ = x.shape
-    B, G, A = (matrix.astype(x.dtype) for matrix in winograd_transforms(out))
-    d = winograd_tiles(x, out)
+    return convolution_within(np.pad(x, ((1, 1), (1, 1), (0, 0))), transformed(kernel, out), out)
+
+
+def transformed(kernel: Array, out: int = 6) -> Array:
+    """U = GgG (n, n, C, K) of a kernel (3, 3, C, K)."""
+    G = winograd_transforms(out)[1].astype(kernel.dtype)
+    U: Array = np.einsum("pi,qj,ijck->pqck", G, G, kernel, optimize=True)
+    return U
+
+
+def convolution_within(padded: Array, U: Array, out: int = 6) -> Array:
+    """`winograd_convolution` of what has its padding, by a transformed kernel."""
+    H, W, _ = np.subtract(padded.shape, (2, 2, 0))
+    B, _, A = (matrix.astype(padded.dtype) for matrix in winograd_transforms(out))
+    d = tiles_within(padded, out)
     V = np.einsum("pi,qj,rsijc->pqrsc", B, B, d, optimize=True)
-    U = np.einsum("pi,qj,ijck->pqck", G, G, kernel, optimize=True)
-    M = np.einsum("pqrsc,pqck->pqrsk", V, U, optimize=True)  # a matrix product for each (p, q)
+    tiles = V.shape[2:4]
+    # A matrix product for each (p, q): einsum takes three times as long.
+    M = (V.reshape(*V.shape[:2], -1, V.shape[4]) @ U).reshape(*V.shape[:2], *tiles, U.shape[3])
     y: Array = np.einsum("ip,jq,pqrsk->risjk", A, A, M, optimize=True)
     rows, _, columns, _, K = y.shape
     return y.reshape(rows * out, columns * out, K)[:H, :W]
 
 
 def winograd_rows(H: int, W: int, C: int, K: int, itemsize: int) -> int:
-    """1: any row may be the first one of a strip, though only up to rounding."""
-    return 1
+    """Those of tiles multiplied together: a tile may have other bits in a product of another size."""
+    return 6 * max(1, MAX_STRIP // (6 * max(1, W)))
 
 
 def winograd_workspace(
@@ -86,7 +104,8 @@ def winograd(
     """
     kernel = w.reshape(3, 3, x.shape[2], y.shape[2])
     z = np.empty((*x.shape[:2], y.shape[2]), y.dtype) if pooled else y
-    z[...] = rows_of_strip(winograd_convolution(x, kernel), len(z), strip) + b
+    _convolve(x, kernel, z, strip)
+    z += b
     relu(z.reshape(-1), z.reshape(-1), mask, threads)
     if pooled:
         average_pool(z, y, threads)
@@ -114,5 +133,17 @@ def winograd_backward(
     relu_backward(dy.reshape(-1), mask, dz.reshape(-1), threads)
     kernel = w.reshape(3, 3, dx.shape[2], dy.shape[2])
     flipped = kernel[::-1, ::-1].swapaxes(2, 3)
-    computed = rows_of_strip(winograd_convolution(dz, flipped), len(dx), strip)
+    computed = np.empty(dx.shape, dx.dtype)
+    _convolve(dz, flipped, computed, strip)
     dx[...] = computed + (dx if accumulate else 0)
+
+
+def _convolve(x: Array, kernel: Array, y: Array, strip: Strip) -> None:
+    """y = `winograd_convolution(x, kernel)`, or a strip of it, some rows of tiles at a time."""
+    H, W, _ = y.shape
+    U, rows = transformed(kernel), winograd_rows(H, W, kernel.shape[2], kernel.shape[3], x.itemsize)
+    above = int(strip is not None and strip[0] > 0)
+    padded = np.pad(x, ((1, 1), (1, 1), (0, 0)))[above:]
+    for first in range(0, H, rows):
+        last = min(first + rows, H)
+        y[first:last] = convolution_within(padded[first : last + 2], U)
