@@ -351,6 +351,20 @@ def test_watched_run_is_stopped_and_kept_by_the_page(monkeypatch: Patch) -> None
     assert images.read("out.png").shape == (40, 48, 3)
 
 
+def test_level_of_a_watched_run_is_ended_by_the_page(monkeypatch: Patch) -> None:
+    def end_level(client: Client) -> None:
+        client.json("POST", "/api/jobs/run/next", {"level": "one"}, status=422)
+        client.json("POST", "/api/jobs/run/next", {"level": 1}, status=204)
+
+    looking = Looking(monkeypatch, end_level)
+    assert main([*COMMAND, *LEVELS, "--iterations", "1000,3", "--watch"]) == 0
+    looking.join()
+    facts = looking.seen[-1][1][0]["facts"]
+    assert [level["whole"] for level in facts["levels"]] == [False, True]
+    assert facts["levels"][0]["iterations"] < 1000
+    assert not facts["stopped"]
+
+
 def test_page_of_a_run_is_guarded_and_can_do_nothing_else(monkeypatch: Patch) -> None:
     def ask(client: Client) -> None:
         for method, path in (("GET", "/"), ("GET", "/api/events"), ("POST", "/api/jobs/run/stop")):

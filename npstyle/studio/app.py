@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,10 +32,9 @@ from npstyle.studio.folder import (
 )
 from npstyle.studio.inputs import MAX_STYLES, InputFile, Inputs
 from npstyle.studio.orders import Order
-from npstyle.studio.pages import MissingError, Page, application, event_stream
+from npstyle.studio.pages import MissingError, Page, application, event_stream, read_body, read_object
 from npstyle.studio.queue import Queue
 
-MAX_BODY = 64 * 1024  # bytes of what is no picture
 # What can be fetched of a painting, and what may be kept by the browser as it never changes.
 JOB_FILES = {"preview": PREVIEW, "before": BEFORE, "picture": PICTURE}
 EXAMPLES = Path(npstyle.__file__).parents[1] / "examples"  # of a checkout
@@ -120,7 +118,7 @@ class Studio(Page):
 
     async def upload(self, request: Request) -> Response:
         """The file as the body, its name in the address."""
-        data = await _body(request, MAX_UPLOAD, "picture")
+        data = await read_body(request, MAX_UPLOAD, "picture")
         return JSONResponse(await self._add(request.query_params.get("name", ""), data))
 
     async def examples(self, _: Request) -> Response:
@@ -164,7 +162,7 @@ class Studio(Page):
 
     async def _read(self, request: Request) -> tuple[Inputs[InputFile], Estimate]:
         """The pictures that a page names, and what it takes to paint what it asks for."""
-        values = await _object(request)
+        values = await read_object(request)
         content = self._uploads([values.get("content")], "content")[0]
         styles = self._uploads(values.get("styles"), "styles")
         if not styles:
@@ -207,13 +205,13 @@ class Studio(Page):
 
     async def next_level(self, request: Request) -> Response:
         """End a level, which the page names: it may have ended meanwhile."""
-        job, values = self._job(request), await _object(request)
+        job, values = self._job(request), await read_object(request)
         await self.queue.next_level(job, check_integer("level", values.get("level"), 1))
         return Response(status_code=204)
 
     async def go_on(self, request: Request) -> Response:
         """Begin a painting of another strength from the present picture."""
-        job, values = self._job(request), await _object(request)
+        job, values = self._job(request), await read_object(request)
         if values.get("strength") is None:
             raise UserError("strength", "none", "a number", "choose one")
         await self.queue.go_on(job, values["strength"])
@@ -257,29 +255,6 @@ class Studio(Page):
         if job is None:
             raise MissingError("picture")
         return job
-
-
-async def _body(request: Request, limit: int, name: str) -> bytes:
-    """What was sent; UserError where it is too long, before all of it has come."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            found, expected = "too many bytes", f"at most {limit / 2**20:.3g} MiB"
-            raise UserError(name, found, expected, "make it smaller first")
-        parts.append(part)
-    return b"".join(parts)
-
-
-async def _object(request: Request) -> dict[str, Any]:
-    """The JSON object that was sent."""
-    try:
-        values = json.loads(await _body(request, MAX_BODY, "options"))
-    except (ValueError, RecursionError):
-        values = None
-    if not isinstance(values, dict):
-        raise UserError("options", "no JSON", "an object", "reload the page")
-    return values
 
 
 def _ascii(name: str) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from npstyle import images
-from npstyle.run import Progress, Request
+from npstyle.run import LevelResult, Progress, Request
 from npstyle.run.time_left import TimeLeft
 
 PREVIEW_SIDE = 1024  # pixels, at most
@@ -21,6 +21,12 @@ def point_of(progress: Progress) -> dict[str, Any]:
     """An iteration in the curves."""
     point = {name: getattr(progress, name) for name in ("iteration", "level", "loss")}
     return {**point, "terms": dict(progress.terms)}
+
+
+def level_facts(level: LevelResult) -> dict[str, Any]:
+    """What is kept of a level; `whole` is False if it was ended early."""
+    size = {"width": level.width, "height": level.height}
+    return {**size, "iterations": level.nit, "whole": level.success}
 
 
 def before(request: Request) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from starlette.routing import Route
 from npstyle.errors import UserError
 from npstyle.studio.events import Event, Listeners
 from npstyle.studio.static_files import TYPES, read_static
+
+MAX_BODY = 64 * 1024  # bytes of what is no picture
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -60,6 +63,29 @@ def application(routes: Sequence[tuple[str, str, Handler]], lifespan: Any = None
 def event_stream(listeners: Listeners, first: Sequence[Event]) -> Response:
     """Server-sent events, until the page or the server goes away."""
     return StreamingResponse(listeners.stream(first), media_type="text/event-stream")
+
+
+async def read_body(request: Request, limit: int, name: str) -> bytes:
+    """What was sent; UserError where it is too long, before all of it has come."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            found, expected = "too many bytes", f"at most {limit / 2**20:.3g} MiB"
+            raise UserError(name, found, expected, "make it smaller first")
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def read_object(request: Request) -> dict[str, Any]:
+    """The JSON object that was sent."""
+    try:
+        values = json.loads(await read_body(request, MAX_BODY, "options"))
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise UserError("options", "no JSON", "an object", "reload the page")
+    return values
 
 
 def _answering(handler: Handler) -> Handler:

@@ -19,12 +19,13 @@ from starlette.requests import Request as Asked
 from starlette.responses import Response
 
 from npstyle import images
-from npstyle.run import Progress, Request, StyleResult
+from npstyle.errors import check_integer
+from npstyle.run import NextLevel, Progress, Request, StyleResult
 from npstyle.studio.events import Event, Listeners
 from npstyle.studio.folder import DONE, FAILED, PAINTING, clean_name
-from npstyle.studio.follower import PREVIEW_SIDE, Follower, before, point_of
+from npstyle.studio.follower import PREVIEW_SIDE, Follower, before, level_facts, point_of
 from npstyle.studio.guarded_server import GuardedServer
-from npstyle.studio.pages import MissingError, Page, application, event_stream
+from npstyle.studio.pages import MissingError, Page, application, event_stream, read_object
 from npstyle.studio.report import completed
 
 ID = "run"  # of the only painting
@@ -59,6 +60,7 @@ class WatchedRun(Page):
         self.points: list[dict[str, Any]] = []
         self.progress: Event = ("phase", {"id": ID, "phase": "start"})
         self.seen = self.stopped = False
+        self.ended_level = 0
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def application(self) -> Any:
@@ -77,6 +79,7 @@ class WatchedRun(Page):
                 ("GET", f"/api/jobs/{ID}/before", self.before),
                 ("GET", f"/api/jobs/{ID}/losses", self.losses),
                 ("POST", f"/api/jobs/{ID}/stop", self.stop),
+                ("POST", f"/api/jobs/{ID}/next", self.next_level),
                 ("GET", f"/api/jobs/{ID}/{{file:str}}", self.file),
             ],
             lifespan,
@@ -110,6 +113,11 @@ class WatchedRun(Page):
     async def stop(self, _: Asked) -> Response:
         """Keep the picture as it is, after this iteration."""
         self.stopped = True
+        return Response(status_code=204)
+
+    async def next_level(self, asked: Asked) -> Response:
+        """End a level, which the page names, after this iteration, and continue with the next."""
+        self.ended_level = check_integer("level", (await read_object(asked)).get("level"), 1)
         return Response(status_code=204)
 
 
@@ -150,11 +158,13 @@ class Watch:
         threading.Thread(target=show, daemon=True).start()
 
     def after_iteration(self, progress: Progress) -> None:
-        """Show an iteration; StopIteration if the page asks for the picture as it is."""
+        """Show an iteration; StopIteration or NextLevel if the page asks for the end of run or level."""
         self._run.points.append(point_of(progress))
         self._follower.after_iteration(progress)
         if self._run.stopped:
             raise StopIteration
+        if self._run.ended_level == progress.level < progress.levels:
+            raise NextLevel
 
     def finish(self, result: StyleResult, seconds: float, output: str) -> None:
         """Show the finished picture, and wait a moment for those who look to have it."""
@@ -164,6 +174,7 @@ class Watch:
         stopped = result.interrupted or (self._run.stopped and not result.success)
         height, width, _ = result.image.shape
         facts = {"width": width, "height": height, "seconds": seconds, "output": output, "stopped": stopped}
+        facts["levels"] = [level_facts(level) for level in result.levels]
         self._end(status=DONE, facts=facts, error=result.message if result.diverged else "")
 
     def _end(self, **changes: Any) -> None:

@@ -27,7 +27,7 @@ from npstyle.architecture import deepest
 from npstyle.errors import UserError
 from npstyle.images.metadata import as_text
 from npstyle.jobs.picture import facts_of
-from npstyle.run import CheckpointWarning, LevelResult, NextLevel, Progress, Request, StyleResult, paint
+from npstyle.run import CheckpointWarning, NextLevel, Progress, Request, StyleResult, paint
 from npstyle.studio.folder import (
     BEFORE,
     CHECKPOINT,
@@ -42,7 +42,7 @@ from npstyle.studio.folder import (
     write_file,
     write_json,
 )
-from npstyle.studio.follower import Follower, point_of
+from npstyle.studio.follower import Follower, level_facts, point_of
 from npstyle.studio.inputs import Inputs
 from npstyle.weights import RandomFiltersWarning, Weights, WeightsWarning, load_weights
 
@@ -178,12 +178,6 @@ class Worker:
             print(json.dumps({"event": event, **values}), flush=True)
         except OSError:
             self.told = self.told or PAUSE
-
-
-def level_facts(level: LevelResult) -> dict[str, Any]:
-    """What is kept of a level; `whole` is False if it was ended early."""
-    size = {"width": level.width, "height": level.height}
-    return {**size, "iterations": level.nit, "whole": level.success}
 
 
 def main(words: list[str]) -> None:
