@@ -1,7 +1,8 @@
 """Convolution and ReLU in one pass, which is what runs unless `convolution="im2col"` is chosen.
 
 Each class here equals `Conv2D` followed by `ReLU` up to rounding, and saves a pass over memory and, by
-Winograd's minimal filtering, most of the multiplications. The textbook is `npstyle.layers`; read it first.
+Winograd's minimal filtering, most of the multiplications. One has the average pooling after them in the same
+pass, another the replicated border. The textbook is `npstyle.layers`; read it first.
 """
 
 from __future__ import annotations

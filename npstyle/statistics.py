@@ -25,9 +25,9 @@ from npstyle.losses import gram_distance, guided_style_loss, style_loss, sum_of_
 # Added to the variances, so that no direction is without any; feature maps of trained filters have mean
 # squares of 10^3 to 10^5 (0.3 to 30 with torchvision's filters).
 REGULARIZATION = 1e-4
-# Of the mean square of the style's activations, with relative scaling: beside the axes with more variance
-# the style counts as a ball. There is up to 0.3 % of it; of conv4_1's dimensions those are a third at 256
-# pixels, an eighth at 512, and all but 40 at 64 (docs/losses.md).
+# Of the mean square of the style's activations, with relative scaling: in the orthogonal complement of the
+# axes with more variance the style counts as isotropic. There is up to 0.3 % of its variance; of conv4_1's
+# dimensions those are a third at 256 pixels, an eighth at 512, and all but 40 at 64 (docs/losses.md).
 LEAST_VARIANCE = 1e-2
 # Up to this fraction of the dimensions, it is faster to look for those in which there is any variance.
 MAX_SUBSPACE = 0.75
@@ -269,9 +269,9 @@ class Transport:
     the squared Wasserstein-2 distance (Dowson and Landau, "The Frechet distance between multivariate normal
     distributions", 1982). To both covariances `regularization` times the unit matrix is added.
 
-    With `least_variance` K is smaller: B has only the axes of the target with more variance than that. Beside
-    them the target counts as a ball, so the other Gaussian's variance there, b in total, is scaled to the
-    target's r: the distance gets b + r - 2 (b r)^(1/2), and T (r / b)^(1/2) times the projection.
+    With `least_variance` K is smaller: B has only the axes of the target with more variance than that. In
+    their orthogonal complement both count as isotropic, so the other's variance there, b in total, is scaled
+    to the target's r: the distance gets b + r - 2 (b r)^(1/2), and T (r / b)^(1/2) times the projection.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ class Transport:
         self.mean = target.mean
         self.regularization = regularization
         self.rank = C if vectors is None else min(C, vectors)
-        self.beside: Double | None = None  # the projection (C, C) on what is beside the axes, if anything is
+        self.complement: Double | None = None  # the projection (C, C) on it, if axes are left out
         with one_blas_thread():
             variances, self.axes = np.linalg.eigh(target.covariance)
             variances[: C - self.rank] = 0
@@ -304,7 +304,7 @@ class Transport:
                 first = int(np.searchsorted(variances, least_variance, side="right"))
                 self.axes = np.ascontiguousarray(self.axes[:, first:])
                 self.variances = self.variances[first:]
-                self.beside = np.eye(C) - self.axes @ self.axes.T if first else None
+                self.complement = np.eye(C) - self.axes @ self.axes.T if first else None
 
     def distance(self, other: Gaussian) -> float:
         """The squared Wasserstein-2 distance."""
@@ -312,7 +312,7 @@ class Transport:
         with one_blas_thread():
             inside = Q.T @ (Sigma @ Q)
             eigenvalues = np.linalg.eigvalsh(roots[:, None] * inside * roots)
-        product, _ = self._ball(Sigma, inside)
+        product, _ = self._isotropic_part(Sigma, inside)
         return self._distance(other.mean, float(np.trace(Sigma)), np.append(eigenvalues, product))
 
     def distance_and_map(self, other: Gaussian) -> tuple[float, Double]:
@@ -321,11 +321,15 @@ class Transport:
         with one_blas_thread():
             inside = Q.T @ (Sigma @ Q)
             eigenvalues, transport_map = self.eigenvalues_and_map(Q, self.variances, inside)
-        product, ratio = self._ball(Sigma, inside)
-        if self.beside is not None:
-            transport_map += ratio * self.beside
+        product, ratio = self._isotropic_part(Sigma, inside)
+        if self.complement is not None:
+            transport_map += ratio * self.complement
         eigenvalues = np.append(eigenvalues, product)
         return self._distance(other.mean, float(np.trace(Sigma)), eigenvalues), transport_map
+
+    def is_faster_by_vectors(self, M: int) -> bool:
+        """Whether `distance_and_map_of` so many vectors has less to do, and can be used."""
+        return self.complement is None and self.rank + M <= MAX_SUBSPACE * len(self.mean)
 
     def distance_and_map_of(self, mu: Double, X: Double) -> tuple[float, Double]:
         """The same for few vectors, with the mean mu and the covariance X'X, X (M, C): `Vectors.centered`.
@@ -364,9 +368,9 @@ class Transport:
         B = Q @ (roots[:, None] * V * np.where(large, np.abs(eigenvalues), np.inf) ** -0.25)
         return eigenvalues, B @ B.T
 
-    def _ball(self, Sigma: Double, inside: Double) -> tuple[list[float], float]:
-        """b r, if there is anything beside the axes, and (r / b)^(1/2); `inside` is Sigma along the axes."""
-        if self.beside is None:
+    def _isotropic_part(self, Sigma: Double, inside: Double) -> tuple[list[float], float]:
+        """b r, if axes are left out, and (r / b)^(1/2); `inside` is Sigma along the others."""
+        if self.complement is None:
             return [], 1.0
         r = self.total - float(self.variances.sum())
         b = float(np.trace(Sigma) - np.trace(inside))
@@ -413,10 +417,7 @@ def compare_gaussians(
 
     The vectors may be left out if there are more than channels.
     """
-    C = len(found.mean)
-    few = vectors is not None and target.rank + len(vectors.r) <= MAX_SUBSPACE * C
-    if few and target.beside is None:
-        assert vectors is not None
+    if vectors is not None and target.is_faster_by_vectors(len(vectors.r)):
         distance, transport_map = target.distance_and_map_of(found.mean, vectors.centered(found.mean))
     else:
         distance, transport_map = target.distance_and_map(Gaussian(found.mean, found.covariance))

@@ -136,7 +136,7 @@ def test_axes_without_variance_may_be_left_out(H: int, W: int, T: str | None) ->
 
 
 @pytest.mark.parametrize("axes", [1, 3, 5])
-def test_beside_its_axes_the_target_is_a_ball(axes: int) -> None:
+def test_target_is_isotropic_in_the_complement_of_its_axes(axes: int) -> None:
     """Where it is one, and the other is, too, distance and map are those with all axes."""
     large, rotation = 2.0 + np.arange(axes), np.linalg.qr(normal(C, C))[0]
     target, other = (
@@ -157,7 +157,7 @@ def test_target_is_at_no_distance_from_itself_whatever_axes_are_left_out(least_v
     fewer = Transport(style, least_variance=least_variance)
     distance, transport_map = fewer.distance_and_map(style)
     assert distance == pytest.approx(0, abs=1e-10)
-    if least_variance < 1e6:  # along none of the axes, and only as large as a ball
+    if least_variance < 1e6:  # else along none of the axes, and only as large as the isotropic part
         np.testing.assert_allclose(transport_map, np.eye(C), atol=1e-6)
 
 

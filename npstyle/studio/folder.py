@@ -77,10 +77,6 @@ class Upload:
     width: int
     height: int
 
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.width, self.height
-
 
 @dataclass(frozen=True)
 class Job:

@@ -293,10 +293,10 @@ CHECKS = [
         "so few that most dimensions have no variance",
     ),
     Check(
-        "wasserstein-ball",
+        "wasserstein-isotropic",
         "directional",
         lambda: _wasserstein_loss(5, 7, least_variance=0.5),
-        "a ball beside some axes",
+        "isotropic in the complement of some axes",
     ),
     Check("guided-wasserstein", "directional", lambda: _wasserstein_loss(5, 7, _soft_mask()), SOFT_REGION),
     Check("tv-mean-squares", "directional", lambda: _loss("total_variation", 1.7)),
