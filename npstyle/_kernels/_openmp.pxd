@@ -10,6 +10,15 @@ cdef extern from *:
     #define NPSTYLE_OPENMP 0
     #define npstyle_thread() 0
     #endif
+
+    static inline void npstyle_barrier(void)
+    {
+    #ifdef _OPENMP
+    #pragma omp barrier
+    #endif
+    }
     """
     const bint NPSTYLE_OPENMP
     int npstyle_thread() noexcept nogil
+    # At the end of a prange within a parallel block nobody waits for the others.
+    void npstyle_barrier() noexcept nogil

@@ -12,7 +12,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memset
 
 from npstyle._kernels._cpu cimport isa
-from npstyle._kernels._openmp cimport npstyle_thread
+from npstyle._kernels._openmp cimport npstyle_barrier, npstyle_thread
 
 cdef extern from "winograd.h" nogil:
     ctypedef struct winograd_shape:
@@ -186,6 +186,7 @@ cdef void convolve_by_blocks(
             steps.pack_filter(a.w, s, a.flip, panel, g)
             for row in range(steps.tile):
                 steps.transform_filter(g, s.C, row, u + panel * p.u + row * p.u_row, p.u_matrix)
+        npstyle_barrier()
         for job in prange(blocks, schedule="dynamic"):
             first = job * p.block
             count = min(p.block, p.tiles - first)
@@ -233,6 +234,7 @@ cdef void convolve_by_panels(
                     a.x, a.x_mask, zeros, s, p.first + start + first, count, v + first * p.v_strides.row,
                     p.v_strides, a.x_pooled,
                 )
+            npstyle_barrier()
             blocks = (min(p.batch, p.tiles - start) + p.block - 1) // p.block
             jobs = p.panels * blocks
             for job in prange(jobs, schedule="dynamic"):
@@ -251,6 +253,7 @@ cdef void convolve_by_panels(
                     m, p.m_strides, s, p.first + start + first, count, panel, a.b, a.y_mask, a.accumulate,
                     a.y, a.y_pooled,
                 )
+            npstyle_barrier()
 
 
 cdef void convolve(
