@@ -12,7 +12,9 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memset
 
 from npstyle._kernels._cpu cimport isa
-from npstyle._kernels._openmp cimport npstyle_barrier, npstyle_thread
+from npstyle._kernels._openmp cimport (
+    npstyle_add, npstyle_barrier, npstyle_get, npstyle_set, npstyle_thread, npstyle_yield,
+)
 
 cdef extern from "winograd.h" nogil:
     ctypedef struct winograd_shape:
@@ -160,7 +162,7 @@ def winograd_workspace(
     """Elements of workspace that the functions below need: y (H, W, K), of a picture of this height."""
     cdef Plan p = plan(winograd_table[isa][itemsize == 8], winograd_shape(H, W, C, K), height or H)
     if p.by_panels:
-        return C + p.v + threads * (p.g + p.u_row + p.m)
+        return C + shared_elements(threads, itemsize) + p.v + threads * (p.g + p.u_row + p.m)
     return C + p.panels * p.u + threads * (p.g + p.v + p.m)
 
 
@@ -203,27 +205,31 @@ cdef void convolve_by_blocks(
                 )
 
 
+cdef struct Shared:
+    # Work that threads do together: the panels of a batch, or the rows of points of a panel.
+    long taken, done  # parts of it
+    Py_ssize_t panel, first, count  # of a panel: its number, the first of the batch's tiles and how many
+    Py_ssize_t apart[11]  # so that each has cache lines of its own
+
+
 cdef void convolve_by_panels(
     Plan p, winograd_shape s, Arrays a, floating* workspace, int threads
 ) noexcept nogil:
     """Deep layers, whose filters are larger than their feature maps, and small pictures.
 
-    All tiles of a batch are transformed. Then each job transforms the filters of one panel, a row at a time
-    in its core's cache, and multiplies the batch, or a block of it, by each row.
+    All tiles of a batch are transformed, and then multiplied by one panel of filters after the other.
     """
     cdef const winograd_steps* steps = p.steps
     cdef floating* zeros = workspace
-    cdef floating* v = zeros + s.C
+    cdef Shared* shared = <Shared*>(zeros + s.C)  # a panel of each thread, and two batches in turn
+    cdef floating* v = zeros + s.C + shared_elements(threads, sizeof(floating))
     cdef floating* work = v + p.v  # g, a row of u, and m for each thread
-    cdef Py_ssize_t batch, start, jobs, job, blocks, panel, first, count
-    cdef int row
-    cdef floating* g
-    cdef floating* u
-    cdef floating* m
+    cdef Py_ssize_t batch, start, jobs, job, first, count
+    cdef int thread
+    memset(shared, 0, (threads + 2) * sizeof(Shared))
+    for thread in range(threads):
+        shared[thread].taken = steps.tile  # nothing to do yet
     with parallel(num_threads=threads):
-        g = work + npstyle_thread() * (p.g + p.u_row + p.m)
-        u = g + p.g
-        m = u + p.u_row
         for batch in range((p.tiles + p.batch - 1) // p.batch):
             start = batch * p.batch
             jobs = (min(p.batch, p.tiles - start) + steps.rows - 1) // steps.rows
@@ -235,25 +241,76 @@ cdef void convolve_by_panels(
                     p.v_strides, a.x_pooled,
                 )
             npstyle_barrier()
-            blocks = (min(p.batch, p.tiles - start) + p.block - 1) // p.block
-            jobs = p.panels * blocks
-            for job in prange(jobs, schedule="dynamic"):
-                panel = job // blocks
-                first = job % blocks * p.block
-                count = min(p.block, p.tiles - start - first)
-                steps.pack_filter(a.w, s, a.flip, panel, g)
-                for row in range(steps.tile):
-                    steps.transform_filter(g, s.C, row, u, p.u_matrix)
-                    steps.gemm(
-                        v + row * steps.tile * p.v_strides.matrix + first * p.v_strides.row, p.v_strides,
-                        steps.tile, count, s.C,
-                        u, p.u_matrix, m + row * steps.tile * p.m_strides.matrix, p.m_strides, True,
-                    )
-                steps.transform_output(
-                    m, p.m_strides, s, p.first + start + first, count, panel, a.b, a.y_mask, a.accumulate,
-                    a.y, a.y_pooled,
-                )
-            npstyle_barrier()
+            multiply_batch(p, s, a, batch, v, work, shared, npstyle_thread(), threads)
+
+
+cdef void multiply_batch(
+    Plan p, winograd_shape s, Arrays a, Py_ssize_t batch, const floating* v, floating* work, Shared* shared,
+    int thread, int threads,
+) noexcept nogil:
+    """Each job transforms the filters of one panel, and multiplies the batch, or a block of it, by them.
+
+    Both a row of points at a time, in its core's cache. Threads that find no job left take rows of the
+    others' panels, so that none waits for long.
+    """
+    cdef const winograd_steps* steps = p.steps
+    cdef Py_ssize_t start = batch * p.batch, size = p.g + p.u_row + p.m
+    cdef Py_ssize_t blocks = (min(p.batch, p.tiles - start) + p.block - 1) // p.block
+    cdef long jobs = p.panels * blocks, job
+    cdef Shared* panels = shared + threads + batch % 2
+    cdef Shared* mine = shared + thread
+    cdef floating* g = work + thread * size
+    cdef floating* u = g + p.g
+    cdef floating* m = u + p.u_row
+    cdef int n, other
+    if thread == 0:  # no thread is at the next batch before all have left this one
+        memset(shared + threads + (batch + 1) % 2, 0, sizeof(Shared))
+    job = npstyle_add(&panels.taken, 1)
+    while job < jobs:
+        mine.panel = job // blocks
+        mine.first = job % blocks * p.block
+        mine.count = min(p.block, p.tiles - start - mine.first)
+        steps.pack_filter(a.w, s, a.flip, mine.panel, g)
+        mine.done = 0
+        npstyle_set(&mine.taken, 0)  # from now on there are rows to take
+        multiply_rows(p, s, v, mine, g, u, m)
+        while npstyle_get(&mine.done) < steps.tile:
+            npstyle_yield()
+        steps.transform_output(
+            m, p.m_strides, s, p.first + start + mine.first, mine.count, mine.panel, a.b, a.y_mask,
+            a.accumulate, a.y, a.y_pooled,
+        )
+        npstyle_add(&panels.done, 1)
+        job = npstyle_add(&panels.taken, 1)
+    while npstyle_get(&panels.done) < jobs:
+        for n in range(1, threads):
+            other = (thread + n) % threads
+            g = work + other * size
+            multiply_rows(p, s, v, shared + other, g, u, g + p.g + p.u_row)
+        npstyle_yield()
+
+
+cdef void multiply_rows(
+    Plan p, winograd_shape s, const floating* v, Shared* panel, const floating* g, floating* u, floating* m
+) noexcept nogil:
+    """Those rows of points of a panel that no other thread takes."""
+    cdef const winograd_steps* steps = p.steps
+    cdef long row
+    while npstyle_get(&panel.taken) < steps.tile:
+        row = npstyle_add(&panel.taken, 1)
+        if row < steps.tile:
+            steps.transform_filter(g, s.C, row, u, p.u_matrix)
+            steps.gemm(
+                v + row * steps.tile * p.v_strides.matrix + panel.first * p.v_strides.row, p.v_strides,
+                steps.tile, panel.count, s.C,
+                u, p.u_matrix, m + row * steps.tile * p.m_strides.matrix, p.m_strides, True,
+            )
+            npstyle_add(&panel.done, 1)
+
+
+cdef Py_ssize_t shared_elements(int threads, int itemsize) noexcept nogil:
+    """Of workspace, for what threads share."""
+    return (threads + 2) * sizeof(Shared) // itemsize
 
 
 cdef void convolve(
