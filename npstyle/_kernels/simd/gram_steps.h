@@ -1,11 +1,20 @@
 /* Gram matrix and its gradient, for one type of number and one instruction set: included by
    instruction_sets.h, after vectors.h. C is a multiple of 32. */
 
+/* Rows i ... of g, in the panel of columns from j on; narrow vectors stop at the diagonal. */
+INLINE void NAME(gram_rows)(const int rows, const REAL *f, idx i, idx j, idx depth, idx C, const REAL *pack,
+                            int accumulate, REAL *g)
+{
+    for (idx k = 0; k < PANEL && j + k < i + rows; k += COLUMNS)
+        NAME(gemm_microkernel)(rows, f + i, 1, C, depth, pack + k, pack, accumulate, g + i * C + j + k, C, 0, 0,
+                               0);
+}
+
 /* Lower triangle, and some of the upper, of g (C, C) = f'f for f (count, C). pack (DEPTH, PANEL) is workspace
    for PANEL columns of f, packed row by row. */
 TARGET static void NAME(gram)(const void *f_, idx count, idx C, void *pack_, void *g_)
 {
-    REAL *pack = (REAL *)pack_;
+    REAL *pack = (REAL *)pack_, *g = (REAL *)g_;
     for (idx first = 0; first < count; first += DEPTH) {
         const idx depth = count - first < DEPTH ? count - first : DEPTH;
         const REAL *f = (const REAL *)f_ + first * C;
@@ -15,12 +24,13 @@ TARGET static void NAME(gram)(const void *f_, idx count, idx C, void *pack_, voi
                     PREFETCH_L2(f, (m + DEPTH) * C + j + i);
                 memcpy(pack + m * PANEL, f + m * C + j, PANEL * sizeof(REAL));
             }
-            /* As many rows as divide C: 4 or 8, even where ROWS is 6. Narrow vectors stop at the diagonal. */
-            const int rows = 4 * (ROWS / 4);
-            for (idx i = j; i < C; i += rows)
-                for (idx k = 0; k < PANEL && j + k < i + rows; k += COLUMNS)
-                    NAME(gemm_microkernel)(rows, f + i, 1, C, depth, pack + k, pack, first > 0,
-                                           (REAL *)g_ + i * C + j + k, C, 0, 0, 0);
+            idx i = j;
+            for (; i + ROWS <= C; i += ROWS)
+                NAME(gram_rows)(ROWS, f, i, j, depth, C, pack, first > 0, g);
+            for (; i + 4 <= C; i += 4)
+                NAME(gram_rows)(4, f, i, j, depth, C, pack, first > 0, g);
+            for (; i < C; i += 2)
+                NAME(gram_rows)(2, f, i, j, depth, C, pack, first > 0, g);
         }
     }
 }
