@@ -1,7 +1,7 @@
 """The losses of the pixels themselves, and their gradients: total variation, and the edges of the photograph.
 
-They are not in the paper. Notation and conventions are those of `npstyle.losses`; all work on bands of rows,
-and add up fixed pieces, so that sums do not depend on the bands.
+They are not in the paper. Notation and conventions are those of `npstyle.losses`; all work on chunks of rows,
+and add up fixed pieces, so that sums do not depend on the chunks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import DTypeLike
 
-from npstyle._runtime.bands import bands
+from npstyle._runtime.chunks import chunks
 from npstyle._typing import AnyArray, Array, TotalVariationForm
 from npstyle.losses import ELEMENTS_PER_SUM, sum_of_squares
 
@@ -76,17 +76,17 @@ def total_variation(
     its start -dL/dd. With `wrap` the first row follows the last one, the first column the last one, and all
     pixels have both neighbors.
 
-    It is computed in bands of rows, each with the rows above and below it. Where there is none of these, the
+    It is computed in chunks of rows, each with the rows above and below it. Where there is none of these, the
     outermost row takes its place, so that a difference to it is 0. The gradient is added to
     `accumulate_into`, if that is given, and then returned.
     """
     dx = np.zeros_like(x) if accumulate_into is None else accumulate_into
-    of_band = _nine_point_variation if form == "nine-point" else _variation
+    of_chunk = _nine_point_variation if form == "nine-point" else _variation
     sums = RunningSum(), RunningSum(), RunningSum(), RunningSum()
-    for first, last in bands(x):
+    for first, last in chunks(x):
         rows = np.arange(first - 1, last + 1)
         z = x.take(rows, axis=0, mode="wrap" if wrap else "clip")
-        dx[first:last] += of_band(z, x.shape, first, scale, form, wrap, sums)
+        dx[first:last] += of_chunk(z, x.shape, first, scale, form, wrap, sums)
     if form == "nine-point":
         factors = [scale * weight / size for weight, size in _nine_points(x.shape, wrap)]
         return sum(factor * one.total for factor, one in zip(factors, sums, strict=True)), dx
@@ -119,17 +119,17 @@ def _variation(
     wrap: bool,
     sums: Sequence[RunningSum],
 ) -> Array:
-    """dL/dx of `total_variation` in a band of a picture of this shape, z with the rows above and below it.
+    """dL/dx of `total_variation` in a chunk of a picture of this shape, z with the rows above and below it.
 
     The values are added to the sums.
     """
     H, W, _ = shape
     rows, columns = (H, W) if wrap else (H - 1, W - 1)  # that have a neighbor
-    d, e = z[1:] - z[:-1], np.zeros_like(z[:-1])  # of the row above the band, too
+    d, e = z[1:] - z[:-1], np.zeros_like(z[:-1])  # of the row above the chunk, too
     e[:, : W - 1] = z[:-1, 1:] - z[:-1, :-1]
     if wrap:
         e[:, -1] = z[:-1, 0] - z[:-1, -1]
-    own = slice(1, 1 + min(len(z) - 2, rows - first))  # rows of the band that have one below
+    own = slice(1, 1 + min(len(z) - 2, rows - first))  # rows of the chunk that have one below
     if form == "mean-squares":
         down, right = _differences(shape, wrap)
         sums[0].add(np.square(d[own]))
@@ -209,7 +209,7 @@ def edges_loss(
         value += scale * sum_of_squares(edges)
         gradients[p] = 2 * scale * edges
     dx = np.zeros_like(x) if accumulate_into is None else accumulate_into
-    for first, last in bands(x, math.lcm(*scales)):
+    for first, last in chunks(x, math.lcm(*scales)):
         dx[first:last] += sum(
             edge_map_backward(dy, p, x.shape, wrap, (first, last)) for p, dy in gradients.items()
         )
@@ -227,11 +227,11 @@ def edge_map(
     H, W, C = x.shape
     h, w = H // p, W // p
     means = np.empty((h, w), dtype or x.dtype)
-    for first, last in bands(x[: h * p], p):
-        band = x[first:last].astype(means.dtype, copy=False)
+    for first, last in chunks(x[: h * p], p):
+        chunk = x[first:last].astype(means.dtype, copy=False)
         if minus is not None:
-            band = np.subtract(band, minus[first:last], dtype=means.dtype)
-        rows = band[:, : w * p].reshape(-1, p, w * p * C).sum(axis=1)  # first, as it is the faster way
+            chunk = np.subtract(chunk, minus[first:last], dtype=means.dtype)
+        rows = chunk[:, : w * p].reshape(-1, p, w * p * C).sum(axis=1)  # first, as it is the faster way
         means[first // p : last // p] = rows.reshape(-1, w, p * C).sum(axis=2) / p**2
     return laplacian(means, wrap)
 

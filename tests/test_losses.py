@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from helpers import normal, picture
-from npstyle._runtime import bands
+from npstyle._runtime import chunks
 from npstyle._typing import TotalVariationForm
 from npstyle.gradcheck import adjoint, directional
 from npstyle.losses import (
@@ -232,17 +232,17 @@ def of_pixels(form: Any, wrap: bool, x: Array, accumulate_into: Array | None = N
 
 
 @pytest.mark.parametrize(("form", "wrap"), OF_PIXELS)
-def test_losses_of_pixels_have_the_same_bits_in_bands_of_any_height(
+def test_losses_of_pixels_have_the_same_bits_in_chunks_of_any_height(
     form: str, wrap: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More elements than are added up at a time, and a part of a cell below and at the right."""
     x = picture(167, 151, dtype=np.float32)
     value, dx = of_pixels(form, wrap, x)
     for elements in (1, 16 * 3 * 151, 10_000):
-        monkeypatch.setattr(bands, "BAND_ELEMENTS", elements)
-        in_bands, dx_in_bands = of_pixels(form, wrap, x)
-        assert in_bands == value
-        np.testing.assert_array_equal(dx_in_bands, dx)
+        monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", elements)
+        in_chunks, dx_in_chunks = of_pixels(form, wrap, x)
+        assert in_chunks == value
+        np.testing.assert_array_equal(dx_in_chunks, dx)
 
 
 @pytest.mark.parametrize(("form", "wrap"), OF_PIXELS)

@@ -42,9 +42,17 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize(
-    ("H", "W", "convolution"), [(256, 256, "auto"), (200, 333, "auto"), (200, 333, "im2col")]
+    ("name", "convolution", "H", "W"),
+    [
+        ("paper", "auto", 256, 256),
+        ("paper", "im2col", 200, 333),
+        ("random", "auto", 200, 333),
+        ("random", "im2col", 256, 256),
+        ("wrap", "auto", 200, 333),
+        ("neighbors", "auto", 256, 256),
+        ("neighbors", "im2col", 200, 333),
+    ],
 )
-@pytest.mark.parametrize("name", SETTINGS)
 def test_evaluation_allocates_what_is_estimated(name: str, convolution: Convolution, H: int, W: int) -> None:
     settings = SETTINGS[name]
     rng = np.random.default_rng(0)

@@ -304,6 +304,48 @@ def test_regions_are_painted_and_sent(
     window.close()
 
 
+def test_regions_outlive_a_reload_of_the_page(browser: Any, client: Client, pictures: list[Path]) -> None:
+    window = Page(browser, client.url, 1600)
+    page = window.page
+
+    def choose() -> None:
+        page.wait_for_selector("#color option", state="attached")
+        page.set_input_files("#content", pictures[0])
+        page.set_input_files("#styles", pictures[1:])
+        until(page, "document.querySelectorAll('.thumbnails li').length === 2")
+
+    def painted() -> str:
+        page.click("#masks")
+        page.wait_for_selector("#mask-editor", state="visible")
+        return str(page.get_attribute("#mask-canvas", "aria-label"))
+
+    choose()
+    assert "nothing painted yet" in painted()
+    window.paint_over(1, 0.1, 0.2, 0.4, 0.2)
+    page.check("input[name=mask-number][value='2']", force=True)
+    page.focus("#mask-canvas")
+    page.keyboard.press("Shift+ArrowDown")
+    until(page, "document.getElementById('mask-canvas').getAttribute('aria-label').includes('region 2')")
+    label = page.get_attribute("#mask-canvas", "aria-label")
+    page.reload()  # with the editor open, and nothing used
+    choose()
+    assert page.is_hidden("#masks-remove")
+    assert painted() == label
+    assert "region 1" in label
+    page.click("#mask-use")
+    page.wait_for_selector("#masks-remove", state="visible")
+    page.reload()
+    choose()
+    assert page.text_content("#hint-masks") == "Used: 2 regions."
+    until(page, "document.getElementById('estimate').textContent.includes('of memory')")  # masks are known
+    assert painted() == label
+    # Where the browser can't keep them, the page says so.
+    page.evaluate("() => { Storage.prototype.setItem = () => { throw new Error('full'); }; }")
+    window.paint_over(1, 0.1, 0.8, 0.4, 0.8)
+    assert "no room to keep these regions" in page.text_content("#error-mask")
+    window.close()
+
+
 def test_each_of_several_paintings_has_a_region(
     browser: Any, client: Client, pictures: list[Path], tmp_path: Path
 ) -> None:

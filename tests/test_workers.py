@@ -26,11 +26,13 @@ from PIL import Image
 from helpers import THOROUGH, error_line, structured_picture
 from npstyle import images
 from npstyle.cli import main as cli
+from npstyle.divided import Pixels, WorkerLostError
 from npstyle.errors import UserError
 from npstyle.images import PictureWarning
 from npstyle.jobs import cluster, frame, manifest
 from npstyle.run import Request, paint
 from npstyle.settings import Settings
+from npstyle.vgg import VGG19
 from npstyle.weights import random_weights, write_weights
 
 pytest.importorskip("distributed")
@@ -365,6 +367,58 @@ def test_bands_have_the_bits_of_one_process_though_a_worker_is_killed() -> None:
     assert in_bands[-1]
     assert result.losses == alone.losses
     np.testing.assert_array_equal(result.pixels, alone.pixels)
+
+
+class FakeClient:
+    """Of a scheduler that knows these workers; `requests` counts how often it was asked for them."""
+
+    def __init__(self, *workers: str) -> None:
+        self.workers, self.requests, self.error = list(workers), 0, OSError("gone")
+
+    def wait_for_workers(self, count: int, timeout: float) -> None:
+        assert len(self.workers) >= count
+
+    def nthreads(self) -> dict[str, int]:
+        self.requests += 1
+        return dict.fromkeys(self.workers, 1)
+
+    def register_plugin(self, plugin: Any, name: str) -> None: ...
+
+    def scatter(self, pixels: Pixels, workers: list[str], hash: bool) -> str:
+        if workers[0] not in self.workers:
+            raise KeyError(workers[0])  # as Dask's does
+        return workers[0]
+
+    def submit(self, *arguments: Any, workers: list[str], **options: Any) -> str:
+        return workers[0]
+
+    def gather(self, handles: list[Any]) -> list[Any]:
+        if not {*handles} <= {*self.workers}:
+            raise self.error
+        return handles
+
+
+def test_scheduler_is_asked_for_workers_again_only_after_a_loss() -> None:
+    client, pixels = FakeClient("tcp://a:1", "tcp://a:2"), Pixels(0, np.zeros((1, 1, 3)))
+    workers = BandWorkers(cluster.Cluster(client, "tcp://scheduler"), VGG19(random_weights(0, "conv1_1")))
+    handles = [workers.submit(band, len) for band in (0, 1, 0, 1)]
+    assert handles == workers.results(handles) == [*client.workers] * 2
+    assert workers.send(1, pixels) == "tcp://a:2"
+    assert client.requests == 1
+
+    client.workers = ["tcp://a:1"]  # the other one is lost, and noticed by its result
+    with pytest.raises(WorkerLostError, match="gone"):
+        workers.results(handles)
+    assert [workers.submit(band, len) for band in (0, 1)] == ["tcp://a:1"] * 2
+    client.workers.append("tcp://a:3")  # and replaced
+    assert [workers.submit(band, len) for band in (0, 1, 0, 1)] == ["tcp://a:1", "tcp://a:3"] * 2
+    assert client.requests == 4
+
+    client.workers = ["tcp://a:4", "tcp://a:5"]  # noticed when pixels are sent
+    with pytest.raises(WorkerLostError, match="KeyError: 'tcp://a:3'"):
+        workers.send(1, pixels)
+    assert workers.send(1, pixels) == "tcp://a:5"
+    assert client.requests == 5
 
 
 def test_a_picture_by_the_workers_of_a_scheduler(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from npstyle._runtime.bands import in_bands
+from npstyle._runtime.chunks import in_chunks
 from npstyle.errors import UserError
 
 Picture = NDArray[np.uint8]
@@ -168,4 +168,4 @@ def _resize_channels(
 
 def to_uint8(pixels: NDArray[Any]) -> Picture:
     """Round to the nearest integer (ties to even) and clip to 0..255."""
-    return in_bands(lambda rows: np.asarray(np.clip(np.rint(rows), 0, 255), np.uint8), pixels)
+    return in_chunks(lambda rows: np.asarray(np.clip(np.rint(rows), 0, 255), np.uint8), pixels)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npstyle._runtime.bands import in_bands
+from npstyle._runtime.chunks import in_chunks
 from npstyle.errors import UserError
 
 Array = NDArray[np.floating]
@@ -46,7 +46,7 @@ def luma(picture: NDArray[Any]) -> Array:
 
 def gray(picture: NDArray[Any]) -> Array:
     """The picture's luma Y in all three channels, (H, W, 3): R = G = B = Y."""
-    return in_bands(lambda rows: np.repeat(luma(rows)[:, :, None], 3, axis=2), picture)
+    return in_chunks(lambda rows: np.repeat(luma(rows)[:, :, None], 3, axis=2), picture)
 
 
 def transfer_luma(painted: NDArray[Any], content: NDArray[Any]) -> Array:
@@ -90,7 +90,7 @@ def transfer_luma(painted: NDArray[Any], content: NDArray[Any]) -> Array:
     def of_rows(painted: NDArray[Any], content: NDArray[Any]) -> Array:
         return _as_float(content) + (luma(painted) - luma(content))[:, :, None]
 
-    return in_bands(of_rows, painted, content)
+    return in_chunks(of_rows, painted, content)
 
 
 def match_color_statistics(style: NDArray[Any], content: NDArray[Any]) -> Array:
@@ -140,7 +140,7 @@ def match_color_statistics(style: NDArray[Any], content: NDArray[Any]) -> Array:
         pixels = _as_float(rows)
         return np.clip((pixels - mean_s) @ A + mean_c, 0, 255).astype(pixels.dtype)  # A' = A
 
-    return in_bands(of_rows, style)
+    return in_chunks(of_rows, style)
 
 
 def match_luma_statistics(style_gray: NDArray[Any], content_gray: NDArray[Any]) -> Array:
@@ -172,7 +172,7 @@ def match_luma_statistics(style_gray: NDArray[Any], content_gray: NDArray[Any]) 
         Y = _as_float(rows)
         return np.clip((Y.astype(np.float64) - mean_s) * stretch + mean_c, 0, 255).astype(Y.dtype)
 
-    return in_bands(of_rows, style_gray)
+    return in_chunks(of_rows, style_gray)
 
 
 def _as_float(picture: NDArray[Any]) -> Array:

@@ -15,14 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from npstyle._runtime.bands import in_bands
+from npstyle._runtime.chunks import in_chunks
 from npstyle.images.arrays import PictureWarning
 from npstyle.images.icc import srgb_profile
 from npstyle.images.metadata import IMAGE_DESCRIPTION, TEXT_KEY, encoded
 
 Deep = NDArray[np.uint16]
 
-BAND_BYTES = 2**20  # compressed at a time, so that the memory needed does not grow with the picture
+CHUNK_BYTES = 2**20  # compressed at a time, so that the memory needed does not grow with the picture
 MAX_CLIPPED = 0.01  # the part of a floating-point picture that may be lights beyond its white
 MAX_TIFF_BYTES = 2**32 - 2**24  # 32 bits for offsets; deflated data may be slightly larger than the input
 
@@ -108,7 +108,7 @@ def to_16_bits(pixels: NDArray[Any]) -> Deep:
         scaled = np.multiply(np.clip(rows, 0, 255), 257, dtype=np.float32)
         return np.asarray(np.rint(scaled), np.uint16)
 
-    return in_bands(of_rows, pixels)
+    return in_chunks(of_rows, pixels)
 
 
 def write_png16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -> None:
@@ -136,8 +136,8 @@ def write_png16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) ->
     if text:
         chunk(b"tEXt", f"{TEXT_KEY}\0{encoded(text)}".encode("ascii"))
     compressor, above = zlib.compressobj(), np.zeros((1, 2 * W * C), np.uint8)
-    for band in _bands(values):
-        rows = band.astype(">u2").reshape(len(band), -1).view(np.uint8)
+    for part in _row_chunks(values):
+        rows = part.astype(">u2").reshape(len(part), -1).view(np.uint8)
         # Each row begins with the number of its filter. Filter 2, "up": each byte minus the one above it.
         filtered = np.insert(rows - np.vstack([above, rows[:-1]]), 0, 2, axis=1)
         chunk(b"IDAT", compressor.compress(filtered.tobytes()))
@@ -166,9 +166,9 @@ def write_tiff16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -
     form = BIG if values.nbytes > MAX_TIFF_BYTES else CLASSIC
     file.write(form.head)  # little-endian; the offset of the directory is filled in at the end
     offsets, lengths = [], []
-    for band in _bands(values):
+    for part in _row_chunks(values):
         # The predictor: each value minus the same channel's value in the pixel to its left.
-        compressed = zlib.compress(np.diff(band.astype("<u2"), axis=1, prepend=np.uint16(0)).tobytes())
+        compressed = zlib.compress(np.diff(part.astype("<u2"), axis=1, prepend=np.uint16(0)).tobytes())
         offsets.append(file.tell())
         lengths.append(file.write(compressed))
     fields = {
@@ -180,7 +180,7 @@ def write_tiff16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -
         IMAGE_DESCRIPTION: _ascii(encoded(text) if text else ""),
         273: _offsets(form, offsets),  # StripOffsets
         277: _shorts(C),  # SamplesPerPixel
-        278: _longs(_rows_per_band(values)),  # RowsPerStrip
+        278: _longs(_rows_per_chunk(values)),  # RowsPerStrip
         279: _longs(*lengths),  # StripByteCounts
         282: _rational(1, 1),  # XResolution
         283: _rational(1, 1),  # YResolution
@@ -214,15 +214,15 @@ BIG = _Form(b"II+\0" + struct.pack("<HH", 8, 0) + bytes(8), "<Q", "<HHQ", "<Q", 
 DEEP_WRITERS = {"PNG": write_png16, "TIFF": write_tiff16}
 
 
-def _bands(values: Deep) -> Iterator[Deep]:
-    """The rows of a picture (H, W, C), about `BAND_BYTES` at a time."""
-    rows = _rows_per_band(values)
+def _row_chunks(values: Deep) -> Iterator[Deep]:
+    """The rows of a picture (H, W, C), about `CHUNK_BYTES` at a time."""
+    rows = _rows_per_chunk(values)
     for top in range(0, len(values), rows):
         yield values[top : top + rows]
 
 
-def _rows_per_band(values: Deep) -> int:
-    return min(len(values), max(1, BAND_BYTES // int(values[0].nbytes)))
+def _rows_per_chunk(values: Deep) -> int:
+    return min(len(values), max(1, CHUNK_BYTES // int(values[0].nbytes)))
 
 
 class _Field(NamedTuple):

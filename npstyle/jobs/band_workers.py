@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import uuid4
 
-from distributed import Future, WorkerPlugin, get_worker
+from distributed import Future, TimeoutError, WorkerPlugin, get_worker
 
 from npstyle._runtime import threads
 from npstyle.divided import Pixels, WorkerLostError
@@ -16,6 +16,7 @@ from npstyle.errors import UserError
 from npstyle.jobs.cluster import Cluster
 from npstyle.vgg import VGG19
 
+LOST = (OSError, CancelledError, TimeoutError)  # what Dask raises where a worker is gone
 TIMEOUT = 60.0  # seconds for a worker to come where there is none any more
 
 
@@ -35,9 +36,11 @@ class BandWorkers:
 
     def __init__(self, cluster: Cluster, network: VGG19) -> None:
         self._client, self._name = cluster.client, cluster.name
-        addresses = self._addresses()
-        self.count = len(addresses)
-        per_machine = Counter(address.rpartition(":")[0] for address in addresses)
+        self._known = (
+            self._addresses()
+        )  # asked for again once a worker is lost, until there are as many again
+        self.count = len(self._known)
+        per_machine = Counter(address.rpartition(":")[0] for address in self._known)
         plugin = NetworkPlugin(network, max(per_machine.values()))
         self._plugin = plugin.name
         self._client.register_plugin(plugin, name=plugin.name)
@@ -46,8 +49,8 @@ class BandWorkers:
         where = self._worker(band)
         try:  # to that worker directly, and not through the scheduler
             return self._client.scatter(pixels, workers=where, hash=False)
-        except (OSError, CancelledError) as error:
-            raise WorkerLostError(_line(error)) from error
+        except (*LOST, KeyError) as error:  # KeyError: the scheduler knows no worker of this address any more
+            raise self._lost(error) from error
 
     def submit(self, band: int, function: Callable[..., Any], *arguments: Any) -> Future:
         options = {"workers": self._worker(band), "allow_other_workers": True, "pure": False}
@@ -56,17 +59,22 @@ class BandWorkers:
     def results(self, handles: Sequence[Future]) -> list[Any]:
         try:
             results: list[Any] = self._client.gather(list(handles))
-        except (OSError, CancelledError) as error:
-            raise WorkerLostError(_line(error)) from error
+        except LOST as error:
+            raise self._lost(error) from error
         except Exception as error:
             if any(handle.status == "error" for handle in handles) and type(error).__name__ != "KilledWorker":
                 raise  # it is what was computed that failed
-            raise WorkerLostError(_line(error)) from error
+            raise self._lost(error) from error
         return results
 
     def _worker(self, band: int) -> list[str]:
-        addresses = self._addresses()
-        return [addresses[band % len(addresses)]]
+        if len(self._known) < self.count:
+            self._known = self._addresses()
+        return [self._known[band % len(self._known)]]
+
+    def _lost(self, error: BaseException) -> WorkerLostError:
+        self._known = []
+        return WorkerLostError(" ".join(f"{type(error).__name__}: {error}".split()))
 
     def _addresses(self) -> list[str]:
         try:
@@ -80,7 +88,3 @@ class BandWorkers:
 def _with_network(plugin: str, function: Callable[..., Any], *arguments: Any) -> Any:
     """In the worker."""
     return function(get_worker().plugins[plugin].network, *arguments)
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())

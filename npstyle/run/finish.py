@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import images
-from npstyle._runtime.bands import in_bands
+from npstyle._runtime.chunks import in_chunks
 from npstyle.images.color import transfer_luma
 from npstyle.objective import Objective
 from npstyle.run.inputs import Request
@@ -45,7 +45,9 @@ class RestrictedObjective:
         """Loss, and the projected gradient."""
         loss, gradient = self.objective(pixels)
         if self.gray:  # the projection on the direction (1, 1, 1)
-            gradient = in_bands(lambda rows: np.repeat(rows.mean(axis=2, keepdims=True), 3, axis=2), gradient)
+            gradient = in_chunks(
+                lambda rows: np.repeat(rows.mean(axis=2, keepdims=True), 3, axis=2), gradient
+            )
         return loss, gradient if self.free is None else np.multiply(gradient, self.free, out=gradient)
 
 
@@ -76,7 +78,7 @@ def mixed(keep: Array, content: Array, pixels: Array) -> Array:
         mixture: Array = keep * content + (1 - keep) * pixels
         return mixture
 
-    return in_bands(of_rows, keep[:, :, None], content, pixels)
+    return in_chunks(of_rows, keep[:, :, None], content, pixels)
 
 
 def resized_mask(mask: Array, width: int, height: int) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npstyle import images
-from npstyle._runtime.bands import bands
+from npstyle._runtime.chunks import chunks
 from npstyle.divided import DividedObjective, Workers
 from npstyle.images.color import gray, match_color_statistics, match_luma_statistics
 from npstyle.layers import CaffeInput, TorchvisionInput
@@ -110,7 +110,7 @@ def starting_picture(content: ArrayLike, settings: Settings, seed: int, preproce
     rng = np.random.default_rng(seed)
     weight = 1.0 if settings.init == "noise" else settings.init_noise
     start = np.empty(picture.shape, _dtype(settings))
-    for first, last in bands(picture):
+    for first, last in chunks(picture):
         rows = picture[first:last].astype(np.float64)
         if settings.noise_std:
             noise = MEAN_COLORS[preprocessing] + settings.noise_std * rng.standard_normal(rows.shape)

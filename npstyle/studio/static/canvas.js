@@ -34,6 +34,22 @@ export class Layer {
     });
   }
 
+  // The cells from left to right and top to bottom, as a text may hold them: number and count, in turn.
+  runs() {
+    const found = [];
+    for (let from = 0, to = 0; from < this.cells.length; from = to) {
+      while (to < this.cells.length && this.cells[to] === this.cells[from]) to++;
+      found.push(this.cells[from], to - from);
+    }
+    return found;
+  }
+
+  takeRuns(runs) {
+    for (let index = 0, from = 0; index < runs.length; from += runs[index + 1], index += 2) {
+      this.cells.fill(runs[index], from, from + runs[index + 1]);
+    }
+  }
+
   remember() {
     this.earlier = [...this.earlier.slice(1 - MAX_UNDO), this.cells.slice()];
   }

@@ -11,7 +11,8 @@ const NAMES = ["", 1, 2, 3, 4, 5, 6, 7, 8, "stays"].map(String);
 const KEYS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 // By the IDs of photograph and paintings: layers, the photograph's first, what of them was sent, and what of
-// that is still to be shown. So the regions are there again when the same pictures are chosen again.
+// that and of a page before this one is still to be shown. So the regions are there again when the same pictures
+// are chosen again, also after the page was loaded again.
 const sets = new Map();
 let getPictures = () => ({}), onChanged = () => {};
 let layers = [], current = 0, regions = 2, last = null, cursor = null;
@@ -21,6 +22,7 @@ export function prepareMasks(pictures, changed) {
   find("masks").addEventListener("click", open);
   find("masks-remove").addEventListener("click", () => {
     ownSet().sent = null;
+    keep();
     find("masks").focus();
     showMasks();
     onChanged();
@@ -53,13 +55,25 @@ function key() {
 }
 
 function ownSet() {
-  if (!sets.has(key())) sets.set(key(), { layers: [], sent: null, known: [] });
+  const kept = () => JSON.parse(sessionStorage.getItem(`regions ${key()}`) ?? "{}");
+  if (!sets.has(key())) sets.set(key(), { sent: null, known: [], runs: [], ...kept(), layers: [] });
   return sets.get(key());
+}
+
+// Let the browser keep the regions for as long as the tab is open.
+function keep() {
+  const { layers, sent, known, runs } = ownSet();
+  const values = { sent, known, runs: layers.length ? layers.map((layer) => layer.runs()) : runs };
+  try {
+    sessionStorage.setItem(`regions ${key()}`, JSON.stringify(values));
+  } catch {
+    setText(find("error-mask"), "The browser has no room to keep these regions: they are lost if the page is loaded again before a painting has used them.");
+  }
 }
 
 // The IDs of the masks of the pictures that are chosen, or null.
 export function currentMasks() {
-  return sets.get(key())?.sent ?? null;
+  return ownSet().sent;
 }
 
 export function showMasks() {
@@ -72,16 +86,17 @@ export function showMasks() {
 }
 
 // Take over the masks of a painting, whose pictures are those that are chosen now.
-export function restoreMasks({ content_masks, style_masks, keep }) {
-  const set = { layers: [], sent: null, known: [] };
+export function restoreMasks({ content_masks, style_masks, keep: kept }) {
+  const set = { layers: [], sent: null, known: [], runs: [] };
   sets.set(key(), set);
-  if (content_masks.length || keep) {
-    set.sent = { content: content_masks.map((one) => one.id), styles: style_masks.map((one) => one.id), keep: keep?.id ?? null };
+  if (content_masks.length || kept) {
+    set.sent = { content: content_masks.map((one) => one.id), styles: style_masks.map((one) => one.id), keep: kept?.id ?? null };
     const several = getPictures().styles.length > 1;
     content_masks.forEach((mask, index) => set.known.push([0, mask.id, index + 1]));
     style_masks.forEach((mask, index) => set.known.push([several ? index + 1 : 1, mask.id, index + 1]));
-    if (keep) set.known.push([0, keep.id, KEEP]);
+    if (kept) set.known.push([0, kept.id, KEEP]);
   }
+  keep();
   showMasks();
 }
 
@@ -97,6 +112,7 @@ async function open() {
   const set = ownSet();
   try {
     if (set.layers.length === 0) set.layers = await Promise.all([content[0], ...styles].map(Layer.of));
+    set.runs.splice(0).forEach((runs, index) => set.layers[index].takeRuns(runs));
     for (const [index, id, number] of set.known.splice(0)) await set.layers[index].add(id, number);
   } catch (error) {
     setText(find("error-masks"), error.message);
@@ -245,11 +261,13 @@ function here() {
 function move([x, y], painting) {
   const { width, height } = layers[current], from = here(), step = Math.max(2, radius() / 2);
   cursor = [Math.min(width - 1, Math.max(0, from[0] + x * step)), Math.min(height - 1, Math.max(0, from[1] + y * step))];
-  if (painting && (tool() === "brush" || tool() === "eraser")) {
+  const stroke = painting && (tool() === "brush" || tool() === "eraser");
+  if (stroke) {
     layers[current].remember();
     layers[current].stroke(from, cursor, radius(), number());
   }
   changed();
+  if (stroke) keep();
 }
 
 let frame = 0;
@@ -285,6 +303,7 @@ function summary(layer) {
 }
 
 function announce() {
+  keep();
   setText(find("mask-status"), `${current ? "Painting" : "Photograph"}: ${summary(layers[current])}.`);
 }
 
@@ -320,6 +339,7 @@ async function use() {
     }
     if (found.has(KEEP)) sent.keep = await send(photograph, KEEP);
     ownSet().sent = sent;
+    keep();
     find("mask-editor").close();
     showMasks();
     onChanged();

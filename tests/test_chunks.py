@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from helpers import picture
 from npstyle import images, preset
-from npstyle._runtime import bands
+from npstyle._runtime import chunks
 from npstyle.images.color import gray, match_color_statistics, match_luma_statistics, transfer_luma
 from npstyle.images.deep import to_16_bits
 from npstyle.pixel_losses import edge_map, edges_loss, total_variation
@@ -48,7 +48,7 @@ MORE = {
     "match_color_statistics": 24,  # a copy in float64 for the covariance
     "match_luma_statistics": 50,  # of np.std
     "total_variation": 10,  # two pieces of a sum
-    "edges_loss": 12,  # maps of edges, and bands of 16 rows
+    "edges_loss": 12,  # maps of edges, and chunks of 16 rows
     "edge_map": 60,  # of cells of 4 x 4 pixels
     "resize": 8,  # one channel
     "resize_wrapped": 8,
@@ -59,7 +59,7 @@ MORE = {
 def test_result_is_that_of_the_whole_picture(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for elements in (10**6, 8_000, 1):
-        monkeypatch.setattr(bands, "BAND_ELEMENTS", elements)
+        monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", elements)
         results.append(FUNCTIONS[name]())
     for result in results[1:]:
         assert result.dtype == results[0].dtype
@@ -68,16 +68,16 @@ def test_result_is_that_of_the_whole_picture(name: str, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_memory_is_that_of_the_result(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bands, "BAND_ELEMENTS", 4 * W * 3)
+    monkeypatch.setattr(chunks, "CHUNK_ELEMENTS", 4 * W * 3)
     tracemalloc.start()
     try:
         result = FUNCTIONS[name]()
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    at_work = 20 * 8 * bands.BAND_ELEMENTS  # not more arrays of a band than that
+    at_work = 20 * 8 * chunks.CHUNK_ELEMENTS  # not more arrays of a chunk than that
     assert peak < result.nbytes + MORE.get(name, 0) * result.shape[0] * result.shape[1] + at_work
 
 
 def test_function_of_no_rows() -> None:
-    assert bands.in_bands(np.negative, np.empty((0, 3))).shape == (0, 3)
+    assert chunks.in_chunks(np.negative, np.empty((0, 3))).shape == (0, 3)
