@@ -38,10 +38,12 @@ from npstyle.cli.recipe import (
 )
 from npstyle.cli.run_files import (
     check_log_file,
+    check_no_input,
     check_save_every,
     checkpoint_every,
     checkpoint_place,
     describe_checkpoint,
+    inputs,
     intermediate,
     tidy_checkpoint,
 )
@@ -172,6 +174,7 @@ def _paint(
     from npstyle.run.pyramid import level_sizes
 
     output = checked_output(options.output or default_output(options), options.overwrite, options.format)
+    check_no_input(f"output: {output}", output, inputs(options), "choose another")
     images.check_depth(output, options.depth)
     if options.alpha:
         images.check_alpha(output)
