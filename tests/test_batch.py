@@ -186,6 +186,19 @@ def test_contents_that_are_none(batch: Batch, contents: str, message: str) -> No
     assert not Path("out").exists()
 
 
+def test_folder_that_can_not_be_read(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    status, _, err = batch("photos", "--styles", "x.png", "-o", "out")
+    assert status == 1
+    assert err == (
+        "npstyle: content: photos: found a folder that can't be read (Permission denied); "
+        "expected a picture, a folder or a pattern; check its permissions\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
