@@ -405,7 +405,7 @@ def test_missing_flow_is_named_before_painting(tmp_path: Path) -> None:
     temporal = temporal_of(FLO, tmp_path)
     path = Path(temporal.flow) / "forward_2_3.flo"
     path.unlink()
-    assert "No such file" in error_line(lambda: shots_of(tmp_path, film(temporal)), f"file: {path}")
+    assert "No such file" in error_line(lambda: shots_of(tmp_path, film(temporal)), f"flow: {path}")
 
 
 @pytest.mark.parametrize(
