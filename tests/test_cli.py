@@ -237,6 +237,12 @@ def test_imagenet_fails_where_auto_warns(folder: Path, run_here: Run) -> None:
         (["tiny.png", "painting.png"], 1, ["content", "8 x 8", "at least 16 x 16", "a larger picture"]),
         (["photo.png", "painting.png", "tiny.png"], 1, ["style 2", "8 x 8"]),
         (["info", "extra"], 2, ["extra"]),
+        (
+            ["vidoe", "photo.png", "painting.png"],
+            2,
+            ["found 'vidoe'; expected a command", "did you mean video?"],
+        ),
+        (["-dash.png", "painting.png"], 2, ["unrecognized arguments: -dash.png; a file", "is ./-dash.png"]),
         (["presets", "extra"], 2, ["extra"]),
         (["photo.png", "painting.png", "--optimizer", "sgd"], 2, ["--optimizer", "'sgd'"]),
         (["photo.png", "painting.png", "--blend", "some"], 2, ["--blend", "'some'"]),

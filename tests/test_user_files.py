@@ -260,7 +260,8 @@ def test_resume_begins_if_there_is_nothing_to_continue(folder: Path, capsys: Cap
     command = [*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]
     assert cli.main([*command, "--resume=must"]) == 1
     assert capsys.readouterr().err == (
-        "npstyle: checkpoint: kept.npz: found no such file; expected a checkpoint; check the name\n"
+        "npstyle: --resume: found no checkpoint of this run at kept.npz; expected one to continue from; "
+        "give what that run was given, or resume without 'must'\n"
     )
     assert cli.main([*command, "--resume"]) == 0
     assert capsys.readouterr().err == (
