@@ -97,7 +97,7 @@ EPILOG = """\
 examples:
   npstyle photo.jpg painting.jpg                     photo-painting.png, at most 512 pixels wide or high
   npstyle photo.jpg painting.jpg -o out.jpg --size 800 --iterations 100
-  npstyle photo.jpg painting.jpg --style-weight 1000 more of the style
+  npstyle photo.jpg painting.jpg --style-weight 50   more of the style
   npstyle photo.jpg painting.jpg --preset paper      the formula of the paper, starting from noise
   npstyle photo.jpg painting.jpg --color match       in the colors of the photograph
   npstyle photo.jpg painting.jpg --resume            continue the same command after Ctrl-C
