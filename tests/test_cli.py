@@ -287,7 +287,8 @@ def test_wrong_input_ends_in_one_line(
     folder: Path, run_here: Run, arguments: list[str], status: int, words: list[str]
 ) -> None:
     (folder / "text.jpg").write_text("no picture at all")
-    Image.new("RGB", (8, 8)).save(folder / "tiny.png")
+    for name in ("tiny.png", "-dash.png"):
+        Image.new("RGB", (8, 8)).save(folder / name)
     before = sorted(folder.iterdir())
     done = run_here(*arguments)
     assert done.returncode == status
@@ -434,7 +435,7 @@ def test_resumed_run_makes_same_picture(
     np.testing.assert_array_equal(whole, parts)
     # Of a run that is done nothing is left to go on from.
     assert cli.main([*command, "-o", "parts.png", "--resume=must", "--overwrite"]) == 1
-    assert "npz: found no such file; expected a checkpoint" in capsys.readouterr().err
+    assert "npstyle: --resume: found no checkpoint of this run at " in capsys.readouterr().err
 
 
 def test_the_checkpoint_of_another_run_is_refused(folder: Path, monkeypatch: Any, capsys: Any) -> None:
