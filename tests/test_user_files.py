@@ -145,6 +145,21 @@ def test_folder_of_the_checkpoint_is_probed_before_the_run(folder: Path, capsys:
         assert " on writing there; expected a name in a folder that can be written to" in line
 
 
+def test_a_cache_that_is_a_file_costs_the_checkpoints_only(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("NPSTYLE_CACHE", str(folder / "note.txt"))
+    assert cli.main([*COMMAND, "-o", "out.png"]) == 0
+    start, line = (
+        f"npstyle: checkpoint: {folder / 'note.txt' / 'checkpoints'}: found ",
+        capsys.readouterr().err,
+    )
+    assert line.startswith(start)
+    assert line.endswith("; expected a folder to write to; continuing without\n")
+    assert "Errno" not in line
+    assert (folder / "note.txt").read_text() == "precious"
+
+
 def test_run_leaves_a_checkpoint_that_another_run_wrote_meanwhile(
     folder: Path, monkeypatch: Patch, capsys: Captured
 ) -> None:

@@ -122,7 +122,8 @@ def checkpoint_place(options: argparse.Namespace, output: Path) -> Path | None:
         check_place(path)
         return path
     except OSError as error:
-        print_err(f"npstyle: checkpoint: found {error}; expected a folder to write to; continuing without")
+        name, found = f"checkpoint: {error.filename}", error.strerror
+        print_err(f"npstyle: {name}: found {found}; expected a folder to write to; continuing without")
     except UserError as error:
         print_err(f"npstyle: {error}; continuing without checkpoints")
     return None
