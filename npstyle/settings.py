@@ -133,7 +133,8 @@ class Settings:
         "gram+moments": besides, moments_weight . w_l r_l (|mu - mu_a|^2 + |sigma - sigma_a|^2).
         "wasserstein": instead, w_l r_l (|mu - mu_a|^2 + tr(Sigma + Sigma_a - 2 (R Sigma R)^(1/2))) with
         R = Sigma_a^(1/2), the Wasserstein distance of Gaussians. To the variances 1e-4 is added, for
-        "relative" 1e-4 / (r_l C).
+        "relative" 1e-4 / (r_l C); and for "relative", in the complement of those axes in which the style has
+        more variance than 1e-2 / (r_l C), both count as isotropic (docs/losses.md).
     moments_weight : float
         "gram+moments" only: weight of means and standard deviations beside the Gram matrices.
     tv_form : {"mean-squares", "sum-squares", "power-1.25", "nine-point"}

@@ -176,7 +176,7 @@ def loss_of_moments(
     """A loss of the moments of F, or of a region of it, and its gradient with respect to F.
 
     With R = T F the gradient is T (R (dS + dS') + T dmu') / M, M = sum T^2: each position's vector is
-    multiplied by T on its way into the moments, and its gradient on the way back.
+    multiplied by T in the forward pass, and its gradient in the backward pass.
     """
     arena = arena or Arena()
     R = _region(F, T)

@@ -186,6 +186,19 @@ def test_contents_that_are_none(batch: Batch, contents: str, message: str) -> No
     assert not Path("out").exists()
 
 
+def test_folder_that_can_not_be_read(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    status, _, err = batch("photos", "--styles", "x.png", "-o", "out")
+    assert status == 1
+    assert err == (
+        "npstyle: content: photos: found a folder that can't be read (Permission denied); "
+        "expected a picture, a folder or a pattern; check its permissions\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -521,9 +534,10 @@ JOB = '[[job]]\ncontent = "photos/a.png"\nstyle = "x.png"\n'
         ("job = 3", "--jobs: jobs.toml: found no table [[job]]"),
         ('[[job]]\ncontent = "photos/a.png"', "--jobs: jobs.toml, job 1: found no pair of pictures"),
         (JOB + JOB.replace("a.png", "z.png"), "job 2: photos/z.png: found no such file"),
-        (JOB + "sise = 3", "job 1: found found sise, which is no option of a picture"),
-        (JOB + "size = 3", "job 1: found argument --size: found 3; expected an integer from 16"),
-        (JOB + 'size = "big"', "job 1: found argument --size: found 'big'"),
+        (JOB + "sise = 3", "job 1: found sise, which is no option of a picture"),
+        (JOB + "size = 3", "job 1: size: found 3; expected an integer from 16; give one such as 16\n"),
+        (JOB + 'size = "big"', "job 1: size: found 'big'; expected an integer"),
+        (JOB + 'color = "red"', "job 1: found argument --color: invalid choice: 'red'"),
         (JOB + "overwrite = true", "which is no option of a picture"),
         (JOB + "output = 3", "job 1: output: found 3; expected a name"),
         (JOB + "content-mask = 3", "job 1: found 3; expected the name of a picture"),

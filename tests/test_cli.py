@@ -237,6 +237,12 @@ def test_imagenet_fails_where_auto_warns(folder: Path, run_here: Run) -> None:
         (["tiny.png", "painting.png"], 1, ["content", "8 x 8", "at least 16 x 16", "a larger picture"]),
         (["photo.png", "painting.png", "tiny.png"], 1, ["style 2", "8 x 8"]),
         (["info", "extra"], 2, ["extra"]),
+        (
+            ["vidoe", "photo.png", "painting.png"],
+            2,
+            ["found 'vidoe'; expected a command", "did you mean video?"],
+        ),
+        (["-dash.png", "painting.png"], 2, ["unrecognized arguments: -dash.png; a file", "is ./-dash.png"]),
         (["presets", "extra"], 2, ["extra"]),
         (["photo.png", "painting.png", "--optimizer", "sgd"], 2, ["--optimizer", "'sgd'"]),
         (["photo.png", "painting.png", "--blend", "some"], 2, ["--blend", "'some'"]),
@@ -281,7 +287,8 @@ def test_wrong_input_ends_in_one_line(
     folder: Path, run_here: Run, arguments: list[str], status: int, words: list[str]
 ) -> None:
     (folder / "text.jpg").write_text("no picture at all")
-    Image.new("RGB", (8, 8)).save(folder / "tiny.png")
+    for name in ("tiny.png", "-dash.png"):
+        Image.new("RGB", (8, 8)).save(folder / name)
     before = sorted(folder.iterdir())
     done = run_here(*arguments)
     assert done.returncode == status
@@ -428,7 +435,7 @@ def test_resumed_run_makes_same_picture(
     np.testing.assert_array_equal(whole, parts)
     # Of a run that is done nothing is left to go on from.
     assert cli.main([*command, "-o", "parts.png", "--resume=must", "--overwrite"]) == 1
-    assert "npz: found no such file; expected a checkpoint" in capsys.readouterr().err
+    assert "npstyle: --resume: found no checkpoint of this run at " in capsys.readouterr().err
 
 
 def test_the_checkpoint_of_another_run_is_refused(folder: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -166,6 +166,11 @@ def test_frame_of_another_size_is_one_line(folder: Path, capsys: Captured) -> No
     [
         (("-o", "frames"), "frames", "output: frames: found the folder of the frames that are read"),
         (("-o", "nowhere/out"), "frames", "output: nowhere/out: found No such file or directory"),
+        (
+            ("-o", "out.avi"),
+            "frames",
+            "output: out.avi: found a film that can't be written (.avi); expected .mp4",
+        ),
         (("-o", "out"), "nowhere", "film: nowhere: found no such file"),
         (("-o", "out", "--init", "painting.png"), "frames", "--init: found 'painting.png'"),
         (("-o", "out", "--color", "luma"), "frames", "--color: found luma"),

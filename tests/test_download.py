@@ -443,15 +443,15 @@ def test_progress_bar_is_shown_if_asked(server: Server, register: Register, capf
 
 
 BAD_REGISTRIES = {
-    "empty": ("", "JSONDecodeError('Expecting value"),
-    "a list": ("[]", "TypeError("),
-    "no files": ("{}", "KeyError('files')"),
-    "no checksum": ('{"files": [{"name": "x"}]}', "KeyError('checksum')"),
+    "empty": ("", "JSONDecodeError: Expecting value"),
+    "a list": ("[]", "TypeError: "),
+    "no files": ("{}", "KeyError: 'files'"),
+    "no checksum": ('{"files": [{"name": "x"}]}', "KeyError: 'checksum'"),
     "odd checksum": (
         '{"files": [{"name": "x", "checksum": "md5:12", "addresses": []}]}',
         "checksum 'md5:12'",
     ),
-    "missing": (None, "FileNotFoundError("),
+    "missing": (None, "No such file or directory"),
 }
 
 

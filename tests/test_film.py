@@ -217,6 +217,15 @@ def test_color_change_is_a_part_of_the_pixels() -> None:
     assert color_change(histogram(black), histogram(255 + black)) == pytest.approx(1)
 
 
+def test_cut_changes_more_than_a_quarter_of_the_pixels() -> None:
+    """As docs/video.md says: so a scene may become lighter by a fifth."""
+    black = np.zeros((20, 8, 3), np.uint8)
+    for rows, shots in ((5, [range(2)]), (6, [range(1), range(1, 2)])):
+        changed = black.copy()
+        changed[:rows] = 255
+        assert find_shots([histogram(black), histogram(changed)]) == shots
+
+
 def write_frames(folder: Path, frames: Sequence[NDArray[Any]], name: str = "frame_{}.png") -> list[Path]:
     folder.mkdir(exist_ok=True)
     paths = [folder / name.format(n) for n in range(1, len(frames) + 1)]
@@ -405,7 +414,7 @@ def test_missing_flow_is_named_before_painting(tmp_path: Path) -> None:
     temporal = temporal_of(FLO, tmp_path)
     path = Path(temporal.flow) / "forward_2_3.flo"
     path.unlink()
-    assert "No such file" in error_line(lambda: shots_of(tmp_path, film(temporal)), f"file: {path}")
+    assert "No such file" in error_line(lambda: shots_of(tmp_path, film(temporal)), f"flow: {path}")
 
 
 @pytest.mark.parametrize(

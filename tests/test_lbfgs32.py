@@ -13,7 +13,7 @@ from scipy.optimize import rosen, rosen_der
 from helpers import structured_picture as picture
 from npstyle import VGG19, Objective, Settings, _kernels, load_weights
 from npstyle.lbfgs import PrivateLbfgsb
-from npstyle.lbfgs32 import FINISHED, PAIRS, TASK, Lbfgs32, bytes_of, direction_weights
+from npstyle.lbfgs32 import FINISHED, IN_LINE_SEARCH, PAIRS, TASK, Lbfgs32, bytes_of, direction_weights
 from npstyle.optimize import Minimizer
 
 Array = NDArray[Any]
@@ -107,6 +107,25 @@ def test_quadratics_beside_scipy(condition: float, margin: float, noise: float) 
     assert ours[-1] <= margin * scipys[-1] + 1e-9 * ours[0]
     assert runs[0].nfev <= 1.3 * runs[1].nfev
     assert (np.diff(ours) < 0).all()
+
+
+def test_step_along_which_nothing_curves_leaves_the_pairs() -> None:
+    """Its s . y is 0, or rounding: as a pair it would make all others worthless."""
+    quadratic = Quadratic(1e2)
+    run = begun(quadratic, np.full(500, 128.0))
+    values_of(run, quadratic, 5)
+    x, g, value = (run.state[name].astype(np.float64) for name in ("x", "g", "f"))
+
+    def plane_with_a_kink(point: Array) -> tuple[float, Array]:
+        way = float(g @ (point - x))
+        beyond = way < -0.5 * value
+        rise = -1000 * (way + 0.5 * value) if beyond else 0.0
+        return float(value + way + rise), (g - 1000 * g if beyond else g).astype(point.dtype)
+
+    values_of(run, plane_with_a_kink, 6)
+    assert run.loss < 0.9 * value
+    run._begin_line_search()
+    assert (run.state["counters"][PAIRS], run.state["counters"][TASK]) == (5, IN_LINE_SEARCH)
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from npstyle.gradcheck import directional
 from npstyle.losses import gram_matrix
 from npstyle.objective import edge_scales
 from npstyle.pixel_losses import edges_loss
+from npstyle.statistics import WassersteinTerm
 from npstyle.weights import ConvWeights, Weights
 from tolerances import ADJOINT, DIRECTIONAL, SAME
 
@@ -193,6 +194,21 @@ def test_relative_wasserstein_distance_is_relative_to_its_target() -> None:
     loss, gradient = objective(picture(16, 16, 2, np.float32))
     assert 2.9 < loss < 3.0
     assert not gradient.any()
+
+
+@pytest.mark.parametrize("scaling", ["relative", "mean"])
+def test_axes_of_the_style_with_a_hundredth_of_its_mean_square_count(scaling: Scaling) -> None:
+    """With relative scaling; the formulas of other systems have all of them."""
+    settings = Settings(content_layers=(), style_layers="conv1_1", statistics="wasserstein", scaling=scaling)
+    style = structured_picture(32, 40)
+    objective = objective_for(settings, picture(16, 16), [style])
+    (term,) = objective._style[np.dtype(np.float32)]["conv1_1"]
+    F = objective.network.forward(style, ["conv1_1"])["conv1_1"].reshape(-1, 64).astype(np.float64)
+    variances = np.linalg.eigvalsh(np.cov(F.T, bias=True))
+    axes = int((variances > 1e-2 * np.mean(F**2)).sum())
+    assert 3 < axes < 60
+    assert isinstance(term, WassersteinTerm)
+    assert term.target.axes.shape == (64, axes if scaling == "relative" else 64)
 
 
 @pytest.mark.parametrize("statistics", get_args(Statistics))

@@ -473,6 +473,23 @@ def test_a_port_that_is_taken_is_one_line(client: Client, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--port", "99999"], "--port: found 99999; expected a port up to 65535; leave it out"),
+        (["--host", "192.0.2.1"], "--host: found '192.0.2.1' ("),
+        (["--weights", "nowhere.h5"], "weights: nowhere.h5: found no such file; expected a weights file, "),
+    ],
+)
+def test_a_studio_that_can_not_be_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], line: str
+) -> None:
+    assert main(["studio", "--no-browser", "--folder", str(tmp_path / "studio"), *words]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"npstyle: {line}")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     ("name", "clean"),
     [("../../a.png", "a.png"), ("C:\\x\\b.png", "b.png"), ("\x1b[2J", "\\x1b[2J"), ("/", "picture")],
 )

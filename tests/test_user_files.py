@@ -84,8 +84,9 @@ def test_no_option_destroys_the_file_that_it_names(
         named += [] if option == "--weights" else ["--weights", "random"]
         cli.main([*named, *([] if option == "--output" else ["--output", output])])
         after = contents(folder)
-        if "--overwrite" in more:  # what may be replaced: the output, and the pictures before it
+        if "--overwrite" in more:  # it is for the output that is not read, and for the pictures before it
             may_change = {os.path.realpath(path) for path in (output, f"{Path(output).stem}-00002.png")}
+            may_change -= {os.path.realpath(path) for path in PICTURES}
             before = {key: value for key, value in before.items() if os.path.realpath(key) not in may_change}
         assert {key: after.get(key) for key in before} == before, name
         for new in set(after) - set(before):
@@ -142,6 +143,21 @@ def test_folder_of_the_checkpoint_is_probed_before_the_run(folder: Path, capsys:
         line = refusal(capsys, "-o", "out.png", "--checkpoint", name)
         assert line.startswith(f"npstyle: checkpoint: {name}: found ")
         assert " on writing there; expected a name in a folder that can be written to" in line
+
+
+def test_a_cache_that_is_a_file_costs_the_checkpoints_only(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("NPSTYLE_CACHE", str(folder / "note.txt"))
+    assert cli.main([*COMMAND, "-o", "out.png"]) == 0
+    start, line = (
+        f"npstyle: checkpoint: {folder / 'note.txt' / 'checkpoints'}: found ",
+        capsys.readouterr().err,
+    )
+    assert line.startswith(start)
+    assert line.endswith("; expected a folder to write to; continuing without\n")
+    assert "Errno" not in line
+    assert (folder / "note.txt").read_text() == "precious"
 
 
 def test_run_leaves_a_checkpoint_that_another_run_wrote_meanwhile(
@@ -259,7 +275,8 @@ def test_resume_begins_if_there_is_nothing_to_continue(folder: Path, capsys: Cap
     command = [*COMMAND, "-o", "out.png", "--checkpoint", "kept.npz"]
     assert cli.main([*command, "--resume=must"]) == 1
     assert capsys.readouterr().err == (
-        "npstyle: checkpoint: kept.npz: found no such file; expected a checkpoint; check the name\n"
+        "npstyle: --resume: found no checkpoint of this run at kept.npz; expected one to continue from; "
+        "give what that run was given, or resume without 'must'\n"
     )
     assert cli.main([*command, "--resume"]) == 0
     assert capsys.readouterr().err == (
@@ -287,6 +304,35 @@ STUDY = ["--weights", "weights.npz", "--threads", "1", "--quiet"]
 INSPECT = ["inspect", "--layers", "conv1_1", "--channels", "1", *STUDY]
 
 
+@pytest.mark.parametrize(
+    ("command", "reads"),
+    [
+        (COMMAND, "photo.png"),
+        (COMMAND, "painting.png"),
+        (COMMAND, "link.png"),
+        ([*COMMAND, "--init", "old-00002.png"], "old-00002.png"),
+        ([*COMMAND, "--keep-mask", "mask.png"], "mask.png"),
+        (["sheet", "photo.png", "--styles", "painting.png", *FAST, "--weights", "random"], "painting.png"),
+        (["reconstruct", "photo.png", "--layer", "conv1_1", *STUDY], "photo.png"),
+        (["texture", "painting.png", "--init", "photo.png", "--layers", "conv1_1", *STUDY], "photo.png"),
+        (["figure", "layers", "photo.png", "painting.png", *STUDY], "painting.png"),
+        (["weights", "normalize", "weights.npz", "photo.png", "--quiet"], "weights.npz"),
+        (["weights", "convert", "weights.npz"], "weights.npz"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value[:2]),
+)
+def test_overwrite_does_not_mean_what_is_read(
+    folder: Path, command: list[str], reads: str, capsys: Captured
+) -> None:
+    """The photograph would be lost, and an interrupted run could not be continued."""
+    before = contents(folder)
+    option = [] if command[1] == "convert" else ["-o"]
+    assert cli.main([*command, *option, reads, "--overwrite"]) == 1
+    expected = f"npstyle: output: {reads}: found a file that this command reads; expected a new name; "
+    assert capsys.readouterr().err == f"{expected}choose another\n"
+    assert contents(folder) == before
+
+
 @pytest.mark.parametrize("role", ["picture", "style", "--at"])
 def test_inspect_does_not_replace_what_it_reads(folder: Path, role: str, capsys: Captured) -> None:
     """Not even with --overwrite: the names of its pictures were not chosen by the user."""
@@ -300,7 +346,7 @@ def test_inspect_does_not_replace_what_it_reads(folder: Path, role: str, capsys:
         "--at": ["photo.png", "--at", "maps/gradients.png"],
     }[role]
     assert cli.main([*INSPECT, *words, "-o", "maps", "--overwrite"]) == 1
-    line = "npstyle: output: maps/gradients.png: found a picture that this command reads; "
+    line = "npstyle: output: maps/gradients.png: found a file that this command reads; "
     assert capsys.readouterr().err.startswith(line)
     assert contents(folder / "maps") == before
 

@@ -204,7 +204,7 @@ def _clear_controlling_thread() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Only the thread that forked goes on here: forget what others held and were doing."""
+    """Only the thread that forked continues here: forget what others held and were doing."""
     global _lock, _forked, _warned_of_fork
     _lock = threading.RLock()
     _forked = _forked or _several_threads

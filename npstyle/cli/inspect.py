@@ -23,6 +23,7 @@ from npstyle.cli.arguments import (
     nonnegative,
 )
 from npstyle.cli.interrupts import Signals
+from npstyle.cli.run_files import check_no_input
 from npstyle.cli.session import (
     announce,
     check_memory,
@@ -172,14 +173,10 @@ def _check_files(folder: Path, names: Sequence[str], options: argparse.Namespace
     """Make sure that pictures can be written there, and that none replaces one that is read."""
     from npstyle import images
 
-    inputs = [path for path in (options.picture, options.style, options.at) if path is not None]
+    inputs = (options.picture, options.style, options.at)
     for name in names:
         output = images.check_output(folder / f"{name}.png", options.overwrite)
-        for path in inputs:
-            with suppress(OSError):  # one of them is not there
-                if os.path.samefile(output, path):
-                    found = "a picture that this command reads"
-                    raise UserError(f"output: {output}", found, "a new name", "choose another folder")
+        check_no_input(f"output: {output}", output, inputs, "choose another folder")
 
 
 def _memory(sizes: Sequence[tuple[int, int]], names: Sequence[str], threads: int | None) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -89,7 +90,7 @@ def _entry(job: dict[str, Any], folder: Path, given: Mapping[str, Any], name: st
     except ValueError as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(name, str(error), "an option of npstyle", "npstyle --help lists them") from None
+        raise _of_job(name, str(error)) from None
     parsed.content, parsed.style = parsed.content, list(parsed.style)
     for option, value in given.items():
         if hasattr(parsed, option):
@@ -97,11 +98,21 @@ def _entry(job: dict[str, Any], folder: Path, given: Mapping[str, Any], name: st
     return Entry(parsed, output)
 
 
+def _of_job(name: str, message: str) -> UserError:
+    """The parser's message as an error about a job."""
+    one = re.fullmatch("argument (--[^:]+): found (.+); expected (.+?); (.+)", message)
+    if one:
+        option, found, expected, cure = one.groups()
+        return UserError(f"{name}: {option[2:]}", found, expected, cure)
+    return UserError(name, message, "an option of npstyle", "npstyle --help lists them")
+
+
 def _words(parser: Parser, key: str, value: Any, folder: Path, name: str) -> Iterator[str]:
     """An entry of a table as words of a command line."""
     known = parser._option_string_actions
     if f"--{key}" not in known or key in OTHER_OPTIONS:
-        raise ValueError(f"found {key}, which is no option of a picture")
+        found = f"{key}, which is no option of a picture"
+        raise UserError(name, found, "an option of npstyle", "npstyle --help lists them")
     if key in FILES or (key in NAMED and value not in NAMED[key]):
         value = [str(_beside(folder, file, name)) for file in _as_list(value)]
     elif isinstance(value, list):

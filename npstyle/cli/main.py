@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
 from npstyle.cli.interrupts import NOTHING_WRITTEN
-from npstyle.cli.terminal import FAILED, INTERRUPTED, print_err
+from npstyle.cli.terminal import FAILED, INTERRUPTED, USAGE, print_err
 from npstyle.errors import UserError
 
 # Modules and their functions; a module is imported when its command is called.
@@ -41,6 +42,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     is_command = bool(arguments) and arguments[0] in COMMANDS
+    meant = _meant(arguments[0]) if arguments and not is_command else None
+    if meant:
+        found = f"found {arguments[0]!r}; expected a command or a picture file; did you mean {meant}?"
+        print_err(f"npstyle: wrong usage: {found}; see npstyle --help")
+        return USAGE
     module, function = COMMANDS[arguments.pop(0)] if is_command else MAIN_JOB
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -61,3 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_err(f"\nnpstyle: {NOTHING_WRITTEN}")
         return getattr(error, "status", INTERRUPTED)
     return FAILED
+
+
+def _meant(word: str) -> str | None:
+    """The command that a first word is a misspelling of, if it can be nothing else."""
+    if not word.isalpha() or os.path.lexists(word):  # options and the names of pictures have other characters
+        return None
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(word.lower(), COMMANDS, 1, 0.7)), None)

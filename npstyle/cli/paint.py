@@ -38,10 +38,12 @@ from npstyle.cli.recipe import (
 )
 from npstyle.cli.run_files import (
     check_log_file,
+    check_no_input,
     check_save_every,
     checkpoint_every,
     checkpoint_place,
     describe_checkpoint,
+    inputs,
     intermediate,
     tidy_checkpoint,
 )
@@ -83,6 +85,7 @@ from npstyle.presets import PRESETS
 from npstyle.settings import LARGE, STARTS, Settings, format_field
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from npstyle.divided import Workers
@@ -95,7 +98,7 @@ EPILOG = """\
 examples:
   npstyle photo.jpg painting.jpg                     photo-painting.png, at most 512 pixels wide or high
   npstyle photo.jpg painting.jpg -o out.jpg --size 800 --iterations 100
-  npstyle photo.jpg painting.jpg --style-weight 1000 more of the style
+  npstyle photo.jpg painting.jpg --style-weight 50   more of the style
   npstyle photo.jpg painting.jpg --preset paper      the formula of the paper, starting from noise
   npstyle photo.jpg painting.jpg --color match       in the colors of the photograph
   npstyle photo.jpg painting.jpg --resume            continue the same command after Ctrl-C
@@ -171,12 +174,7 @@ def _paint(
     from npstyle.run import paint
     from npstyle.run.pyramid import level_sizes
 
-    output = checked_output(options.output or default_output(options), options.overwrite, options.format)
-    images.check_depth(output, options.depth)
-    if options.alpha:
-        images.check_alpha(output)
-    check_log_file(options, output)
-    check_report_file(options, output)
+    output = _check_files(options)
     seconds_between_checkpoints = checkpoint_every()
     content, *styles = read_standard_input([options.content, *options.style])
     request, change = _read(options, settings, content, styles)
@@ -184,9 +182,7 @@ def _paint(
     checkpoint = checkpoint_place(options, output)
     W, H = request.result_size
     images.check_dimensions(output, W, H)
-    alpha = images.read_alpha(content) if options.alpha else None  # now, while the file is there
-    if alpha is not None:
-        alpha = images.resize(images.crop(alpha, W, H) if request.crops else alpha, W, H)
+    alpha = _read_alpha(content, request) if options.alpha else None  # now, while the file is there
     free = run_memory.available_memory(options.threads) if options.memory is None else options.memory
     request, memory, note = check_run_memory(options, request, free)
     weights = load_weights(options, deepest(layers_needed(options, settings.layers)))
@@ -248,6 +244,31 @@ def default_output(options: argparse.Namespace) -> Path:
         "stdin" if is_standard(path) else path.stem for path in (options.content, options.style[0])
     )
     return Path(f"{content}-{style}.png")
+
+
+def _check_files(options: argparse.Namespace) -> Path:
+    """Make sure, before the run, that picture, log and report can be written; return the picture's path."""
+    from npstyle import images
+
+    output = checked_output(options.output or default_output(options), options.overwrite, options.format)
+    check_no_input(f"output: {output}", output, inputs(options), "choose another")
+    images.check_depth(output, options.depth)
+    if options.alpha:
+        images.check_alpha(output)
+    check_log_file(options, output)
+    check_report_file(options, output)
+    return output
+
+
+def _read_alpha(content: PictureFile, request: Request) -> NDArray[np.uint8] | None:
+    """The photograph's transparency, in the size of the result; None if it has none."""
+    from npstyle import images
+
+    alpha = images.read_alpha(content)
+    if alpha is None:
+        return None
+    W, H = request.result_size
+    return images.resize(images.crop(alpha, W, H) if request.crops else alpha, W, H)
 
 
 def _read(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,16 @@ def check_save_every(options: argparse.Namespace, output: Path, request: Request
             raise UserError(name, error.found, error.expected, error.cure) from None
 
 
+def check_no_input(name: str, output: Path, inputs: Iterable[Path | str | None], cure: str) -> None:
+    """Make sure, before anything takes time, that an output replaces none of the files that are read.
+
+    --overwrite does not mean those: a photograph would be lost, and with it what an interrupted run, whose
+    picture is saved, continues from.
+    """
+    if any(path is not None and same_file(output, Path(path)) for path in inputs):
+        raise UserError(name, "a file that this command reads", "a new name", cure)
+
+
 def check_log_file(options: argparse.Namespace, output: Path) -> None:
     """Make sure, before the run, that the file of --log is a new one, or a log that may be written to."""
     from npstyle.cli.run_log import check_log
@@ -73,9 +84,15 @@ def _count_iterations(request: Request) -> int:
 
 def files_read(options: argparse.Namespace) -> list[Path]:
     """Every file that the options name and the run reads."""
+    checkpoint = [options.checkpoint] if options.checkpoint else []
+    return [*inputs(options), *checkpoint]
+
+
+def inputs(options: argparse.Namespace) -> list[Path]:
+    """The pictures, masks and filters that the options name."""
     masks = [*options.content_mask, *options.style_mask, options.keep_mask]
     weights = [options.weights, os.environ.get("NPSTYLE_WEIGHTS")]
-    named = [options.content, *options.style, *masks, options.init, *weights, options.checkpoint]
+    named = [options.content, *options.style, *masks, options.init, *weights]
     return [as_path(path) for path in named if path]
 
 
@@ -105,7 +122,8 @@ def checkpoint_place(options: argparse.Namespace, output: Path) -> Path | None:
         check_place(path)
         return path
     except OSError as error:
-        print_err(f"npstyle: checkpoint: found {error}; expected a folder to write to; continuing without")
+        name, found = f"checkpoint: {error.filename}", error.strerror
+        print_err(f"npstyle: {name}: found {found}; expected a folder to write to; continuing without")
     except UserError as error:
         print_err(f"npstyle: {error}; continuing without checkpoints")
     return None

@@ -25,6 +25,7 @@ from npstyle.cli.many import (
     prepare,
 )
 from npstyle.cli.recipe import by_option, settings_from
+from npstyle.cli.run_files import check_no_input
 from npstyle.cli.session import count_of, save_or_refuge, session
 from npstyle.cli.terminal import DONE, FAILED, print_err, print_out
 from npstyle.cli.workers import add_workers, check_workers, workers_for
@@ -69,6 +70,7 @@ def _sheet(options: argparse.Namespace, signals: Signals) -> int:
 
     output = images.check_output(options.output or OUTPUT, options.overwrite)
     contents, styles = find_all(options)
+    check_no_input(f"output: {output}", output, [*contents, *styles, options.weights], "choose another")
     planned = [
         Planned(_of_picture(options, content, style), Path(f"{content.name} with {style.name}.png"))
         for content in contents

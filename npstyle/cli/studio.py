@@ -16,6 +16,7 @@ from npstyle.cli.session import warn_if_slow
 from npstyle.cli.terminal import DONE, INTERRUPTED, print_err, print_out
 from npstyle.errors import UserError
 
+SOURCES = ("auto", "imagenet", "8bit", "random")  # of filters, beside files
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -35,6 +36,7 @@ def main(argv: list[str]) -> int:
     add("--threads", type=integer(1), metavar="N", help="threads (all cores available, or OMP_NUM_THREADS)")
     options = parser.parse_args(argv)
     require_extra("npstyle studio")
+    _check_weights(options.weights)
     from npstyle.studio.folder import default_folder
     from npstyle.studio.server import Server
 
@@ -53,6 +55,14 @@ def main(argv: list[str]) -> int:
     with Signals() as signals, suppress(KeyboardInterrupt):  # uvicorn raises it at the end
         server.run()
     return DONE if signals.status == INTERRUPTED else signals.status  # Ctrl-C is how it ends
+
+
+def _check_weights(source: str) -> None:
+    """Look at the filters now if they are a file: otherwise the page would be filled in, in vain."""
+    from npstyle.weights import load_weights
+
+    if source not in SOURCES:
+        load_weights(source, deepest="conv1_1")
 
 
 def require_extra(name: str) -> None:

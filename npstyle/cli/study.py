@@ -26,7 +26,7 @@ from npstyle.cli.arguments import (
 )
 from npstyle.cli.interrupts import FIGURE_INTERRUPTED, Signals, exit_status
 from npstyle.cli.progress import ProgressBar
-from npstyle.cli.run_files import same_file
+from npstyle.cli.run_files import check_no_input
 from npstyle.cli.session import (
     announce,
     check_memory,
@@ -141,9 +141,8 @@ def _check_preview(options: argparse.Namespace, output: Path, picture: NDArray[A
     from npstyle import images
 
     preview = output.with_stem(f"{output.stem}-2x2")
-    if any(same_file(preview, Path(file)) for file in (options.picture, options.init)):
-        found = "a picture that this command reads"
-        raise UserError(f"--tile: {preview}", found, "a new name", "choose another name for the output")
+    inputs = (options.picture, options.init)
+    check_no_input(f"--tile: {preview}", preview, inputs, "choose another name for the output")
     try:
         images.check_output(preview, options.overwrite)
     except UserError as error:
@@ -341,7 +340,10 @@ def add_style_layers(parser: argparse.ArgumentParser, option: str) -> None:
 def _check_output(options: argparse.Namespace, default: str) -> Path:
     from npstyle import images
 
-    return images.check_output(options.output or default, options.overwrite)
+    output = images.check_output(options.output or default, options.overwrite)
+    inputs = (options.picture, getattr(options, "style", None), getattr(options, "init", None))
+    check_no_input(f"output: {output}", output, inputs, "choose another")
+    return output
 
 
 def picture_text(

@@ -29,6 +29,9 @@ class Parser(argparse.ArgumentParser):
             forms = [form for form in self._option_string_actions if form.startswith(f"{option}=")]
             expected = " or ".join(["no value", *forms])
             line = f"argument {option}: found {value}; expected {expected}; leave it out"
+        unknown = re.fullmatch("unrecognized arguments: (-.*)", line)
+        if unknown and os.path.lexists(unknown[1]):
+            line += f"; a file of that name is ./{unknown[1]}"
         self.exit(USAGE, f"npstyle: wrong usage: {line}; see {self.prog} --help\n")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

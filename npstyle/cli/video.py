@@ -362,13 +362,16 @@ def _check_output(options: argparse.Namespace) -> None:
     """Make sure, before anything takes time, that frames can be written, and a film if it is to be one."""
     from npstyle import images
     from npstyle._runtime.atomic import check_writable
-    from npstyle.film.codecs import FORMATS, is_film
+    from npstyle.film.codecs import FORMATS, OTHER_FILMS, is_film
 
     output, folder = options.output, _folder(options)
     name = f"output: {output}"
     if output.suffix.lower() in images.FORMATS:
         found, expected = f"a picture ({output.suffix})", f"a folder, or a film: {' '.join(FORMATS)}"
         raise UserError(name, found, expected, f"try {output.with_suffix('')}")
+    if output.suffix.lower() in OTHER_FILMS and not output.is_dir():
+        found, expected = f"a film that can't be written ({output.suffix})", " ".join(FORMATS)
+        raise UserError(name, found, expected, f"try {output.with_suffix('.mp4')}, or a folder")
     if is_film(output):
         if same_file(output, options.film):
             raise UserError(name, "the film that is read", "another name", "choose one")

@@ -24,6 +24,7 @@ from npstyle.cli.arguments import (
 )
 from npstyle.cli.interrupts import Signals
 from npstyle.cli.progress import shows_bars
+from npstyle.cli.run_files import check_no_input
 from npstyle.cli.session import (
     announce,
     check_memory,
@@ -173,10 +174,11 @@ def _fetch(options: argparse.Namespace) -> int:
 def _convert(options: argparse.Namespace) -> int:
     from npstyle.weights import EIGHT_BIT, check_target, load_weights, read_weights, write_weights
 
-    check_target(options.target, options.overwrite)
+    target = check_target(options.target, options.overwrite)
+    check_no_input(f"output: {target}", target, [options.source], "choose another")
     load = load_weights if str(options.source) == EIGHT_BIT else read_weights
     weights = load(str(options.source), preprocessing=options.preprocessing)
-    target = write_weights(options.target, weights, options.overwrite)
+    target = write_weights(target, weights, options.overwrite)
     print_out(f"{target}: {_summary(weights)}, from {weights.source}")
     return DONE
 
@@ -247,6 +249,7 @@ def _normalize_and_save(options: argparse.Namespace, signals: Signals) -> int:
     from npstyle.weights import check_target, load_weights, write_weights
 
     target = check_target(options.target, options.overwrite)
+    check_no_input(f"output: {target}", target, [options.source, *options.pictures], "choose another")
     pictures, sizes = _read_pictures(options)
     source = "imagenet" if options.source == "auto" else options.source
     show_progress = shows_bars(options.quiet)

@@ -36,6 +36,8 @@ FORMATS: dict[str, tuple[str, str, dict[str, str]]] = {
     ".mkv": ("matroska", "libx264", {"crf": "16", "preset": "medium"}),
     ".webm": ("webm", "libvpx-vp9", {"crf": "20", "b:v": "0", "row-mt": "1"}),
 }
+# Extensions of films that are not written; a folder of such a name would be made by mistake.
+OTHER_FILMS = (".3gp", ".avi", ".flv", ".gif", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".wmv")
 # The matrices between RGB and the luma and chroma of a film, by the names that files give them.
 MATRICES = {
     "bt709": "bt709",

@@ -260,8 +260,7 @@ def read_flo(path: str | os.PathLike[str]) -> Flow:
     try:
         data = Path(path).read_bytes()
     except OSError as error:
-        found, cure = str(error.strerror), "make it with the program that made the others"
-        raise UserError(f"flow: {path}", found, "a .flo file", cure) from error
+        raise missing_flow(path, str(error.strerror)) from error
     magic, W, H = struct.unpack("<fii", data[:12]) if len(data) >= 12 else (0.0, 0, 0)
     if magic != FLO_MAGIC or min(W, H) < 1 or len(data) != 12 + 8 * W * H:
         raise UserError(f"flow: {path}", "a damaged file, or something else", "a .flo file", "make it again")
@@ -269,6 +268,12 @@ def read_flo(path: str | os.PathLike[str]) -> Flow:
     if not np.isfinite(flow).all():
         raise UserError(f"flow: {path}", "NaN or infinity", "finite numbers", "make it again")
     return flow
+
+
+def missing_flow(path: str | os.PathLike[str], found: str) -> UserError:
+    """The error about a .flo file that can't be read."""
+    cure = "make it with the program that made the others"
+    return UserError(f"flow: {path}", found, "a .flo file", cure)
 
 
 def write_flo(path: str | os.PathLike[str], flow: Flow) -> None:

@@ -31,6 +31,7 @@ from npstyle.film.flow import (
     flow_version,
     joined_target,
     long_term_masks,
+    missing_flow,
     reliability,
     warp,
 )
@@ -349,6 +350,13 @@ def flow_files(film: FilmSettings, first: int, number: int) -> list[Path]:
     return [Path(film.flow) / name for n in earlier for name in flow_names(n, number)]
 
 
+def _flow_checksum(path: Path) -> str:
+    try:
+        return file_checksum(path)
+    except UserError as error:
+        raise missing_flow(path, error.found) from error
+
+
 # ------------------------------------------------------------------------------------------------
 # Planning
 # ------------------------------------------------------------------------------------------------
@@ -387,7 +395,7 @@ def plan_shots(
     shots = []
     for numbers in ranges:
         flows = [flow_files(temporal, numbers[0] + 1, n + 1) for n in numbers]
-        read = [[frames[n].checksum, *map(file_checksum, f)] for n, f in zip(numbers, flows, strict=True)]
+        read = [[frames[n].checksum, *map(_flow_checksum, f)] for n, f in zip(numbers, flows, strict=True)]
         keys = chain(key, [" ".join(checksums) for checksums in read])
         members = (Frame(n + 1, frames[n].path, outputs[n], k) for n, k in zip(numbers, keys, strict=True))
         shots.append(Shot(tuple(members)))

@@ -139,7 +139,7 @@ def resize(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
 
 
 def resize_wrapped(picture: NDArray[Any], width: int, height: int) -> NDArray[Any]:
-    """`resize` of a picture (H, W, 3) that is laid out in tiles: it goes on at the opposite border."""
+    """`resize` of a picture (H, W, 3) that is laid out in tiles: it continues at the opposite border."""
     H, W, _ = picture.shape
     # Lanczos reaches three pixels of the smaller picture.
     y, x = (math.ceil(3 * max(1, scale)) + 1 for scale in (H / height, W / width))

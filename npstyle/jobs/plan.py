@@ -41,7 +41,7 @@ def find_pictures(names: Iterable[str], what: str) -> Found:
     Raises
     ------
     UserError
-        About `what`: there is no such file, or no picture in a folder.
+        About `what`: there is no such file, or no picture in a folder, or the folder may not be read.
     """
     pictures: dict[Path, None] = {}
     others: dict[Path, None] = {}
@@ -51,7 +51,7 @@ def find_pictures(names: Iterable[str], what: str) -> Found:
             pictures[path] = None
             continue
         if os.path.isdir(path):
-            files = sorted(file for file in path.iterdir() if file.is_file())
+            files = _files_in(path, f"{what}: {path}")
         elif glob.has_magic(str(path)):
             files = sorted(
                 Path(file) for file in glob.glob(str(path), recursive=True) if os.path.isfile(file)
@@ -67,6 +67,14 @@ def find_pictures(names: Iterable[str], what: str) -> Found:
         pictures.update(dict.fromkeys(inside))
         others.update(dict.fromkeys(file for file in visible if file not in set(inside)))
     return Found(list(pictures), list(others))
+
+
+def _files_in(folder: Path, name: str) -> list[Path]:
+    try:
+        return sorted(file for file in folder.iterdir() if os.path.isfile(file))
+    except OSError as error:
+        found, cure = f"a folder that can't be read ({error.strerror})", "check its permissions"
+        raise UserError(name, found, "a picture, a folder or a pattern", cure) from error
 
 
 @cache

@@ -22,7 +22,6 @@ from npstyle.run.checkpoint import (
     check_fingerprint,
     check_same_run,
     name_of,
-    no_such_file,
     progress,
     read,
     read_file,
@@ -72,7 +71,9 @@ class CheckpointWriter:
             At this path there is something else, or, with "must", nothing.
         """
         if resume == "must" and not os.path.exists(self.path):
-            raise no_such_file(self.path)
+            found = f"no checkpoint of this run at {self.path}"
+            cure = "give what that run was given, or resume without 'must'"
+            raise UserError("resume", found, "one to continue from", cure)
         stored = self._look(resume=bool(resume))
         if resume and resume != "quietly" and stored is None:
             text = f"resume: no checkpoint of this run at {self.path}; beginning with its first iteration"

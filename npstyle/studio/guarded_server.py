@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 import socket
 
@@ -13,6 +14,7 @@ from npstyle.studio.events import Listeners
 from npstyle.studio.guard import LOOPBACK, Guard
 
 MAX_CONNECTIONS = 200
+MAX_PORT = 65535
 
 
 class GuardedServer(uvicorn.Server):
@@ -36,7 +38,7 @@ class GuardedServer(uvicorn.Server):
     Raises
     ------
     UserError
-        The port is taken.
+        The port is taken, or the host is not this machine.
     """
 
     def __init__(self, app: ASGIApp, listeners: Listeners, host: str = "127.0.0.1", port: int = 0) -> None:
@@ -79,6 +81,8 @@ class GuardedServer(uvicorn.Server):
 
 def _bound(host: str, port: int) -> socket.socket:
     """A socket at an address."""
+    if port > MAX_PORT:  # getaddrinfo would take the lower 16 bits
+        raise UserError("--port", str(port), f"a port up to {MAX_PORT}", "leave it out")
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind)
@@ -89,8 +93,11 @@ def _bound(host: str, port: int) -> socket.socket:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
         bound.listen()  # now, as the address is printed and opened before `run`
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         bound.close()
-        found = f"{port} at {host} ({getattr(error, 'strerror', None) or error})"
+        if error.errno == errno.EADDRNOTAVAIL:
+            found = f"{host!r} ({error.strerror})"
+            raise UserError("--host", found, "an address of this machine", "leave it out") from error
+        found = f"{port} at {host} ({error.strerror or error})"
         raise UserError("--port", found, "a port that is free", "leave it out") from error
     return bound

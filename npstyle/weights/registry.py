@@ -130,9 +130,10 @@ def registry() -> list[Entry]:
     try:
         return [_entry(item) for item in json.loads(file.read_text(encoding="utf-8"))["files"]]
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         raise UserError(
             f"registry: {file}",
-            f"no list of weights files ({error!r})",
+            f"no list of weights files ({reason})",
             "a file such as weights/registry.json",
             "correct it or unset NPSTYLE_REGISTRY",
         ) from error
