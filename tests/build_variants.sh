@@ -16,6 +16,9 @@ python=$(command -v "${1:-python}")
 shift || true
 variants=("$@")
 [ "${#variants[@]}" -gt 0 ] || variants=(debug scalar zig)
+# With what builds the kernels, if it is there: else pip fetches it for each of them.
+isolation=()
+"$python" -c 'import Cython, numpy, scipy, setuptools' 2>/dev/null && isolation=(--no-build-isolation)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export PYTHONDONTWRITEBYTECODE=1
@@ -50,7 +53,7 @@ for variant in "${variants[@]}"; do
         cd "$work/$variant"
         (
             environment "$variant"
-            "$python" -m pip install -q --no-deps --target site .
+            "$python" -m pip install -q --no-deps "${isolation[@]}" --target site .
         )
         rm -r npstyle # what is tested is the copy in site
         export PYTHONPATH="$PWD/site"

@@ -37,11 +37,13 @@ SIZES = [(1, 1), (1, 6), (5, 1), (2, 2), (3, 4), (17, 23), (33, 20), (64, 64), (
 POOL_SIZES = [(2, 2), (3, 2), (2, 5), (17, 23), (64, 48)]
 COMPILED, _, _ = _loading.load("compiled")
 INSTRUCTION_SETS = _kernels.instruction_sets()
+# Those to test kernels with: with NPSTYLE_TEST_ONE_ISA the best one, where others are tested elsewhere.
+TESTED_SETS = INSTRUCTION_SETS[: 1 if os.environ.get("NPSTYLE_TEST_ONE_ISA") else None]
 
 # Random shapes: the same ones in every run, and few enough to be quick.
 random_shapes = settings(max_examples=30, derandomize=True, database=None, deadline=None)
 any_dtype = st.sampled_from(DTYPES)
-any_isa = st.sampled_from(INSTRUCTION_SETS)
+any_isa = st.sampled_from(TESTED_SETS)
 any_threads = st.integers(1, 4)
 any_size = st.integers(1, 40)
 multiple_of_32 = st.integers(1, 5).map(lambda n: 32 * n)
@@ -336,7 +338,7 @@ def with_neighbors(x: Array, first: int, last: int) -> Array:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("isa", TESTED_SETS)
 @pytest.mark.parametrize(("H", "W", "C"), [(61, 37, 64), (25, 18, 256), (40, 5, 32)])
 def test_winograd_has_the_same_bits_in_strips(H: int, W: int, C: int, isa: str, dtype: Any) -> None:
     _kernels.set_isa(isa)
@@ -359,7 +361,7 @@ def test_winograd_has_the_same_bits_in_strips(H: int, W: int, C: int, isa: str, 
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("isa", TESTED_SETS)
 @pytest.mark.parametrize("replicate", [False, True])
 def test_first_layer_has_the_same_bits_in_strips(replicate: bool, isa: str, dtype: Any) -> None:
     _kernels.set_isa(isa)
@@ -510,7 +512,7 @@ def test_pooling_of_random_shapes(H: int, W: int, C: int, dtype: Any, threads: i
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("isa", TESTED_SETS)
 @pytest.mark.parametrize(("M", "C"), [(1, 32), (5, 96), (4099, 64), (777, 288)])
 def test_gram(M: int, C: int, isa: str, dtype: Any) -> None:
     _kernels.set_isa(isa)
@@ -531,7 +533,7 @@ def test_gram_of_random_shapes(M: int, C: int, isa: str, dtype: Any, threads: in
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("isa", TESTED_SETS)
 @pytest.mark.parametrize(("N", "rows"), [(1, 1), (7, 2), (1023, 5), (1025, 4), (64 * 4096 + 1, 3)])
 def test_vectors(N: int, rows: int, isa: str, dtype: Any) -> None:
     _kernels.set_isa(isa)
@@ -545,7 +547,7 @@ def test_vectors_of_random_sizes(N: int, rows: int, isa: str, dtype: Any, thread
     check_vectors(N, rows, dtype, threads)
 
 
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("isa", TESTED_SETS)
 def test_vectors_do_not_depend_on_number_of_threads(isa: str) -> None:
     _kernels.set_isa(isa)
     a, b, weights = normal(5, 100_001, dtype=np.float32), normal(100_001, dtype=np.float32), normal(6)
@@ -650,7 +652,7 @@ def test_winograd_equals_im2col_and_relu(size: tuple[int, int], C: int, K: int, 
     np.testing.assert_array_equal(total, before + dx)
 
 
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("isa", TESTED_SETS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("H", "W", "C", "K"), WINOGRAD_SHAPES)
 def test_winograd(H: int, W: int, C: int, K: int, isa: str, dtype: Any) -> None:
@@ -669,7 +671,7 @@ def test_winograd_of_random_shapes(
     check_winograd(H, W, C, K, dtype, threads)
 
 
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("isa", TESTED_SETS)
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("H", "W", "C", "K"),
@@ -740,7 +742,7 @@ def test_winograd_keeps_nan_and_its_bit_is_zero() -> None:
     assert not bits(mask, y.shape)[:, :, 3].any()
 
 
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("isa", TESTED_SETS)
 @pytest.mark.parametrize(("H", "W", "C", "K"), [(101, 107, 64, 64), (60, 90, 64, 64), (33, 70, 288, 256)])
 def test_winograd_does_not_depend_on_number_of_threads(H: int, W: int, C: int, K: int, isa: str) -> None:
     _kernels.set_isa(isa)
@@ -776,7 +778,7 @@ def test_winograd_arguments_are_checked(change: dict[str, Any], words: list[str]
         assert word in str(caught.value)
 
 
-@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+@pytest.mark.parametrize("isa", TESTED_SETS)
 def test_unavailable_instruction_set_changes_nothing(isa: str) -> None:
     _kernels.set_isa(isa)
     with pytest.raises(UserError, match=r"instructions: found 'mmx'; expected one of .*plain"):

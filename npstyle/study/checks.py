@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from npstyle import layers, losses, objective, padding, pixel_losses, statistics, temporal
 from npstyle._typing import AnyArray, Double, Preprocessing
+from npstyle.architecture import deepest
 from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU, WinogradConvReLUPool
 from npstyle.gradcheck import Compared, adjoint, directional
 from npstyle.settings import Settings
@@ -240,9 +241,14 @@ def _objective(loss: objective.Objective, x: AnyArray) -> Compared:
 
 def _network(settings: Settings, preprocessing: Preprocessing) -> VGG19:
     """VGG19 with random filters, by im2col: Winograd rounds too coarsely for the difference of two losses."""
-    random_weights = load_weights("random", seed=1)
+    random_weights = _random_weights(deepest(settings.layers))
     weights = Weights(random_weights, random_weights.source, random=True, preprocessing=preprocessing)
     return VGG19.for_settings(weights, settings, convolution="im2col")
+
+
+@cache
+def _random_weights(deepest: str) -> Weights:
+    return load_weights("random", seed=1, deepest=deepest)
 
 
 def _pictures() -> tuple[Double, Double, Double]:

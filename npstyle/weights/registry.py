@@ -185,10 +185,13 @@ def cache_folder() -> Path:
     UserError
         The user has no home folder, as in a container with a user of its own.
     """
-    import pooch
-
+    folder = os.environ.get("NPSTYLE_CACHE", "")
     try:
-        folder = os.path.expanduser(os.environ.get("NPSTYLE_CACHE") or pooch.os_cache("npstyle"))
+        if not folder:
+            import pooch  # which takes a moment
+
+            folder = str(pooch.os_cache("npstyle"))
+        folder = os.path.expanduser(folder)
     except RuntimeError:  # what pathlib makes of it
         folder = "~"
     if folder.startswith("~"):
