@@ -15,9 +15,14 @@ measured, more kills of workers.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and then npstyle does so, too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_WEIGHTS = os.environ.get("NPSTYLE_WEIGHTS")
 
