@@ -186,6 +186,15 @@ def test_contents_that_are_none(batch: Batch, contents: str, message: str) -> No
     assert not Path("out").exists()
 
 
+def test_hidden_pictures_of_a_folder_are_left_out(batch: Batch) -> None:
+    """Such as ._a.png, which macOS puts beside a.png, and which is no picture."""
+    for name in ("._a.png", ".b.png"):
+        Path("photos", name).touch()
+    found = plan.find_pictures(["photos"], "content")
+    assert [path.name for path in found.pictures] == ["a.png", "b.png"]
+    assert [path.name for path in found.others] == ["notes.txt"]
+
+
 def test_folder_that_can_not_be_read(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
