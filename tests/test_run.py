@@ -172,6 +172,11 @@ def test_picture_too_large_for_optimizer_is_refused(monkeypatch: pytest.MonkeyPa
         run()
 
 
+def test_limit_of_pixels_is_that_of_the_optimizer_which_would_replace_lbfgs() -> None:
+    with pytest.raises(UserError, match="at most 2147 million pixels with lbfgs32; give a smaller size"):
+        Request.read(picture(48, 48), picture(40, 40, 1), settings=SHALLOW, size=60_000, enlarge=True)
+
+
 def test_more_pairs_of_steps_than_scipy_can_index_are_refused() -> None:
     with pytest.raises(UserError, match="0 pixels with maxcor=100000; give a smaller maxcor, or"):
         run(settings=replace(SHALLOW, maxcor=100_000))
