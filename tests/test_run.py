@@ -463,6 +463,7 @@ def test_result_names_the_filters_that_were_used(tmp_path: Path) -> None:
         ({"styles": [np.zeros((32, 32, 4))]}, "style: found"),
         ({"init": np.zeros((4, 4))}, "init: found"),
         ({"weights": "nowhere.h5"}, "no such file"),
+        ({"weights": 3}, "weights: found 3; expected a mapping"),
         ({"threads": 0}, "threads: found 0"),
         ({"convolution": "fft"}, "convolution: found 'fft'"),
         ({"blend": [1, 2]}, "blend: found 2; expected 1 weights"),
