@@ -864,6 +864,15 @@ def test_luminance_keeps_content_colors() -> None:
     np.testing.assert_array_equal(seen[-1].image, result.image)
 
 
+def test_luminance_gives_styles_the_brightness_and_contrast_of_the_photograph() -> None:
+    content, style = picture(32, 48) // 2 + 64, picture(40, 40, 1) // 4
+    level = Level(Request.read(content, style, settings=replace(SHALLOW, color="luminance")), 48, 32)
+    Y = npstyle.images.color.luma(content)
+    for gray in (level.content, *level.styles):
+        assert (gray == gray[..., :1]).all()
+        assert (gray.mean(), gray.std()) == pytest.approx((Y.mean(), Y.std()), rel=1e-3)
+
+
 def test_gradient_of_brightness_is_the_derivative_along_grays() -> None:
     """The projection on (1, 1, 1): the mean of the channels, and not one of them."""
     request = Request.read(picture(32, 48), picture(40, 40, 1), settings=replace(SHALLOW, color="luminance"))
