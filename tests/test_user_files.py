@@ -354,6 +354,16 @@ def test_overwrite_does_not_mean_what_is_read(
     assert contents(folder) == before
 
 
+def test_overwrite_does_not_mean_what_is_read_from_home(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    command = ["reconstruct", "painting.png", "--layer", "conv1_1", "--init=~/photo.png", *STUDY]
+    assert cli.main([*command, "-o", "~/photo.png", "--overwrite"]) == 1
+    assert "photo.png: found a file that this command reads" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("role", ["picture", "style", "--at"])
 def test_inspect_does_not_replace_what_it_reads(folder: Path, role: str, capsys: Captured) -> None:
     """Not even with --overwrite: the names of its pictures were not chosen by the user."""
