@@ -31,7 +31,7 @@ def main(size: int = 256, weights: str = "auto", iterations: int = 50) -> None:
     print(f"loss at the start: {objective(x)[0]:.3f}")
     for _ in range(iterations):
         _, gradient = objective(x)
-        velocity = 0.9 * velocity - gradient / np.abs(gradient).max()  # at most one gray level a step
+        velocity = 0.9 * velocity - gradient / np.abs(gradient).max()  # which adds at most one gray level
         x += velocity
     print(f"after {iterations} steps with momentum: {objective(x)[0]:.3f}")
     images.write("momentum.png", images.to_uint8(x), overwrite=True)

@@ -65,8 +65,11 @@ def preprocessing_of(
     Raises
     ------
     UserError
-        Neither says it, or they contradict each other.
+        Neither says it, or they contradict each other; or the weights are no mapping.
     """
+    if not isinstance(weights, Mapping):
+        expected = "a mapping from names of layers to filters, or in a run the name of a file"
+        raise UserError("weights", f"{weights!r:.60}", expected, "npstyle.load_weights makes one")
     carried: Preprocessing | None = getattr(weights, "preprocessing", None)
     choice = carried if preprocessing is None else preprocessing
     if choice is None:

@@ -19,7 +19,7 @@ from helpers import error_line, structured_picture
 from npstyle.cli import job_file, many, workers
 from npstyle.cli import main as cli
 from npstyle.errors import UserError
-from npstyle.images import FileContents
+from npstyle.images import FileContents, metadata
 from npstyle.jobs import cluster, manifest, picture, plan
 from npstyle.jobs.filters import Filters, kept
 from npstyle.jobs.manifest import Manifest
@@ -184,6 +184,23 @@ def test_contents_that_are_none(batch: Batch, contents: str, message: str) -> No
     assert err.startswith(f"npstyle: {message}")
     assert err.count("\n") == 1
     assert not Path("out").exists()
+
+
+def test_another_version_paints_nothing_again(batch: Batch, monkeypatch: Patch) -> None:
+    command = ("photos/a.png", "--styles", "x.png", "-o", "out")
+    assert batch(*command)[0] == 0
+    monkeypatch.setattr(metadata, "__version__", "99.0")
+    _, _, err = batch(*command)
+    assert err.splitlines()[-1].startswith("1 picture: 0 painted, 1 there before")
+
+
+def test_hidden_pictures_of_a_folder_are_left_out(batch: Batch) -> None:
+    """Such as ._a.png, which macOS puts beside a.png, and which is no picture."""
+    for name in ("._a.png", ".b.png"):
+        Path("photos", name).touch()
+    found = plan.find_pictures(["photos"], "content")
+    assert [path.name for path in found.pictures] == ["a.png", "b.png"]
+    assert [path.name for path in found.others] == ["notes.txt"]
 
 
 def test_folder_that_can_not_be_read(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:

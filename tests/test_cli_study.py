@@ -231,7 +231,7 @@ def test_four_tiles_replace_nothing(here: Path, filters: Path) -> None:
     with pytest.raises(UserError, match=r"--tile: .*: found a file of that name"):
         main_texture(words(f"photo.png {tile}", filters))
     for pictures in ("new-2x2.png", "photo.png --init new-2x2.png"):
-        with pytest.raises(UserError, match=r"--tile: .*: found a picture that this command"):
+        with pytest.raises(UserError, match=r"--tile: .*: found a file that this command"):
             main_texture(words(f"{pictures} {tile} --overwrite", filters))
     assert (here / "new-2x2.png").read_bytes() == before
     assert not (here / "new.png").exists()

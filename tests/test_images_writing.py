@@ -242,6 +242,13 @@ def test_jpeg_has_no_alpha(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("picture", ["photo.jpg", None, np.zeros(3), np.zeros((2, 2, 3), complex), [[], []]])
+def test_what_is_no_picture_is_not_written(picture: Any, tmp_path: Path) -> None:
+    line = error_line(lambda: images.write(tmp_path / "x.png", picture), "picture")
+    assert " array of shape " in line
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "alpha", [np.zeros((30, 20), np.uint8), np.zeros((20, 30)), np.zeros((20, 30, 1), np.uint8)]
 )

@@ -25,8 +25,9 @@ import npstyle.images
 import npstyle.images.color
 from helpers import error_line
 from helpers import structured_picture as picture
-from npstyle import Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
+from npstyle import VGG19, Progress, RandomFiltersWarning, Settings, UserError, load_weights, preset, stylize
 from npstyle._typing import Color, Optimizer
+from npstyle.gradcheck import directional
 from npstyle.optimize import Minimizer, OptimizeResult, OptimizerWarning
 from npstyle.run import (
     LevelResult,
@@ -42,6 +43,7 @@ from npstyle.run.finish import resized_mask
 from npstyle.run.level import Level, starting_picture
 from npstyle.run.pyramid import Pyramid, levels
 from npstyle.weights import Weights, write_weights
+from tolerances import DIRECTIONAL
 
 Array = NDArray[Any]
 
@@ -169,6 +171,11 @@ def test_picture_too_large_for_optimizer_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("npstyle.run.inputs.max_pixels", lambda settings: 1000)
     with pytest.raises(UserError, match="content: found 48 x 32 pixels; expected at most 1000 pixels"):
         run()
+
+
+def test_limit_of_pixels_is_that_of_the_optimizer_which_would_replace_lbfgs() -> None:
+    with pytest.raises(UserError, match="at most 2147 million pixels with lbfgs32; give a smaller size"):
+        Request.read(picture(48, 48), picture(40, 40, 1), settings=SHALLOW, size=60_000, enlarge=True)
 
 
 def test_more_pairs_of_steps_than_scipy_can_index_are_refused() -> None:
@@ -457,6 +464,7 @@ def test_result_names_the_filters_that_were_used(tmp_path: Path) -> None:
         ({"styles": [np.zeros((32, 32, 4))]}, "style: found"),
         ({"init": np.zeros((4, 4))}, "init: found"),
         ({"weights": "nowhere.h5"}, "no such file"),
+        ({"weights": 3}, "weights: found 3; expected a mapping"),
         ({"threads": 0}, "threads: found 0"),
         ({"convolution": "fft"}, "convolution: found 'fft'"),
         ({"blend": [1, 2]}, "blend: found 2; expected 1 weights"),
@@ -864,6 +872,42 @@ def test_luminance_keeps_content_colors() -> None:
         chroma, content - npstyle.images.color.luma(content.astype(float))[..., None], atol=0.01
     )
     np.testing.assert_array_equal(seen[-1].image, result.image)
+
+
+def test_luminance_gives_styles_the_brightness_and_contrast_of_the_photograph() -> None:
+    content, style = picture(32, 48) // 2 + 64, picture(40, 40, 1) // 4
+    level = Level(Request.read(content, style, settings=replace(SHALLOW, color="luminance")), 48, 32)
+    Y = npstyle.images.color.luma(content)
+    for gray in (level.content, *level.styles):
+        assert (gray == gray[..., :1]).all()
+        assert (gray.mean(), gray.std()) == pytest.approx((Y.mean(), Y.std()), rel=1e-3)
+
+
+def test_gradient_of_brightness_is_the_derivative_along_grays() -> None:
+    """The projection on (1, 1, 1): the mean of the channels, and not one of them."""
+    request = Request.read(picture(32, 48), picture(40, 40, 1), settings=replace(SHALLOW, color="luminance"))
+    network = VGG19.for_settings(FIXED, request.settings)
+    objective = Level(request, 48, 32).objective(network)
+    gray = np.repeat(picture(32, 48)[..., :1].astype(np.float64), 3, axis=2)
+    _, gradient = objective(gray)
+    assert (gradient == gradient[..., :1]).all()
+
+    def loss(Y: Any) -> float:
+        return objective(np.repeat(Y, 3, axis=2))[0]
+
+    compared = directional(loss, lambda v: v * gradient.sum(axis=2, keepdims=True), gray[..., :1])
+    assert compared.error < DIRECTIONAL
+
+
+def test_resized_mask_stays_between_0_and_1() -> None:
+    """Though Lanczos overshoots beside an edge."""
+    mask = np.zeros((32, 48), np.float32)
+    mask[:, 20:] = 1
+    for size in ((30, 20), (70, 50)):
+        assert npstyle.images.resize(mask, *size).max() > 1
+        resized = resized_mask(mask, *size)
+        assert (float(resized.min()), float(resized.max())) == (0, 1)
+    assert (float(mask.min()), float(mask.max())) == (0, 1)
 
 
 def test_luma_keeps_content_colors_and_match_their_mean() -> None:

@@ -222,6 +222,10 @@ def test_every_answer_has_the_policy(client: Client) -> None:
         assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
         assert "unsafe" not in policy
         assert (headers["x-content-type-options"], headers["referrer-policy"]) == ("nosniff", "no-referrer")
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["cache-control"] in ("no-store", "no-cache")
+        for kind in ("opener", "resource"):
+            assert headers[f"cross-origin-{kind}-policy"] == "same-origin"
         assert "server" not in headers
 
 

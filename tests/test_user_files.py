@@ -19,7 +19,7 @@ from npstyle.cli import main as cli
 from npstyle.cli.paint import painting_parser
 from npstyle.cli.progress import ProgressBar
 from npstyle.cli.run_files import describe_checkpoint
-from npstyle.run import CheckpointWarning, Request, checkpoint
+from npstyle.run import CheckpointWarning, Request, checkpoint, checkpoint_writer
 from npstyle.run.memory import checkpoint_bytes
 from npstyle.settings import Settings
 from npstyle.weights import random_weights, write_weights
@@ -158,6 +158,27 @@ def test_a_cache_that_is_a_file_costs_the_checkpoints_only(
     assert line.endswith("; expected a folder to write to; continuing without\n")
     assert "Errno" not in line
     assert (folder / "note.txt").read_text() == "precious"
+
+
+def test_writing_checkpoints_takes_a_twentieth_of_the_time_at_most(folder: Path, monkeypatch: Patch) -> None:
+    now = 1000.0
+
+    def slow_write(path: Path, stored: checkpoint.Checkpoint) -> None:
+        nonlocal now
+        now += 10
+
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr(checkpoint_writer, "write", slow_write)
+    writer = checkpoint_writer.CheckpointWriter(folder / "kept.npz", 60, {})
+    state = {"losses": np.zeros(2)}
+    assert not writer.due
+    now = 1060
+    assert writer.due
+    writer.write([], state)
+    now += 199
+    assert not writer.due
+    now += 1
+    assert writer.due
 
 
 def test_run_leaves_a_checkpoint_that_another_run_wrote_meanwhile(
@@ -331,6 +352,16 @@ def test_overwrite_does_not_mean_what_is_read(
     expected = f"npstyle: output: {reads}: found a file that this command reads; expected a new name; "
     assert capsys.readouterr().err == f"{expected}choose another\n"
     assert contents(folder) == before
+
+
+def test_overwrite_does_not_mean_what_is_read_from_home(
+    folder: Path, monkeypatch: Patch, capsys: Captured
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    command = ["reconstruct", "painting.png", "--layer", "conv1_1", "--init=~/photo.png", *STUDY]
+    assert cli.main([*command, "-o", "~/photo.png", "--overwrite"]) == 1
+    assert "photo.png: found a file that this command reads" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("role", ["picture", "style", "--at"])

@@ -58,7 +58,7 @@ def check_no_input(name: str, output: Path, inputs: Iterable[Path | str | None],
     --overwrite does not mean those: a photograph would be lost, and with it what an interrupted run, whose
     picture is saved, continues from.
     """
-    if any(path is not None and same_file(output, Path(path)) for path in inputs):
+    if any(path is not None and same_file(output, as_path(path)) for path in inputs):
         raise UserError(name, "a file that this command reads", "a new name", cure)
 
 

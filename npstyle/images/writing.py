@@ -112,8 +112,8 @@ def write(
     Raises
     ------
     UserError
-        The file exists and `overwrite` is False; the format can't store that many pixels, transparency or
-        16 bits; the disk is full, or the folder is missing.
+        It is no picture; the file exists and `overwrite` is False; the format can't store that many pixels,
+        transparency or 16 bits; the disk is full, or the folder is missing.
     """
     path = as_path(path)
     save = _saver(path, picture, alpha, depth, text)
@@ -157,6 +157,10 @@ def _saver(
     """What writes a picture to an open file, in the format that the path's extension names."""
     form, options = _format_of(path)
     check_depth(path, depth)
+    picture = np.asarray(picture)
+    if picture.ndim not in (2, 3) or picture.dtype.kind not in "uif" or not picture.size:
+        found = f"{picture.dtype} array of shape {picture.shape}"
+        raise UserError("picture", found, "values of shape (H, W, 3), RGB, 0..255", "give an array of them")
     values = picture
     if depth == 16:
         values = to_16_bits(picture)

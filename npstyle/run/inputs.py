@@ -365,6 +365,9 @@ def check_fit(size: tuple[int, int], settings: Settings, name: str, cure: str) -
     settings = with_possible_optimizer(settings, h * w)
     limit = max_pixels(settings)
     if h * w > limit:
+        in_float32 = replace(settings, optimizer="lbfgs32")
+        if settings.optimizer == "lbfgs" and max_pixels(in_float32) > limit:  # which would have replaced it
+            settings, limit = in_float32, max_pixels(in_float32)
         most = f"{limit // 10**6} million" if limit >= 10**6 else f"{limit}"
         many_pairs = settings.optimizer != "adam" and settings.maxcor > Settings.maxcor
         expected = f"at most {most} pixels with " + (
