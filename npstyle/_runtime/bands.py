@@ -13,12 +13,12 @@ Array = NDArray[Any]
 BAND_ELEMENTS = 1 << 18  # of a picture: a megabyte in float32, which stays in a cache
 
 
-def bands(array: Array, step: int = 1) -> Iterator[tuple[int, int]]:
-    """The rows of an array in bands: the first one, and the one after the last.
+def bands(array: Array, step: int = 1, elements: int = BAND_ELEMENTS) -> Iterator[tuple[int, int]]:
+    """The rows of an array in bands of about so many elements: the first one, and the one after the last.
 
     All but the last band have a multiple of `step` rows.
     """
-    rows = max(1, BAND_ELEMENTS // max(1, step * array[:1].size)) * step
+    rows = max(1, elements // max(1, step * array[:1].size)) * step
     for first in range(0, len(array), rows):
         yield first, min(first + rows, len(array))
 
