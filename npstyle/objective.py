@@ -18,6 +18,7 @@ from npstyle.losses import content_loss, sum_of_squares
 from npstyle.partial import (
     ContentTerm,
     Copy,
+    Gradients,
     LayerGradient,
     Pack,
     PartialLosses,
@@ -30,7 +31,7 @@ from npstyle.partial import (
 from npstyle.pixel_losses import edge_map, edges_loss, total_variation
 from npstyle.plans import Strips, check_plan, divided
 from npstyle.regions import downsample_mask, style_targets
-from npstyle.rows import Rows, Visitor
+from npstyle.rows import Packed, Rows, Visitor
 from npstyle.settings import EDGE_CELLS, Settings, check_settings
 from npstyle.statistics import (
     LEAST_VARIANCE,
@@ -236,6 +237,9 @@ class Objective:
         terms: dict[str, float],
     ) -> Array:
         """The gradient with respect to what the walk starts from; the terms of its layers are added."""
+        if self.plan:
+            packed = {name: self._packed_gradient(name, F, content, style, terms) for name, F in walk}
+            return self.network.backward(tape, packed, overwrite=True)
         gradients: dict[str, Array] = {}
         network = self.network
         for name, F in walk:
@@ -254,12 +258,32 @@ class Objective:
                 terms[f"style/{name}"] = sum(losses)
             if name in content:
                 P, scale, constant = content[name]
-                assert isinstance(P, np.ndarray)  # only what strips are compared with is packed
+                assert isinstance(P, np.ndarray)  # it is packed only where there is a plan
                 value, content_dF = content_loss(F, P, scale, None if losses else dF)
                 terms[f"content/{name}"] = value + constant
                 if losses:
                     dF += content_dF
         return network.backward(tape, gradients, overwrite=True)
+
+    def _packed_gradient(
+        self,
+        name: str,
+        F: Array,
+        content: dict[str, ContentTerm],
+        style: dict[str, list[StyleTerm]],
+        terms: dict[str, float],
+    ) -> Packed:
+        """The gradient with respect to a whole feature map; the terms of its layer are added."""
+        arena, of_layer = self.network.arena, self._partial_losses(name, content, style, F.dtype)
+        arena.trim()  # of the larger feature maps below
+        for rows in Rows.growing(F, arena):
+            of_layer.visit(rows)
+        values, gradient = of_layer.finish()
+        terms.update(values)
+        packing = Gradients(gradient, arena, packed=True)
+        for rows in Rows.growing(F, arena):
+            packing.visit(rows)
+        return packing.waiting
 
     def _in_strips(
         self,
@@ -284,6 +308,7 @@ class Objective:
         if F is not None:
             tape: Tape = []
             walk = network.walk_above(top, F, x.shape, upper, tape)
+            del F  # it is released by the walk
             above = self._whole(walk, tape, content, style, terms)
             network.arena.trim()
         gradient = strips.gradient(layers, above)
@@ -392,11 +417,10 @@ class Objective:
     def _content_targets(
         self, picture: AnyArray, layers: Iterable[str], dtype: np.dtype[Any], packs: bool
     ) -> dict[str, tuple[Any, float]]:
-        """Feature maps of a picture, and their sums of squares; what is for strips may be packed."""
-        lower, _ = divided(self.plan, self.settings.layers)
-        packed = lower if packs else []
+        """Feature maps of a picture, and their sums of squares; with a plan they may be packed."""
+        packs = packs and self.plan > 0
         shapes = {name: feature_shape(name, picture.shape) for name in layers}
-        stored = {name: Pack() if name in packed else Copy(np.empty(shapes[name], dtype)) for name in shapes}
+        stored = {name: Pack() if packs else Copy(np.empty(shapes[name], dtype)) for name in shapes}
         squares = {name: RunningDistance(shape, section_rows(name)) for name, shape in shapes.items()}
         self._show(picture, {name: Together([stored[name], squares[name]]) for name in shapes}, dtype)
         return {name: (stored[name].target, sum(squares[name].sums)) for name in shapes}

@@ -308,7 +308,7 @@ class Gradients:
     """
 
     def __init__(self, gradient: LayerGradient, arena: Arena, packed: bool, first: int = 0) -> None:
-        self.waiting = Packed(first)
+        self.waiting = Packed(first, arena)
         self._gradient, self._arena = gradient, arena
         # A convolution's ReLU passes on what comes back where its output is above 0, a pooling everything.
         self._packed = packed and gradient.name in CONVOLUTIONS

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npstyle._runtime.arena import Arena
+from npstyle._runtime.arena import RETURNED_SLAB, Arena
 from npstyle._typing import AnyArray, Array
 from npstyle.architecture import LAYERS, block_of, channels, check_size, deepest, log2_stride
 from npstyle.errors import UserError
@@ -127,6 +127,7 @@ class Strips:
     ) -> None:
         self._network, self._top, self._dtype = network, top, dtype
         self._arena = network.arena
+        self._arena.least_slab = RETURNED_SLAB
         self._pixels = pixels if isinstance(pixels, Rows) else Rows.of(pixels, self._arena)
         self._shape = (self._pixels.height, *self._pixels.shape)
         check_size(self._shape, [top], "picture")

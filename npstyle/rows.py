@@ -6,15 +6,19 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 
 from npstyle._runtime.arena import Arena
+from npstyle._runtime.chunks import chunks
 from npstyle._typing import AnyArray
 
 Span = tuple[int, int]  # rows first ... last - 1
+
+GROWTH = 1 << 22  # elements of an array at a time: enough for several threads
 
 
 class Rows:
@@ -51,6 +55,14 @@ class Rows:
         rows = cls(height or len(y), y.shape[1:], y.dtype, arena, y, first)
         rows.end = first + len(y)
         return rows
+
+    @classmethod
+    def growing(cls, y: AnyArray, arena: Arena) -> Iterator[Rows]:
+        """The rows of an array, some more each time, so that what is computed of them takes little memory."""
+        rows = cls(len(y), y.shape[1:], y.dtype, arena, y)
+        for first, last in chunks(y, elements=GROWTH):
+            rows.extend(last - first)
+            yield rows
 
     def extend(self, count: int) -> AnyArray:
         """Further rows, uninitialized."""
@@ -114,11 +126,13 @@ class Packed:
     """Rows of which only some elements are stored, and a bit for each; the others are read as 0.
 
     A feature map has many zeros after its ReLU, and the gradient with respect to it does not matter there.
+    With an arena, elements are stored there, for a while: the heap would not shrink when they are gone.
     """
 
-    def __init__(self, first: int = 0) -> None:
+    def __init__(self, first: int = 0, arena: Arena | None = None) -> None:
         self.end = self._taken = first
         self._rows: deque[tuple[AnyArray, AnyArray | None]] = deque()
+        self._empty = np.empty if arena is None else arena.borrow
 
     @property
     def dtype(self) -> Any:
@@ -128,15 +142,17 @@ class Packed:
     def push(self, rows: AnyArray, stored: AnyArray | None = None) -> None:
         """Further rows; without a mask of what is stored, all of them, which takes less time."""
         if stored is None:
-            self._rows.extend((row, None) for row in rows.copy())
+            values = self._empty(rows.shape, rows.dtype)
+            values[...] = rows
+            self._rows.extend((row, None) for row in values)
             self.end += len(rows)
             return
-        values = np.empty(np.count_nonzero(stored), rows.dtype)
-        first = 0
-        for row, which in zip(rows, stored.reshape(len(rows), -1), strict=True):
+        values = self._empty((int(np.count_nonzero(stored)),), rows.dtype)
+        first, stored = 0, stored.reshape(len(rows), -1)
+        for row, which, bits in zip(rows, stored, np.packbits(stored, axis=1), strict=True):
             places = which.nonzero()[0]
             kept = np.take(row, places, out=values[first : first + len(places)])
-            self._rows.append((kept, np.packbits(which)))
+            self._rows.append((kept, bits))
             first += len(places)
         self.end += len(rows)
 
@@ -156,6 +172,14 @@ class Packed:
         for _ in out:
             self._rows.popleft()
         self._taken += len(out)
+
+    def unpacked(self, shape: tuple[int, ...], dtype: Any, arena: Arena) -> AnyArray:
+        """All rows in an array of the arena; they are stored no longer."""
+        out = arena.borrow(shape, dtype)
+        for first, last in chunks(out, elements=GROWTH):
+            self.take(out[first:last])
+            arena.trim()  # both would be there otherwise
+        return out
 
 
 def has_bits(x: AnyArray) -> AnyArray:

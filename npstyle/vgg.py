@@ -37,6 +37,7 @@ from npstyle.layers import (
     TorchvisionInput,
 )
 from npstyle.padding import padding_layers
+from npstyle.rows import Packed
 
 T = TypeVar("T")
 
@@ -197,7 +198,8 @@ class VGG19:
         `backward` then returns the gradient with respect to x.
         """
         steps = self.steps(deepest(layers), shape, x.dtype, below)
-        yield from self._run([Step(Given(), below), *steps], x, set(layers), tape)
+        # Not a generator itself, which would hold x until the end.
+        return self._run([Step(Given(), below), *steps], x, set(layers), tape)
 
     def _run(
         self, steps: Iterable[Step], x: Array, names: set[str], tape: Tape | None
@@ -225,7 +227,7 @@ class VGG19:
         tape: Tape = []
         return {name: F.copy() for name, F in self.walk(pixels, layers, tape)}, tape
 
-    def backward(self, tape: Tape, gradients: Mapping[str, Array], overwrite: bool = False) -> Array:
+    def backward(self, tape: Tape, gradients: Mapping[str, Array | Packed], overwrite: bool = False) -> Array:
         """Gradient of a loss with respect to the pixels, from its gradients with respect to feature maps.
 
         This is the chain rule from the top down: at each feature map the gradient from above and the one
@@ -236,7 +238,7 @@ class VGG19:
         tape : list
             From `record` or `walk`; it may be used again.
         gradients : {name: (h, w, K) array}
-            dL/dF for some of the layers that were asked for.
+            dL/dF for some of the layers that were asked for. Packed ones are unpacked when they are needed.
         overwrite : bool
             The given gradients are not needed afterwards: accumulate in their memory, and release what
             comes from `arena`.
@@ -247,22 +249,29 @@ class VGG19:
         """
         gradients = {canonical(name): gradient for name, gradient in gradients.items()}
         _check_gradients(gradients, tape)
-        dF: dict[str | None, Array] = {
-            name: gradient if overwrite else gradient.copy() for name, gradient in gradients.items()
-        }
-        # The feature map that each step starts from; if a gradient is given for it, dx is added to that.
-        inputs = [None, *(recorded.step.feature_map for recorded in tape[:-1])]
-        dx = dF.get(tape[-1].step.feature_map)
+        dx = self._given(gradients, tape[-1], overwrite)
+        # What each step starts from; if a gradient with respect to it is given, dx is added to that.
+        inputs = [None, *tape[:-1]]
         for (step, cache, _, _), below in zip(reversed(tape), reversed(inputs), strict=True):
-            accumulate_into = dF.get(below)
+            accumulate_into = None if below is None else self._given(gradients, below, overwrite)
             if dx is None:  # above the topmost gradient
                 dx = accumulate_into
                 continue
             dy, dx = dx, step.layer.backward(dx, cache, accumulate_into)
             if dy is not dx:
                 self.arena.release(dy)
+            del dy  # the arena can't free what is referred to
         assert dx is not None  # _check_gradients has seen one on the tape
         return dx
+
+    def _given(
+        self, gradients: Mapping[str, Array | Packed], recorded: Recorded, overwrite: bool
+    ) -> Array | None:
+        """The gradient with respect to a step's output, if that is given, in memory to accumulate in."""
+        given = gradients.get(recorded.step.feature_map or "")
+        if isinstance(given, Packed):
+            return given.unpacked(recorded.shape, recorded.dtype, self.arena)
+        return given if overwrite or given is None else given.copy()
 
     def steps(
         self, top: str, shape: tuple[int, ...], dtype: np.dtype[Any], below: str | None = None
@@ -322,7 +331,7 @@ def _as_pixels(pixels: ArrayLike) -> Array:
     return np.ascontiguousarray(x, np.float64 if x.dtype == np.float64 else np.float32)
 
 
-def _check_gradients(gradients: Mapping[str, Array], tape: Tape) -> None:
+def _check_gradients(gradients: Mapping[str, Array | Packed], tape: Tape) -> None:
     """Each must belong to a feature map on the tape, and have its shape and dtype."""
     recorded = {entry.step.feature_map: entry for entry in tape}
     missing = [name for name in gradients if name not in recorded]
@@ -330,6 +339,8 @@ def _check_gradients(gradients: Mapping[str, Array], tape: Tape) -> None:
         raise UserError("gradients", ", ".join(missing) or "none", "layers on the tape", "record them")
     for name, gradient in gradients.items():
         expected = recorded[name]
+        if isinstance(gradient, Packed):  # from rows of the feature map
+            continue
         if gradient.shape != expected.shape or gradient.dtype != expected.dtype:
             raise UserError(
                 f"gradients: {name}",

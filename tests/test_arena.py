@@ -73,6 +73,16 @@ def test_rest_of_a_part_stays_free() -> None:
     assert arena.nbytes == 4096
 
 
+def test_slabs_have_a_least_size() -> None:
+    arena = Arena()
+    arena.least_slab = 4096
+    small, other = arena.borrow((1000,), np.uint8), arena.borrow((2000,), np.uint8)
+    assert arena.nbytes == 4096
+    assert not np.shares_memory(small, other)
+    large = arena.borrow((5000,), np.uint8)
+    assert arena.nbytes == 4096 + large.nbytes + -large.nbytes % ALIGNMENT
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (0, 2, 1)])
 def test_free_neighbors_are_joined(order: tuple[int, ...]) -> None:
     arena = Arena()

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from helpers import error_line
 from npstyle import images
@@ -123,6 +124,37 @@ def test_tiff_beyond_4_gb_is_bigtiff(opaque: bool, tmp_path: Path, monkeypatch: 
     described = images.describe(path)
     assert (described.mode.split(",")[0], described.profile) == ("RGB" if opaque else "RGBA", "sRGB")
     assert described.text == {"seed": "1"}
+
+
+@pytest.mark.parametrize("size", [(256, 512), (257, 511), (300, 700), (9, 5)], ids=str)
+@pytest.mark.parametrize("depth", [8, 16])
+@pytest.mark.parametrize("big", [False, True])
+def test_large_tiff_is_tiled(
+    big: bool, depth: int, size: tuple[int, int], tmp_path: Path, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(deep, "MAX_PIXELS_IN_STRIPS", 10)
+    monkeypatch.setattr(deep, "MAX_TIFF_BYTES", 1000 if big else 2**30)
+    rng = np.random.default_rng(size)
+    pixels, alpha = rng.integers(0, 256, (*size, 3), np.uint8), rng.integers(0, 256, size, np.uint8)
+    for opacity in (None, alpha):
+        path = tmp_path / f"{opacity is None}.tif"
+        images.write(path, pixels, depth=depth, alpha=opacity, text={"seed": "1"})
+        assert path.read_bytes()[:4] == (b"II+\0" if big else b"II*\0")
+        with Image.open(path) as image:
+            assert isinstance(image, TiffImageFile)
+            fields, found = dict(image.tag_v2), np.asarray(image)
+        assert (fields[322], fields[323], 273 in fields) == (256, 256, False)
+        assert np.size(fields[324]) == -(-size[0] // 256) * -(-size[1] // 256)
+        np.testing.assert_array_equal(found, pixels if opacity is None else np.dstack([pixels, alpha]))
+        described = images.describe(path)
+        assert (described.profile, described.text) == ("sRGB", {"seed": "1"})
+
+
+def test_tiff_of_8_bits_is_tiled_as_that_of_16(tmp_path: Path, monkeypatch: Patch) -> None:
+    images.write(tmp_path / "small.tif", PICTURE)
+    monkeypatch.setattr(deep, "MAX_PIXELS_IN_STRIPS", 10)
+    images.write(tmp_path / "large.tif", PICTURE)
+    np.testing.assert_array_equal(images.read(tmp_path / "large.tif"), images.read(tmp_path / "small.tif"))
 
 
 @pytest.mark.parametrize("name", DECODERS)

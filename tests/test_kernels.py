@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
+import mmap
 import os
 import platform
 import subprocess
@@ -358,6 +360,38 @@ def test_winograd_has_the_same_bits_in_strips(H: int, W: int, C: int, isa: str, 
         given, given_bits = with_neighbors(dy, first, last), with_neighbors(by_row, first, last).reshape(-1)
         _kernels.winograd_backward(given, given_bits, w, found, False, workspace, 1, strip)
         np.testing.assert_array_equal(found, dx[first:last])
+
+
+def at_a_wall(x: Array, behind: bool) -> Array:
+    """A copy right after a page that nobody may read, or right before one."""
+    pages = -(-x.nbytes // mmap.PAGESIZE) + 1
+    memory = np.frombuffer(mmap.mmap(-1, pages * mmap.PAGESIZE), np.uint8)
+    wall = memory.ctypes.data + (pages - 1) * mmap.PAGESIZE * behind
+    assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(wall), mmap.PAGESIZE, 0) == 0
+    start = memory.size - mmap.PAGESIZE - x.nbytes if behind else mmap.PAGESIZE
+    copied = memory[start : start + x.nbytes].view(x.dtype).reshape(x.shape)
+    copied[...] = x
+    return copied
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect is called as in Linux")
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("isa", INSTRUCTION_SETS)
+def test_strips_are_all_that_is_read(isa: str, behind: bool) -> None:
+    """Otherwise this process ends here: the sanitizer misses what is far from the array, or in another."""
+    _kernels.set_isa(isa)
+    H, W, C = 25, 18, 64
+    x, w, b, y, mask = convolution_arrays(H, W, C, C, np.float32)
+    for first, last, strip in strips(H, _kernels.winograd_rows(H, W, C, C, 4)):
+        out, bits_found = y[first:last].copy(), np.empty((last - first) * W * C // 8, np.uint8)
+        part = with_neighbors(x, first, last)
+        given_bits = with_neighbors(mask.reshape(H, -1), first, last).reshape(-1)
+        workspace = np.empty(_kernels.winograd_workspace(last - first, W, C, C, 4, 1, H), np.float32)
+        of_input, of_bits, out, bits_found, workspace = (
+            at_a_wall(array, behind) for array in (part, given_bits, out, bits_found, workspace)
+        )
+        _kernels.winograd(of_input, w, b, out, bits_found, workspace, 1, strip)
+        _kernels.winograd_backward(of_input, of_bits, w, out, False, workspace, 1, strip)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

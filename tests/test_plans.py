@@ -157,6 +157,25 @@ def test_packed_rows_are_what_they_were() -> None:
     assert out.tobytes() == rows[2:].tobytes()
 
 
+def test_packed_rows_leave_the_arena_as_they_are_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npstyle.rows.GROWTH", 4 * 64)
+    x, arena, seen = picture(32, 64)[:, :, 0] - 128, Arena(), []
+    packed = Packed(0, arena)
+    for rows in Rows.growing(x, arena):
+        packed.push(rows[packed.end, rows.end], rows[packed.end, rows.end] > 0)
+    assert packed.end == 32
+    assert arena.nbytes < 0.7 * x.nbytes
+
+    def take(out: Array) -> None:
+        Packed.take(packed, out)
+        seen.append(arena.nbytes)
+
+    monkeypatch.setattr(packed, "take", take)
+    np.testing.assert_array_equal(packed.unpacked(x.shape, x.dtype, arena), np.where(x > 0, x, 0))
+    assert len(seen) == 8
+    assert seen[-1] < 1.2 * x.nbytes
+
+
 def test_gradients_wait_packed_where_they_wait_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     stored: dict[str, bool] = {}
 

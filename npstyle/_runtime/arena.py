@@ -20,7 +20,9 @@ from numpy.typing import DTypeLike, NDArray
 Slab = NDArray[np.uint8]
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector; loads across two lines take twice as long
-
+# glibc takes arrays of more than 32 MB from the system and gives them back when they are freed; smaller ones
+# may leave holes in its heap. What was never written to takes no memory.
+RETURNED_SLAB = (1 << 25) + 4096
 
 _lock = threading.Lock()  # of all arenas: it is held for microseconds
 
@@ -55,6 +57,11 @@ class Arena:
     Releasing an array that is still used is the caller's mistake, as with any allocator. Threads may share an
     arena. A copy of it, also by pickling, is a new arena without memory.
 
+    Attributes
+    ----------
+    least_slab : int
+        Bytes of a slab, at least: `RETURNED_SLAB` where slabs come and go.
+
     Examples
     --------
     >>> arena = Arena()
@@ -66,6 +73,7 @@ class Arena:
     """
 
     def __init__(self) -> None:
+        self.least_slab = 0
         self._free: list[Part] = []
         # Borrowed parts by the id of the array that all views of the part refer to.
         self._borrowed: dict[int, tuple[weakref.ref[Slab], Part]] = {}
@@ -87,11 +95,12 @@ class Arena:
                     part = free
             if part is None:
                 self._drop_free_slabs()
-                part = Part(aligned((size,), np.uint8), 0, size)
+                slab = aligned((max(size, self.least_slab),), np.uint8)
+                part = Part(slab, 0, slab.size)
             else:
                 self._free.remove(part)
-                if part.size > size:
-                    self._free.append(Part(part.slab, part.start + size, part.end))
+            if part.size > size:
+                self._free.append(Part(part.slab, part.start + size, part.end))
             part = Part(part.slab, part.start, part.start + size)
             # From a memoryview, so that views of the array refer to it and not past it to the slab.
             owner = np.frombuffer(part.slab.data, np.uint8, length, part.start)

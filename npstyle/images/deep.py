@@ -1,6 +1,7 @@
 """Pictures of more than 8 bits per channel: their conversion, and the 16-bit PNG and TIFF files.
 
-Pillow writes neither format in color with 16 bits, and reads only the upper 8 bits of such files.
+Pillow writes neither format in color with 16 bits, and reads only the upper 8 bits of such files. Nor does it
+write TIFF in tiles, so that large files of 8 bits are written here, too.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ Deep = NDArray[np.uint16]
 CHUNK_BYTES = 2**20  # compressed at a time, so that the memory needed does not grow with the picture
 MAX_CLIPPED = 0.01  # the part of a floating-point picture that may be lights beyond its white
 MAX_TIFF_BYTES = 2**32 - 2**24  # 32 bits for offsets; deflated data may be slightly larger than the input
+# Larger TIFF files are written in tiles: who looks at a part of such a picture need not read whole rows.
+MAX_PIXELS_IN_STRIPS = 2**25
+TILE = 256  # pixels in both directions
 
 
 def is_deep(mode: str) -> bool:
@@ -146,42 +150,56 @@ def write_png16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) ->
     chunk(b"IEND", b"")
 
 
-def write_tiff16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -> None:
-    """Write a 16-bit TIFF file, deflated, with an sRGB profile; BigTIFF if it might be larger than 4 GB.
+def is_tiled(values: NDArray[Any]) -> bool:
+    """Whether a picture is so large that its TIFF file is written in tiles."""
+    H, W = values.shape[:2]
+    return bool(H * W > MAX_PIXELS_IN_STRIPS)
+
+
+def write_tiff(file: BinaryIO, values: NDArray[Any], text: Mapping[str, str] | None) -> None:
+    """Write a TIFF file, deflated, with an sRGB profile; BigTIFF if it might be larger than 4 GB.
+
+    It is in strips, or in tiles where it is large: `is_tiled`.
 
     Parameters
     ----------
     file : binary file
         Seekable.
     values : (H, W, 3) array, or (H, W, 4) with alpha
+        Of 8 or 16 bits.
     text : mapping of str to str, or None
         As for `npstyle.images.write`.
 
     Notes
     -----
-    Source: Adobe, "TIFF Revision 6.0", 1992, sections 6 (RGB), 14 (predictor) and 18 (alpha); deflate is from
-    "Adobe Photoshop TIFF Technical Notes", 2002. BigTIFF: offsets and counts of 64 bits, as in libtiff.
+    Source: Adobe, "TIFF Revision 6.0", 1992, sections 6 (RGB), 14 (predictor), 15 (tiles) and 18 (alpha);
+    deflate is from "Adobe Photoshop TIFF Technical Notes", 2002. BigTIFF: offsets and counts of 64 bits, as
+    in libtiff.
     """
     H, W, C = values.shape
-    form = BIG if values.nbytes > MAX_TIFF_BYTES else CLASSIC
+    tiled, itemsize = is_tiled(values), values.itemsize
+    stored = (H + -H % TILE) * (W + -W % TILE) * C * itemsize if tiled else values.nbytes
+    form = BIG if stored > MAX_TIFF_BYTES else CLASSIC
     file.write(form.head)  # little-endian; the offset of the directory is filled in at the end
     offsets, lengths = [], []
-    for part in _row_chunks(values):
+    for part in _tiles(values) if tiled else _row_chunks(values):
         # The predictor: each value minus the same channel's value in the pixel to its left.
-        compressed = zlib.compress(np.diff(part.astype("<u2"), axis=1, prepend=np.uint16(0)).tobytes())
+        differences = np.diff(part, axis=1, prepend=values.dtype.type(0))
+        compressed = zlib.compress(differences.astype(f"<u{itemsize}", copy=False).tobytes())
         offsets.append(file.tell())
         lengths.append(file.write(compressed))
-    fields = {
+    if tiled:  # TileWidth, TileLength, TileOffsets, TileByteCounts
+        places = {322: _longs(TILE), 323: _longs(TILE), 324: _offsets(form, offsets), 325: _longs(*lengths)}
+    else:  # StripOffsets, RowsPerStrip, StripByteCounts
+        places = {273: _offsets(form, offsets), 278: _longs(_rows_per_chunk(values)), 279: _longs(*lengths)}
+    fields = places | {
         256: _longs(W),  # ImageWidth
         257: _longs(H),  # ImageLength
-        258: _shorts(*[16] * C),  # BitsPerSample
+        258: _shorts(*[8 * itemsize] * C),  # BitsPerSample
         259: _shorts(8),  # Compression: deflate
         262: _shorts(2),  # PhotometricInterpretation: RGB
         IMAGE_DESCRIPTION: _ascii(encoded(text) if text else ""),
-        273: _offsets(form, offsets),  # StripOffsets
         277: _shorts(C),  # SamplesPerPixel
-        278: _longs(_rows_per_chunk(values)),  # RowsPerStrip
-        279: _longs(*lengths),  # StripByteCounts
         282: _rational(1, 1),  # XResolution
         283: _rational(1, 1),  # YResolution
         284: _shorts(1),  # PlanarConfiguration: the channels of a pixel are adjacent
@@ -190,7 +208,7 @@ def write_tiff16(file: BinaryIO, values: Deep, text: Mapping[str, str] | None) -
         338: _shorts(*[2] * (C - 3)),  # ExtraSamples: alpha, not multiplied into the colors
         34675: _undefined(srgb_profile() or b""),  # the ICC profile
     }
-    entries = [_directory_entry(file, form, tag, field) for tag, field in fields.items() if field.length]
+    entries = [_directory_entry(file, form, *field) for field in sorted(fields.items()) if field[1].length]
     offset = _even_offset(file)
     file.write(struct.pack(form.entries, len(entries)) + b"".join(entries) + bytes(form.offset_bytes))
     file.seek(len(form.head) - form.offset_bytes)
@@ -211,17 +229,26 @@ class _Form(NamedTuple):
 CLASSIC = _Form(b"II*\0" + bytes(4), "<H", "<HHI", "<I", 4, 4)
 BIG = _Form(b"II+\0" + struct.pack("<HH", 8, 0) + bytes(8), "<Q", "<HHQ", "<Q", 8, 16)
 
-DEEP_WRITERS = {"PNG": write_png16, "TIFF": write_tiff16}
+DEEP_WRITERS = {"PNG": write_png16, "TIFF": write_tiff}
 
 
-def _row_chunks(values: Deep) -> Iterator[Deep]:
+def _row_chunks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """The rows of a picture (H, W, C), about `CHUNK_BYTES` at a time."""
     rows = _rows_per_chunk(values)
     for top in range(0, len(values), rows):
         yield values[top : top + rows]
 
 
-def _rows_per_chunk(values: Deep) -> int:
+def _tiles(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """A picture (H, W, C) in tiles, row by row; the last are filled with copies of the outermost pixels."""
+    for top in range(0, len(values), TILE):
+        for left in range(0, values.shape[1], TILE):
+            tile = values[top : top + TILE, left : left + TILE]
+            h, w, _ = tile.shape
+            yield np.pad(tile, ((0, TILE - h), (0, TILE - w), (0, 0)), "edge")
+
+
+def _rows_per_chunk(values: NDArray[Any]) -> int:
     return min(len(values), max(1, CHUNK_BYTES // int(values[0].nbytes)))
 
 

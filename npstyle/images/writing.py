@@ -16,7 +16,7 @@ from npstyle._runtime.atomic import check_writable, open_replacing
 from npstyle._runtime.paths import as_path
 from npstyle.errors import UserError
 from npstyle.images.arrays import Picture, to_uint8
-from npstyle.images.deep import DEEP_WRITERS, to_16_bits
+from npstyle.images.deep import DEEP_WRITERS, is_tiled, to_16_bits
 from npstyle.images.metadata import save_options
 
 # Pillow's name of the format, and its options, by extension.
@@ -171,7 +171,7 @@ def _saver(
         values = _with_alpha(values, alpha)
 
     def save(file: BinaryIO) -> None:
-        if depth == 16:
+        if depth == 16 or (form == "TIFF" and is_tiled(values)):
             DEEP_WRITERS[form](file, values, text)
         else:
             Image.fromarray(values).save(file, format=form, **options, **save_options(form, text))

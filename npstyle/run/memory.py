@@ -36,6 +36,7 @@ from npstyle.fused import method_of
 from npstyle.optimize import optimizer_bytes, stored_bytes, with_possible_optimizer
 from npstyle.padding import is_padded
 from npstyle.plans import ALL_BLOCKS, divided, possible_plans
+from npstyle.rows import GROWTH
 from npstyle.run.inputs import Request
 from npstyle.run.pyramid import level_sizes
 from npstyle.run.strip_memory import PACKED, WORKSPACES, strips_bytes
@@ -238,14 +239,10 @@ def objective_bytes(
     layers = settings.layers
     evaluation = evaluation_memory(H, W, layers, convolution, threads, True, settings, plan)
     content = settings.effective_content_weights
-    packed = divided(plan, layers)[0] if plan else []
-    targets = sum(
-        4.0 * (H * W >> 2 * log2_stride(name)) * channels(name) * (PACKED if name in packed else 1)
-        for name in content
-    )
+    targets = sum(4.0 * (H * W >> 2 * log2_stride(name)) * channels(name) for name in content)
     # Where a layer has both losses, the gradient of the second one is added to that of the first.
     both = [] if plan else [name for name in content if name in settings.effective_style_weights]
-    return evaluation + targets + _largest_feature_map(H, W, both)
+    return evaluation + targets * (PACKED if plan else 1) + _largest_feature_map(H, W, both)
 
 
 def statistics_bytes(settings: Settings, targets: int) -> float:
@@ -365,29 +362,43 @@ def _memory_above(
     backward: bool,
     network: NetworkSettings,
 ) -> float:
-    """Bytes of an evaluation without strips from the pixels (H, W) or from the feature map `below` on."""
+    """Bytes of an evaluation without strips from the pixels (H, W) or from the feature map `below` on.
+
+    In the latter case gradients of losses are computed some rows at a time, and wait packed.
+    """
     losses = set(layers)
-    stored, peak, x = 0.0, 0.0, 0
+    stored, peak, x, packs = 0.0, 0.0, 0, below is not None
     if below is not None:
         x = 4 * (H >> log2_stride(below)) * (W >> log2_stride(below)) * channels(below)
     computed = list(_computed(below, H, W, losses, convolution, threads, network))
+    # The largest workspace stays in the arena, which is trimmed only where gradients are packed.
     workspace = max(each.workspace for each in computed)
-    for name, y, bits, _, x_padded, y_padded in computed:
+    waiting: dict[str, float] = {}
+    for name, y, bits, own, x_padded, y_padded in computed:
         if name in losses:
-            K = channels(name)
-            workspace = max(workspace, 4 * _kernels.gram_workspace(y // (4 * K), K, 4, threads))
-        waiting = y if backward and name in losses else 0
-        peak = max(peak, stored + max(x + y + waiting, x + x_padded, x_padded + y_padded, y_padded + y))
-        stored += waiting + (bits if backward else 0)
+            K, elements = channels(name), min(y // 4, GROWTH) if packs else y // 4
+            sums = 4 * _kernels.gram_workspace(elements // K, K, 4, threads)
+            waiting[name] = y * (PACKED if packs and name in CONVOLUTIONS else 1) if backward else 0
+            if packs:  # its input is not there any more
+                peak = max(peak, stored + y + waiting[name] + sums + 4 * elements)
+            else:
+                workspace = max(workspace, sums)
+        added = own if packs else waiting.get(name, 0)
+        peak = max(peak, stored + max(x + y + added, x + x_padded, x_padded + y_padded, y_padded + y))
+        stored += waiting.get(name, 0) + (bits if backward else 0)
         x = y
-    # In the backward pass the gradient with respect to a feature map is the one that waited, or a new array.
-    for n, (name, y, _, _, x_padded, y_padded) in reversed(list(enumerate(computed))):
+    # In the backward pass the gradient with respect to a feature map is the one that waited, or a new array,
+    # to which a packed one is unpacked.
+    there = set() if packs else losses
+    for n, (name, y, _, own, x_padded, y_padded) in reversed(list(enumerate(computed))):
         x, lower = (computed[n - 1].y, computed[n - 1].name) if n else (0, "")
-        dy, dx = (0 if name in losses else y), (0 if lower in losses else x)
-        new = max(dy + dx, dy + y_padded, y_padded + x_padded, x_padded + dx)
+        dy, dx = (0 if name in there else y), (0 if lower in there else x)
+        new: float = max(dy + dx, dy + y_padded, y_padded + x_padded, x_padded + dx)
+        if packs:
+            new += own - waiting.get(name, 0)
         peak = max(peak, stored + new if backward else 0)
-        stored -= y if name in losses else 0
-    return peak + workspace
+        stored -= waiting.get(name, 0)
+    return peak if packs else peak + workspace
 
 
 def largest(fits: Callable[[int], bool], least: int, most: int) -> int:

@@ -24,8 +24,8 @@ WORKSPACES = {
 # Of a feature map, packed: its elements above 0, and a bit for each. Half of them with random filters; with
 # trained ones a third in conv3_1, and fewer above.
 PACKED = 0.5 + 1 / 32
-# Slabs of the arena beside what is borrowed: 169 MB and 130 at 2048 x 2048 pixels.
-FRAGMENTATION = 1.3
+# Slabs of the arena beside what is borrowed, as far as they are written to.
+FRAGMENTATION = 1.05
 AFTER_CHEAP = LAYERS[LAYERS.index(CHEAP) + 1]
 
 

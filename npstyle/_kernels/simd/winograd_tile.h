@@ -128,9 +128,9 @@ INLINE void TILED(output_1d)(const VEC *x, VEC *y)
 #endif
 
 /* Tiles first ... first + count - 1 of x (H, W, C) to rows 0 ... count - 1 of v. With a mask, x counts as
-   zero where the mask has no bit. `zeros` (C,) stands for pixels outside the picture. If x is pooled, it is the
-   gradient of an average pooling (H / 2, W / 2, C), of which each pixel has a quarter of its cell's; a last odd
-   row or column has none. */
+   zero where the mask has no bit. `zeros` (C,) stands for pixels outside the picture and for their bits, as a
+   strip's mask has no first byte to read instead. If x is pooled, it is the gradient of an average pooling
+   (H / 2, W / 2, C), of which each pixel has a quarter of its cell's; a last odd row or column has none. */
 INLINE void TILED(input_of_tiles)(const REAL *x, const uint8_t *mask, const REAL *zeros, winograd_shape s,
                                   idx first, idx count, REAL *tiles, winograd_strides v_strides,
                                   const int pooled)
@@ -141,12 +141,12 @@ INLINE void TILED(input_of_tiles)(const REAL *x, const uint8_t *mask, const REAL
         REAL *v = tiles + (tile - first) * v_strides.row;
         const idx top = tile / tiles_per_row * OUT - 1, left = tile % tiles_per_row * OUT - 1;
         const REAL *pixel[POINTS];
-        idx mask_byte[POINTS];
+        const uint8_t *bits[POINTS];
         for (int i = 0; i < TILE; i++)
             for (int j = 0; j < TILE; j++) {
                 const idx h = top + i, w = left + j;
                 const int inside = 0 <= h && h < s.H / cell * cell && 0 <= w && w < cells * cell;
-                mask_byte[i * TILE + j] = inside ? (h * s.W + w) * s.C / 8 : 0;
+                bits[i * TILE + j] = inside && mask ? mask + (h * s.W + w) * s.C / 8 : (const uint8_t *)zeros;
                 pixel[i * TILE + j] = inside ? x + (h / cell * cells + w / cell) * s.C : zeros;
             }
         for (idx c = 0; c < s.C; c += LANES) {
@@ -161,7 +161,7 @@ INLINE void TILED(input_of_tiles)(const REAL *x, const uint8_t *mask, const REAL
                 }
                 if (mask)
                     for (int i = 0; i < TILE; i++)
-                        before[i] = MASKED(before[i], NAME(read_bits)(mask + mask_byte[i * TILE + j], c));
+                        before[i] = MASKED(before[i], NAME(read_bits)(bits[i * TILE + j], c));
                 TILED(input_1d)(before, after);
                 for (int i = 0; i < TILE; i++)
                     half[i][j] = after[i];
