@@ -145,7 +145,7 @@ class Objective:
         _check_network(network, check_settings(settings))
         self.network = network
         self.settings = settings
-        self.plan = check_plan(plan, settings.padding)
+        self.plan = check_plan(plan)
         # Copies: float64 targets are computed when first needed, when the caller may have changed theirs.
         self.content = np.array(content)
         self.styles = [np.array(style) for style in styles]
@@ -396,7 +396,10 @@ class Objective:
         lower, _ = divided(self.plan, self.settings.layers)
         packed = lower if packs else []
         shapes = {name: feature_shape(name, picture.shape) for name in layers}
-        stored = {name: Pack() if name in packed else Copy(np.empty(shapes[name], dtype)) for name in shapes}
+        stored = {
+            name: Pack(0, shape[0]) if name in packed else Copy(np.empty(shape, dtype))
+            for name, shape in shapes.items()
+        }
         squares = {name: RunningDistance(shape, section_rows(name)) for name, shape in shapes.items()}
         self._show(picture, {name: Together([stored[name], squares[name]]) for name in shapes}, dtype)
         return {name: (stored[name].target, sum(squares[name].sums)) for name in shapes}
