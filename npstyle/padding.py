@@ -11,6 +11,7 @@ the opposite border, so that a picture has no border at all: it is repeated with
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npstyle._runtime.arena import Arena
 from npstyle._typing import Array, Padding
@@ -84,7 +85,7 @@ class WrapPad:
         H, W, C = dy.shape
         add, dx = accumulate_into is not None, accumulate_into
         if dx is None:
-            dx = self.arena.borrow((H - 2, W - 2, C), dy.dtype)
+            dx = _in_place_of_padded(self.arena, (H - 2, W - 2, C), dy.dtype)
         self.backward_of_rows(dy[1:-1], dy[0], dy[-1], dx, add)
         return dx
 
@@ -121,7 +122,7 @@ class Crop:
     def forward(self, x: Array) -> tuple[Array, Shape]:
         """Cropped y; cache: the shape of x."""
         H, W, C = x.shape
-        y: Array = self.arena.borrow((H - 2, W - 2, C), x.dtype)
+        y = _in_place_of_padded(self.arena, (H - 2, W - 2, C), x.dtype)
         y[...] = x[1:-1, 1:-1]
         return y, x.shape
 
@@ -131,3 +132,10 @@ class Crop:
         dx[0] = dx[-1] = dx[:, 0] = dx[:, -1] = 0
         dx[1:-1, 1:-1] = dy
         return _accumulate(dx, accumulate_into)
+
+
+def _in_place_of_padded(arena: Arena, shape: Shape, dtype: DTypeLike) -> Array:
+    """An array as large in the arena as a padded one, which can then have its memory when it is released."""
+    H, W, C = shape
+    memory: Array = arena.borrow(((H + 2) * (W + 2) * C,), dtype)
+    return memory[: H * W * C].reshape(shape)
