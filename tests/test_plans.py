@@ -349,6 +349,9 @@ def peak(H: int, W: int, plan: int, padding: Padding) -> float:
         *((plan, (1600, 320), "zero") for plan in (0, *PLANS)),
         *(only_thoroughly(plan, (960, 640), "zero") for plan in (0, 1, 2, 3)),
         (plans.ALL_BLOCKS, (960, 640), "zero"),
+        (2, (960, 640), "wrap"),
+        *(only_thoroughly(plan, (960, 640), "wrap") for plan in (0, 1, 3, plans.ALL_BLOCKS)),
+        *(only_thoroughly(plan, (1600, 320), "wrap") for plan in (0, *PLANS)),
     ],
 )
 def test_memory_of_an_evaluation_is_what_is_estimated(

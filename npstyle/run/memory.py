@@ -52,6 +52,8 @@ LIBRARY_BYTES = 20e6
 # By statistics: matrices (C, C) that every style target keeps in each layer, and that one layer's loss takes,
 # LAPACK's copies among them.
 MATRICES = {"gram": (1, 2), "gram+moments": (2, 6), "wasserstein": (2, 14)}
+# Where the padding wraps, arrays with and without a border follow each other, which leaves gaps in the arena.
+GAPS = 1.1
 # L-BFGS stores so many pairs where there is too little memory for as many as are asked for.
 FEWER_PAIRS = (5, 3)
 # Of an evaluation with each plan, relative to none (docs/large-pictures.md#time-and-memory).
@@ -311,10 +313,11 @@ def evaluation_memory(
         return pixels + _memory_above(None, H, W, layers, convolution, threads, backward, network)
     if not backward:
         top = deepest(layers)
-        return pixels + strips_bytes(H, W, top, layers, convolution, threads, False, False)
+        return pixels + strips_bytes(H, W, top, layers, convolution, network.padding, threads, False, False)
     _, above = divided(plan, layers)
     top = f"pool{plan}" if above else deepest(layers)
-    needed = [strips_bytes(H, W, top, layers, convolution, threads, True, bool(above))]
+    how = convolution, network.padding, threads
+    needed = [strips_bytes(H, W, top, layers, *how, True, bool(above))]
     if above:
         needed.append(_memory_above(top, H, W, above, convolution, threads, True, network))
     return pixels + max(needed)
@@ -393,7 +396,7 @@ def _memory_above(
         new = max(dy + dx, dy + y_padded, y_padded + x_padded, x_padded + dx)
         peak = max(peak, stored + new if backward else 0)
         stored -= y if name in losses else 0
-    return peak + workspace
+    return peak * (GAPS if network.padding == "wrap" else 1) + workspace
 
 
 def largest(fits: Callable[[int], bool], least: int, most: int) -> int:
