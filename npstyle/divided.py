@@ -37,7 +37,7 @@ from npstyle.partial import (
     section_rows,
 )
 from npstyle.plans import ALL_BLOCKS, Strips
-from npstyle.rows import Packed, Rows, Span
+from npstyle.rows import Packed, RepeatedRows, Rows, Span
 from npstyle.settings import Settings
 from npstyle.statistics import OfSums, StyleTerm
 from npstyle.vgg import VGG19
@@ -130,7 +130,7 @@ def content_of_band(
     """The content targets that `sums_of_band` and `gradient_of_band` need; they stay where they are."""
     strips = band.strips(network, pixels, layers.top, dtype)
     around = strips.rows_around()
-    stored = {name: Pack(around[name][0]) for name in layers.content}
+    stored = {name: Pack(*around[name]) for name in layers.content}
     if stored:
         strips.forward_around(stored)
     return {name: pack.target for name, pack in stored.items()}
@@ -334,8 +334,9 @@ class DividedObjective(Objective):
 
     def _sent(self, n: int, picture: AnyArray) -> Any:
         """A handle of the pixels that the gradient of the n-th band depends on."""
-        first, last = self._bands[n].strips(self.network, None, self._top, picture.dtype).pixel_rows()
-        return self._workers.send(n, Pixels(first, np.ascontiguousarray(picture[first:last])))
+        span = self._bands[n].strips(self.network, None, self._top, picture.dtype).pixel_rows()
+        rows = RepeatedRows(picture, self.network.arena)[span]  # beyond the border where the padding wraps
+        return self._workers.send(n, Pixels(span[0], np.ascontiguousarray(rows)))
 
     @property
     def _top(self) -> str:

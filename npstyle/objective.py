@@ -146,7 +146,7 @@ class Objective:
         _check_network(network, check_settings(settings))
         self.network = network
         self.settings = settings
-        self.plan = check_plan(plan, settings.padding)
+        self.plan = check_plan(plan)
         # Copies: float64 targets are computed when first needed, when the caller may have changed theirs.
         self.content = np.array(content)
         self.styles = [np.array(style) for style in styles]
@@ -420,7 +420,10 @@ class Objective:
         """Feature maps of a picture, and their sums of squares; with a plan they may be packed."""
         packs = packs and self.plan > 0
         shapes = {name: feature_shape(name, picture.shape) for name in layers}
-        stored = {name: Pack() if packs else Copy(np.empty(shapes[name], dtype)) for name in shapes}
+        stored = {
+            name: Pack(0, shape[0]) if packs else Copy(np.empty(shape, dtype))
+            for name, shape in shapes.items()
+        }
         squares = {name: RunningDistance(shape, section_rows(name)) for name, shape in shapes.items()}
         self._show(picture, {name: Together([stored[name], squares[name]]) for name in shapes}, dtype)
         return {name: (stored[name].target, sum(squares[name].sums)) for name in shapes}

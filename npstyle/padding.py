@@ -5,12 +5,13 @@ pictures. Another padding is a layer before the convolution, and the border that
 is removed by a layer after it. (`FirstLayerConvReLU` can do both itself, which saves two large arrays.)
 
 "replicate" shows conv1_1 the outermost pixels again; deeper layers see zeros. "wrap" shows all convolutions
-the opposite border, so that a picture has no border at all.
+the opposite border, so that a picture has no border at all: it is repeated without end.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from npstyle._runtime.arena import Arena
 from npstyle._typing import Array, Padding
@@ -68,25 +69,45 @@ class WrapPad:
         """Padded y."""
         H, W, C = x.shape
         y: Array = self.arena.borrow((H + 2, W + 2, C), x.dtype)
-        y[1:-1, 1:-1] = x
-        y[0, 1:-1], y[-1, 1:-1] = x[-1], x[0]
-        y[:, 0], y[:, -1] = y[:, -2], y[:, 1]  # with the corners
+        self.forward_of_rows(x, y[1:-1])
+        self.forward_of_rows(x[-1:], y[:1])
+        self.forward_of_rows(x[:1], y[-1:])
         return y, None
+
+    @staticmethod
+    def forward_of_rows(x: Array, y: Array) -> None:
+        """Pad rows by one pixel on the left and on the right: y (h, W + 2, C) for x (h, W, C)."""
+        y[:, 1:-1] = x
+        y[:, 0], y[:, -1] = x[:, -1], x[:, 0]
 
     def backward(self, dy: Array, cache: None = None, accumulate_into: Array | None = None) -> Array:
         """dx: a pixel that was copied receives the sum of the gradients of its copies."""
         H, W, C = dy.shape
-        if accumulate_into is None:
-            dx: Array = self.arena.borrow((H - 2, W - 2, C), dy.dtype)
-            dx[...] = dy[1:-1, 1:-1]
-        else:
-            dx = np.add(accumulate_into, dy[1:-1, 1:-1], out=accumulate_into)
-        for copy, row in ((0, -1), (-1, 0)):
-            dx[row] += dy[copy, 1:-1]
-            for other_copy, column in ((0, -1), (-1, 0)):
-                dx[row, column] += dy[copy, other_copy]
-            dx[:, row] += dy[1:-1, copy]
+        add, dx = accumulate_into is not None, accumulate_into
+        if dx is None:
+            dx = _in_place_of_padded(self.arena, (H - 2, W - 2, C), dy.dtype)
+        self.backward_of_rows(dy[1:-1], dy[0], dy[-1], dx, add)
         return dx
+
+    @staticmethod
+    def backward_of_rows(
+        dy: Array, of_last: Array | None, of_first: Array | None, dx: Array, add: bool
+    ) -> None:
+        """Compute some rows of dx (h, W, C), or add to them, from the same rows of dy (h, W + 2, C).
+
+        `of_last` and `of_first` are the rows of dy that are copies of the last row of x and of the first, for
+        the last row of dx and the first; None if that is another one.
+        """
+        if add:
+            np.add(dx, dy[:, 1:-1], out=dx)
+        else:
+            dx[...] = dy[:, 1:-1]
+        for copy, other_side, side in ((of_last, 0, -1), (of_first, -1, 0)):
+            if copy is not None:
+                dx[side] += copy[1:-1]
+                dx[side, -1] += copy[0]
+                dx[side, 0] += copy[-1]
+            dx[:, side] += dy[:, other_side]
 
 
 class Crop:
@@ -101,7 +122,7 @@ class Crop:
     def forward(self, x: Array) -> tuple[Array, Shape]:
         """Cropped y; cache: the shape of x."""
         H, W, C = x.shape
-        y: Array = self.arena.borrow((H - 2, W - 2, C), x.dtype)
+        y = _in_place_of_padded(self.arena, (H - 2, W - 2, C), x.dtype)
         y[...] = x[1:-1, 1:-1]
         return y, x.shape
 
@@ -111,3 +132,10 @@ class Crop:
         dx[0] = dx[-1] = dx[:, 0] = dx[:, -1] = 0
         dx[1:-1, 1:-1] = dy
         return _accumulate(dx, accumulate_into)
+
+
+def _in_place_of_padded(arena: Arena, shape: Shape, dtype: DTypeLike) -> Array:
+    """An array as large in the arena as a padded one, which can then have its memory when it is released."""
+    H, W, C = shape
+    memory: Array = arena.borrow(((H + 2) * (W + 2) * C,), dtype)
+    return memory[: H * W * C].reshape(shape)

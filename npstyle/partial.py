@@ -102,7 +102,7 @@ class RunningSums:
             self._add(f[self._done - first : stop - first], start)
             if stop == end:
                 self._end_section()
-        return self._done // self.W
+        return self._done // self.W if self._done < self._end else rows.end
 
     def _end_section(self) -> None:
         if self._apart:
@@ -180,7 +180,7 @@ class RunningDistance:
             for square in self._squares(rows, stop):
                 self.sums[-1] += square
             self._done = stop
-        return self._done // self._row
+        return self._done // self._row if self._done < self._end * self._row else rows.end
 
     def _squares(self, rows: Rows, stop: int) -> Iterator[float]:
         """Sums of parts of the elements up to this one."""
@@ -197,11 +197,11 @@ class RunningDistance:
 
 
 def copy_rows(y: AnyArray | Packed, first: int, out: AnyArray) -> None:
-    """Rows from `first` on, as many as `out` has."""
+    """Rows from `first` on, as many as `out` has; after the last row of y they begin again."""
     if isinstance(y, Packed):
         y.copy_to(first, out)
     else:
-        out[...] = y[first : first + len(out)]
+        out[...] = y[first % len(y) :][: len(out)]
 
 
 class PartialLosses:
@@ -283,11 +283,13 @@ class LayerGradient:
         self._threads, self._arena = threads, arena
 
     def of_rows(self, F: Array, first: int, out: Array) -> None:
-        """For rows F of the feature map, the first of which is `first`."""
-        span = slice(first, first + len(F))
+        """For rows F of the feature map, the first of which is `first`.
+
+        They may be those of a copy of it above or below, but of one only.
+        """
         for n, (found, mask) in enumerate(zip(self._found, self._masks, strict=True)):
             part = self._arena.borrow(F.shape, F.dtype) if n else out
-            T = None if mask is None else mask[span]
+            T = None if mask is None else mask[first % len(mask) :][: len(F)]
             gradient_of_part(found, F, T, part, self._threads, self._arena)
             if n:
                 out += part
@@ -331,23 +333,25 @@ class Copy:
         self.target, self._done = out, 0
 
     def visit(self, rows: Rows) -> int:
-        self.target[self._done : rows.end] = rows[self._done, rows.end]
-        self._done = rows.end
-        return rows.end
+        end = min(rows.end, len(self.target))
+        if end > self._done:
+            self.target[self._done : end] = rows[self._done, end]
+            self._done = end
+        return self._done if self._done < len(self.target) else rows.end
 
 
 class Pack:
-    """The visitor that stores a feature map packed, from a row on."""
+    """The visitor that stores rows first ... last - 1 of a feature map, packed."""
 
-    def __init__(self, first: int = 0) -> None:
-        self.target = Packed(first)
+    def __init__(self, first: int, last: int) -> None:
+        self.target, self._last = Packed(first), last
 
     def visit(self, rows: Rows) -> int:
-        if rows.end <= self.target.end:
-            return self.target.end
-        new = rows[self.target.end, rows.end]
-        self.target.push(new, has_bits(new))
-        return rows.end
+        end = min(rows.end, self._last)
+        if end > self.target.end:
+            new = rows[self.target.end, end]
+            self.target.push(new, has_bits(new))
+        return self.target.end if self.target.end < self._last else rows.end
 
 
 class Together(list[Visitor]):

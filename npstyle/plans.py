@@ -21,7 +21,7 @@ from npstyle.architecture import LAYERS, block_of, channels, check_size, deepest
 from npstyle.errors import UserError
 from npstyle.partial import Gradients, LayerGradient
 from npstyle.row_layers import Link, links
-from npstyle.rows import Rows, Span, Visitor
+from npstyle.rows import RepeatedRows, Rows, Span, Visitor
 from npstyle.strips import (
     BackwardPass,
     ForwardPass,
@@ -46,19 +46,16 @@ TILES, TILES_WITHOUT_GRADIENT = 20, 100
 CHEAP = "conv1_1"  # a two-hundredth of the multiplications: rather than let gradients wait, compute it again
 
 
-def check_plan(plan: int, padding: str) -> int:
-    """Return the plan; a UserError where there is none such, or not with the same bits."""
+def check_plan(plan: int) -> int:
+    """Return the plan; a UserError where there is none such."""
     if isinstance(plan, bool) or plan not in PLANS:
         raise UserError("plan", repr(plan), f"one of {', '.join(map(str, PLANS))}", "choose one of these")
-    if plan and padding == "wrap":
-        cure = "leave the plan out, or choose another padding"
-        raise UserError("plan", f"{plan} with the padding 'wrap'", "0: the whole picture at once", cure)
     return plan
 
 
-def possible_plans(padding: str, layers: Iterable[str]) -> tuple[int, ...]:
-    """The plans of a loss of these layers, from the fastest on; `check_plan` refuses the others."""
-    if padding == "wrap" or not (names := list(layers)):
+def possible_plans(layers: Iterable[str]) -> tuple[int, ...]:
+    """The plans of a loss of these layers that differ, from the fastest on."""
+    if not (names := list(layers)):
         return (0,)
     blocks = block_of(deepest(names))
     return tuple(plan for plan in PLANS if plan < blocks or plan == ALL_BLOCKS)
@@ -77,11 +74,10 @@ class Recomputed:
     """Rows of a `LayerGradient` whose feature map is computed again when the backward pass is there."""
 
     def __init__(
-        self, gradient: LayerGradient, chain: Sequence[Link], pixels: Rows, first: int, arena: Arena
+        self, gradient: LayerGradient, chain: Sequence[Link], pixels: Rows, span: Span, arena: Arena
     ) -> None:
-        self.end = chain[-1].layer.height
         self._gradient, self._chain, self._pixels, self._arena = gradient, chain, pixels, arena
-        self._taken = first
+        self._taken, self.end = span
 
     def take(self, out: AnyArray) -> None:
         span = self._taken, self._taken + len(out)
@@ -108,6 +104,7 @@ class Strips:
     ----------
     network : VGG19
     pixels : (H, W, 3) array or Rows
+        Where the padding wraps, rows are those of a picture that is repeated above and below.
     top : str
         The topmost layer.
     dtype : dtype
@@ -128,7 +125,8 @@ class Strips:
         self._network, self._top, self._dtype = network, top, dtype
         self._arena = network.arena
         self._arena.least_slab = RETURNED_SLAB
-        self._pixels = pixels if isinstance(pixels, Rows) else Rows.of(pixels, self._arena)
+        self._repeated = network.padding == "wrap"
+        self._pixels = pixels if isinstance(pixels, Rows) else self._all_rows(pixels)
         self._shape = (self._pixels.height, *self._pixels.shape)
         check_size(self._shape, [top], "picture")
         self._band = band or (0, self._shape[0])
@@ -249,23 +247,24 @@ class Strips:
     ) -> tuple[ForwardPass, BackwardPass]:
         """Both passes over a chain; the gradient at its top is an array, or comes in rows, or is a loss's."""
         names = [below, *(link.feature_map for link in chain)]
-        first = {name: span[0] for name, span in zip(names, spans[1], strict=True)}
+        by_name = dict(zip(names, spans[1], strict=True))
         visitors: dict[str, Visitor] = {}
         waiting: dict[str | None, Waiting] = {}
         top_block = block_of(chain[-1].feature_map or self._top)
         for one in losses:
-            start = first[one.name]
+            span = by_name[one.name]
             if one.name == CHEAP:
-                waiting[CHEAP] = Recomputed(one, self._chain(CHEAP), self._pixels, start, self._arena)
+                waiting[CHEAP] = Recomputed(one, self._chain(CHEAP), self._pixels, span, self._arena)
                 continue
             # Those of the topmost block do not wait for long.
-            gradients = Gradients(one, self._arena, block_of(one.name) < top_block, start)
+            gradients = Gradients(one, self._arena, block_of(one.name) < top_block, span[0])
             visitors[one.name], waiting[one.name] = gradients, gradients.waiting
         forward = ForwardPass(chain, source, self._arena, visitors, saves=True, below=below, spans=spans[0])
         out = forward.output
-        if gradient is None:
-            gradient = Rows(out.height, out.shape, out.dtype, self._arena, above, spans[1][-1][0])
-            gradient.end = out.height if above is not None else gradient.first
+        if above is not None:
+            gradient = self._all_rows(above)
+        elif gradient is None:
+            gradient = Rows(out.height, out.shape, out.dtype, self._arena, first=spans[1][-1][0])
         return forward, BackwardPass(forward, gradient, bottom, waiting, self._arena, spans[1])
 
     def _wanted(self, chain: Sequence[Link], names: set[str | None]) -> list[Span | None]:
@@ -282,6 +281,10 @@ class Strips:
             return 0, link.layer.height
         depth = log2_stride(link.feature_map)
         return first >> depth, link.layer.height if last == self._shape[0] else last >> depth
+
+    def _all_rows(self, y: AnyArray) -> Rows:
+        """Those of an array, and where the padding wraps, the same again above and below."""
+        return RepeatedRows(y, self._arena) if self._repeated else Rows.of(y, self._arena)
 
     def _source(self, spans: Sequence[Span]) -> Rows:
         return Rows(self._shape[0], self._shape[1:], self._dtype, self._arena, first=spans[0][0])
@@ -300,4 +303,5 @@ class Strips:
         if below is not None:
             depth = log2_stride(below)
             shape = (shape[0] >> depth, shape[1] >> depth, channels(below))
-        return links([(step.layer, step.feature_map) for step in steps], shape, self._dtype, tiles or TILES)
+        named = [(step.layer, step.feature_map) for step in steps]
+        return links(named, shape, self._dtype, tiles or TILES, self._repeated)

@@ -6,8 +6,9 @@ tile or a call of BLAS does. `npstyle.strips` goes through the layers.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,7 +18,7 @@ from npstyle._kernels import Strip
 from npstyle._typing import AnyArray
 from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
 from npstyle.layers import AveragePool, Conv2D, Layer, MaxPool, ReLU
-from npstyle.padding import Crop, ReplicatePad
+from npstyle.padding import Crop, ReplicatePad, WrapPad
 from npstyle.rows import Span
 
 MAX_ROWS = 24  # of a layer at a time
@@ -110,9 +111,12 @@ class Halves:
         return self.H if rows == self.height else 2 * rows
 
     def of_gradient(self, first: int, last: int) -> Span:
-        return min(first // 2, self.height), min(self.height, (last + 1) // 2)
+        return min(first // 2, self.height - 1), min(self.height, (last + 1) // 2)
 
     def backward(self, dy: AnyArray, cache: AnyArray | None, first: int, dx: AnyArray, add: bool) -> None:
+        if len(dx) == 1:  # an odd last row, by itself
+            _put(np.zeros_like(dx), dx, add)
+            return
         of_layer: Any = dx.shape if cache is None else (cache, dx.shape)
         if add:
             self.layer.backward(dy, of_layer, dx)
@@ -208,6 +212,93 @@ class Cropped:
         self.layer.arena.release(padded)
 
 
+class Wrapped:
+    """The opposite border, in `Repeated` pictures: it is the row next to the own border.
+
+    With row h of the copy n called (n, h), from 0 to H - 1 in x and dx and to H + 1 in y and dy,
+
+        y(n, h) = x(n, h - 1), where (n, -1) is (n - 1, H - 1), and (n, H) is (n + 1, 0);
+        dx(n, h) = dy(n, h + 1), and dy(n + 1, 0) in the last row, and dy(n - 1, H + 1) in the first one.
+    """
+
+    def __init__(self, layer: WrapPad, H: int) -> None:
+        self.layer, self.H, self.height = layer, H, H + 2
+
+    def outputs(self, inputs: int) -> int:
+        copy, rows = divmod(inputs, self.H)
+        return copy * self.height + (rows + 1 if rows else -1)  # y(n - 1, H + 1) needs x(n, 0)
+
+    def inputs(self, first: int, last: int) -> Span:
+        copy, row = divmod(first, self.height)
+        start = copy * self.H + min(row, self.H) - 1  # y(n, H + 1) is further down than y(n + 1, 0)
+        copy, row = divmod(last - 1, self.height)
+        return start, copy * self.H + max(row, 1)
+
+    def forward(self, x: AnyArray, first: int, out: AnyArray) -> AnyArray | None:
+        start = first % self.height > self.H  # y(n, H + 1) only
+        self.layer.forward_of_rows(x[start : start + len(out)], out)
+        return None
+
+    def gradients(self, rows: int) -> int:
+        copy, row = divmod(rows, self.height)
+        return copy * self.H + (min(row - 1, self.H - 1) if row else -1)  # dx(n - 1, H - 1) needs dy(n, 0)
+
+    def of_gradient(self, first: int, last: int) -> Span:
+        copy, row = divmod(first, self.H)
+        start = copy * self.height + (row + 1 if row else -1)
+        copy, row = divmod(last - 1, self.H)
+        return start, copy * self.height + row + (4 if row == self.H - 1 else 2)
+
+    def backward(self, dy: AnyArray, cache: AnyArray | None, first: int, dx: AnyArray, add: bool) -> None:
+        row = first % self.H
+        own = dy[0 if row else 2 :][: len(dx)]
+        of_last, of_first = dy[-1] if row + len(dx) == self.H else None, None if row else dy[0]
+        self.layer.backward_of_rows(own, of_last, of_first, dx, add)
+
+
+class Repeated:
+    """A layer in a picture that is repeated without end above and below, each copy computed by itself.
+
+    Rows are numbered through: 0 to H - 1 are the picture's, -1 is the last one of the copy above. Rows that
+    are computed together are of one copy.
+    """
+
+    def __init__(self, layer: RowLayer) -> None:
+        self.layer, self.H, self.height = layer, layer.H, layer.height
+
+    def outputs(self, inputs: int) -> int:
+        copy, rows = divmod(inputs, self.H)
+        return copy * self.height + self.layer.outputs(rows)
+
+    def inputs(self, first: int, last: int) -> Span:
+        return self._span(self.layer.inputs, first, last, self.height, self.H)
+
+    def forward(self, x: AnyArray, first: int, out: AnyArray) -> AnyArray | None:
+        first %= self.height
+        assert first + len(out) <= self.height
+        return self.layer.forward(x, first, out)
+
+    def gradients(self, rows: int) -> int:
+        copy, row = divmod(rows, self.height)
+        return copy * self.H + self.layer.gradients(row)
+
+    def of_gradient(self, first: int, last: int) -> Span:
+        return self._span(self.layer.of_gradient, first, last, self.H, self.height)
+
+    def backward(self, dy: AnyArray, cache: AnyArray | None, first: int, dx: AnyArray, add: bool) -> None:
+        first %= self.H
+        assert first + len(dx) <= self.H
+        self.layer.backward(dy, cache, first, dx, add)
+
+    @staticmethod
+    def _span(needed: Callable[[int, int], Span], first: int, last: int, height: int, below: int) -> Span:
+        """What rows need that may be of several copies, of this height; those needed have the other one."""
+        copy, row = divmod(first, height)
+        start = copy * below + needed(row, height)[0]
+        copy, row = divmod(last - 1, height)
+        return start, copy * below + needed(0, row + 1)[1]
+
+
 def _put(computed: AnyArray, dx: AnyArray, add: bool) -> None:
     if add:
         np.add(dx, computed, out=dx)
@@ -218,19 +309,33 @@ def _put(computed: AnyArray, dx: AnyArray, add: bool) -> None:
 class Portion(NamedTuple):
     """Rows that a layer computes at a time: at least so many, unless the picture ends, and at most.
 
-    They begin at multiples of `step`.
+    They begin at multiples of `step` in a picture of this height, or in one of its copies above and below.
     """
 
     least: int = 1
     most: int = MAX_ROWS
     step: int = 1
+    height: int = sys.maxsize
 
     def of(self, first: int, last: int, end: int) -> int:
-        """Which row to compute up to, where rows from `first` to `last` can be; the layer's end at `end`."""
+        """Which row to compute up to, where rows from `first` to `last` can be, and `end` is the last."""
+        end = min(end, self.end_of_copy(first))
+        last = min(last, end)
         if last - first < self.least and last < end:
             return first
         # No single row is left for another time: of an odd last one, a pooling has no gradient.
         return last if last - first <= self.most + 1 else first + self.most
+
+    def end_of_copy(self, row: int) -> int:
+        """The end of the picture that a row belongs to."""
+        return (row // self.height + 1) * self.height
+
+    def aligned(self, first: int, last: int) -> Span:
+        """These rows, with those that have to be computed together with them."""
+        copy, row = divmod(first, self.height)
+        start = copy * self.height + row // self.step * self.step
+        copy, row = divmod(last - 1, self.height)
+        return start, copy * self.height + min(self.height, (row // self.step + 1) * self.step)
 
 
 class Link(NamedTuple):
@@ -244,9 +349,9 @@ class Link(NamedTuple):
 
 
 def links(
-    steps: Sequence[tuple[Layer, str | None]], shape: tuple[int, ...], dtype: Any, tiles: int
+    steps: Sequence[tuple[Layer, str | None]], shape: tuple[int, ...], dtype: Any, tiles: int, repeated: bool
 ) -> list[Link]:
-    """The chain of a network's steps for an input (H, W, C).
+    """The chain of a network's steps for an input (H, W, C), or for one that is repeated above and below.
 
     Winograd's convolutions compute at least so many tiles at a time.
     """
@@ -275,11 +380,17 @@ def links(
         elif isinstance(layer, ReplicatePad):
             by_rows, W = Padded(layer, H), W + 2
             forward = backward = Portion(most=H + 2)
+        elif isinstance(layer, WrapPad):
+            by_rows, W = Wrapped(layer, H), W + 2
+            forward = backward = Portion(most=H + 2)
         elif isinstance(layer, Crop):
             by_rows, W = Cropped(layer, H), W - 2
             forward = backward = Portion(most=H)
         else:
             by_rows = Pointwise(layer, H)
+        if repeated and not isinstance(by_rows, (Wrapped, Pointwise)):
+            by_rows = Repeated(by_rows)
+        forward, backward = forward._replace(height=by_rows.height), backward._replace(height=H)
         H = by_rows.height
         chain.append(Link(by_rows, name, (W, C), forward, backward))
     return chain

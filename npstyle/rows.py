@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -46,7 +47,7 @@ class Rows:
     ) -> None:
         self.height, self.shape, self.dtype = height, shape, dtype
         self.first = self.end = first
-        self.held = height  # the first row that a loss still needs; `drop` keeps it
+        self.held = sys.maxsize  # the first row that a loss still needs; `drop` keeps it
         self._arena, self._whole, self._rows = arena, whole, whole
 
     @classmethod
@@ -92,6 +93,21 @@ class Rows:
             left[...] = self._rows[before - self.first :]
         self._arena.release(self._rows)
         self._rows, self.first = left, before
+
+
+class RepeatedRows(Rows):
+    """An array that is repeated without end above and below: row -1 is the last one of the copy above."""
+
+    def __init__(self, y: AnyArray, arena: Arena) -> None:
+        super().__init__(len(y), y.shape[1:], y.dtype, arena, y, -sys.maxsize)
+        self.end = sys.maxsize
+        self._array = y
+
+    def __getitem__(self, span: Span) -> AnyArray:
+        first, count = span[0] % self.height, span[1] - span[0]
+        if first + count <= self.height:
+            return self._array[first : first + count]
+        return self._array.take(np.arange(*span), axis=0, mode="wrap")
 
 
 class Pieces:
@@ -157,8 +173,8 @@ class Packed:
         self.end += len(rows)
 
     def copy_to(self, first: int, out: AnyArray) -> None:
-        """Rows from `first` on, as many as `out` has."""
-        start = first - self._taken
+        """Rows from `first` on, as many as `out` has; after the last row they begin again."""
+        start = (first - self._taken) % (self.end - self._taken)
         for row, (values, bits) in zip(out, islice(self._rows, start, start + len(out)), strict=True):
             if bits is None:
                 row[...] = values

@@ -5,6 +5,9 @@ some rows at a time: each layer then computes the rows that it has all inputs fo
 more is dropped (`ForwardPass`). Gradients follow in the same way from the top layer to the pixels
 (`BackwardPass`). Nothing is computed twice, and everything with the bits that it has in the whole picture.
 
+Where the padding wraps, the picture is repeated above and below, and a pass begins some rows above it and
+ends some rows below it.
+
 A pass goes step by step, a layer by a few rows, and the next step is always the one nearest to the end: so no
 more rows wait than have to (`run`).
 
@@ -110,8 +113,8 @@ def rows_by_themselves(chain: Sequence[Link], pixels: Rows, dtype: Any, span: Sp
     """
     if not chain:
         return pixels[span].astype(dtype)
-    layer, _, row, (_, _, step), _ = chain[-1]
-    first, last = span[0] // step * step, min(layer.height, -(-span[1] // step) * step)
+    layer, _, row, portion, _ = chain[-1]
+    first, last = portion.aligned(*span)
     x = rows_by_themselves(chain[:-1], pixels, dtype, layer.inputs(first, last), arena)
     y = arena.borrow((last - first, *row), dtype)
     layer.forward(x, first, y)
@@ -123,12 +126,10 @@ def spans_below(chain: Sequence[Link], wanted: Sequence[Span | None]) -> list[Sp
     """The rows of the input and each output that have to be computed, so that all that are wanted are."""
     spans = list(wanted)
     for n in reversed(range(len(chain))):
-        layer, step = chain[n].layer, chain[n].forward.step
         span = spans[n + 1]
         assert span is not None  # of the topmost layer there are some
-        first, last = span[0] // step * step, min(layer.height, -(-span[1] // step) * step)
-        spans[n + 1] = first, last
-        needed, also = layer.inputs(first, last), spans[n]
+        spans[n + 1] = first, last = chain[n].forward.aligned(*span)
+        needed, also = chain[n].layer.inputs(first, last), spans[n]
         spans[n] = needed if also is None else (min(needed[0], also[0]), max(needed[1], also[1]))
     return [span for span in spans if span is not None]
 
@@ -137,10 +138,9 @@ def spans_above(chain: Sequence[Link], span: Span) -> list[Span]:
     """The rows of the gradients with respect to input and outputs that those of the input depend on."""
     spans: list[Span] = []
     for link in chain:
-        layer, step = link.layer, link.backward.step
-        first, last = span[0] // step * step, min(layer.H, -(-span[1] // step) * step)
+        first, last = link.backward.aligned(*span)
         spans.append((first, last))
-        span = layer.of_gradient(first, last)
+        span = link.layer.of_gradient(first, last)
     return [*spans, span]
 
 

@@ -24,6 +24,12 @@ SETTINGS = {
     "moments": replace(PAPER, statistics="gram+moments", scaling="relative"),
     "shallow": Settings(content_layers=("conv2_2", "pool2"), style_layers=("conv1_1", "conv3_1")),
     "no content": replace(PAPER, content_layers=()),
+    "wrap": Settings(
+        content_layers=("conv2_2", "pool3"),
+        style_layers=("conv1_1", "conv3_1", "conv4_1"),
+        statistics="gram+moments",
+        padding="wrap",
+    ),
 }
 SIZE = 420, 17
 

@@ -172,7 +172,7 @@ request = Request.read(content, content[:64, :64], settings=settings, size=800, 
 weights = dict(npstyle.load_weights("random", deepest="conv1_1"))
 start = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 bytes_with = {plan: memory.run_memory(request, threads=1, plan=plan) for plan in (0, 5)}
-plan = memory.choose_plan(bytes_with.__getitem__, available, settings.padding, settings.layers)
+plan = memory.choose_plan(bytes_with.__getitem__, available, settings.layers)
 paint(request, weights, threads=1, preprocessing="caffe", memory=available)
 with open("/proc/self/status") as file:
     found = next(line for line in file if line.startswith("VmHWM"))

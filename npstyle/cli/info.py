@@ -73,7 +73,7 @@ def _memory() -> str:
     if free is None:
         return "this system does not say what is free"
     settings = preset("default")
-    plans = memory.possible_plans(settings.padding, settings.layers)
+    plans = memory.possible_plans(settings.layers)
 
     def side(plan: int) -> int:
         def fits(n: int) -> bool:

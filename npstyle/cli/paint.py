@@ -329,7 +329,7 @@ def check_run_memory(
     if too_little:
         request = fit_optimizer(request, free, *how)
     settings = request.settings
-    plan = choose_plan(lambda plan: run_memory(request, *how, plan), free, settings.padding, settings.layers)
+    plan = choose_plan(lambda plan: run_memory(request, *how, plan), free, settings.layers)
 
     def bytes_at(size: int) -> float:
         at_size = request.at_size(size)
@@ -340,10 +340,10 @@ def check_run_memory(
         exact = (f"--width {width}" * bool(options.width), f"--height {height}" * bool(options.height))
         return " ".join(filter(None, exact)) or f"--size {size}"
 
-    whole = " in one piece, as the padding wraps" if settings.padding == "wrap" else ""
     longest = max(request.result_size)
-    memory = check_memory(options, bytes_at, request.size, longest, option, options.memory, whole)
-    memory = ", ".join(filter(None, (memory, plan_in_words(plan))))
+    memory = check_memory(options, bytes_at, request.size, longest, option, options.memory)
+    in_words = plan_in_words(plan, settings.padding, request.result_size[1])
+    memory = ", ".join(filter(None, (memory, in_words)))
     if not too_little or free is None:
         return request, memory, ""
     whose = "free" if options.memory is None else "allowed by --memory"

@@ -81,7 +81,6 @@ def check_memory(
     longest: int,
     option: Callable[[int], str] = "--size {}".format,
     allowed: float | None = None,
-    why: str = "",
 ) -> str:
     """Refuse a run for which there is too little memory, unless --force is given.
 
@@ -99,8 +98,6 @@ def check_memory(
         How a size is asked for.
     allowed : float, optional
         Bytes that --memory allows, in place of what is free.
-    why : str
-        What is said of the memory that is needed.
 
     Returns
     -------
@@ -123,7 +120,7 @@ def check_memory(
         raise UserError(
             "memory",
             f"{format_bytes(free)} {'free' if allowed is None else 'allowed by --memory'}",
-            f"about {format_bytes(needed)}{why}",
+            f"about {format_bytes(needed)}",
             f"{cure}, or --force to run all the same",
         )
     return f"about {format_bytes(needed)} of memory"

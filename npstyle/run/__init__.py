@@ -333,7 +333,7 @@ def prepare(
         def bytes_with(plan: int) -> float:
             return level_memory(request, size, convolution, threads, plan)
 
-        return choose_plan(bytes_with, available, settings.padding, settings.layers)
+        return choose_plan(bytes_with, available, settings.layers)
 
     return Prepared(request, weights, network, plan_of, label)
 

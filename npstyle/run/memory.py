@@ -53,10 +53,15 @@ LIBRARY_BYTES = 20e6
 # By statistics: matrices (C, C) that every style target keeps in each layer, and that one layer's loss takes,
 # LAPACK's copies among them.
 MATRICES = {"gram": (1, 2), "gram+moments": (2, 6), "wasserstein": (2, 14)}
+# Where the padding wraps, arrays with and without a border follow each other, which leaves gaps in the arena.
+GAPS = 1.1
 # L-BFGS stores so many pairs where there is too little memory for as many as are asked for.
 FEWER_PAIRS = (5, 3)
 # Of an evaluation with each plan, relative to none (docs/large-pictures.md#time-and-memory).
 TIME_FACTORS = {0: 1.0, 1: 1.1, 2: 1.1, 3: 1.3, ALL_BLOCKS: 1.7}
+# Where the padding wraps, rows around the picture are computed, too: what that takes, in rows of it without
+# a plan (docs/large-pictures.md#a-picture-without-a-border).
+ROWS_AROUND = {0: 0, 1: 2, 2: 40, 3: 350, ALL_BLOCKS: 1300}
 BLAS_BUFFER = 64e6  # bytes a thread, rounded up: OpenBLAS takes 32 MiB, and a stack has 8
 
 
@@ -154,9 +159,7 @@ def fit_optimizer(
     return next(fitting, possible[0] if possible else request)
 
 
-def choose_plan(
-    bytes_with: Callable[[int], float], available: float | None, padding: Padding, layers: Iterable[str]
-) -> int:
+def choose_plan(bytes_with: Callable[[int], float], available: float | None, layers: Iterable[str]) -> int:
     """The fastest plan that needs no more than the available bytes; if there is none, that of the fewest.
 
     Parameters
@@ -165,10 +168,10 @@ def choose_plan(
         Bytes that are needed with a plan.
     available : float or None
         Unknown, if None: then none is needed.
-    padding, layers
+    layers
         Of the settings.
     """
-    possible = possible_plans(padding, layers)
+    possible = possible_plans(layers)
     if available is None:
         return 0
     needed = {plan: bytes_with(plan) for plan in possible}
@@ -178,16 +181,21 @@ def choose_plan(
 
 def least_memory(request: Request, convolution: Convolution = "auto", threads: int | None = None) -> float:
     """`run_memory` with the plan that needs the least."""
-    plans = possible_plans(request.settings.padding, request.settings.layers)
+    plans = possible_plans(request.settings.layers)
     return min(run_memory(request, convolution, threads, plan) for plan in plans)
 
 
-def plan_in_words(plan: int) -> str:
+def time_factor(plan: int, padding: Padding, H: int) -> float:
+    """About how long an evaluation of a picture of H rows takes with a plan, relative to none."""
+    return TIME_FACTORS[plan] + (ROWS_AROUND[plan] / H if padding == "wrap" else 0)
+
+
+def plan_in_words(plan: int, padding: Padding, H: int) -> str:
     """As "blocks 1 to 2 in strips, about 1.1 times the time"; nothing without a plan."""
     if not plan:
         return ""
     blocks = {1: "block 1", ALL_BLOCKS: "all blocks"}.get(plan, f"blocks 1 to {plan}")
-    return f"{blocks} in strips, about {TIME_FACTORS[plan]:.2g} times the time"
+    return f"{blocks} in strips, about {time_factor(plan, padding, H):.2g} times the time"
 
 
 def as_bytes(memory: float | str) -> float:
@@ -302,10 +310,11 @@ def evaluation_memory(
         return pixels + _memory_above(None, H, W, layers, convolution, threads, backward, network)
     if not backward:
         top = deepest(layers)
-        return pixels + strips_bytes(H, W, top, layers, convolution, threads, False, False)
+        return pixels + strips_bytes(H, W, top, layers, convolution, network.padding, threads, False, False)
     _, above = divided(plan, layers)
     top = f"pool{plan}" if above else deepest(layers)
-    needed = [strips_bytes(H, W, top, layers, convolution, threads, True, bool(above))]
+    how = convolution, network.padding, threads
+    needed = [strips_bytes(H, W, top, layers, *how, True, bool(above))]
     if above:
         needed.append(_memory_above(top, H, W, above, convolution, threads, True, network))
     return pixels + max(needed)
@@ -398,6 +407,7 @@ def _memory_above(
             new += own - waiting.get(name, 0)
         peak = max(peak, stored + new if backward else 0)
         stored -= waiting.get(name, 0)
+    peak *= GAPS if network.padding == "wrap" else 1
     return peak if packs else peak + workspace
 
 

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from npstyle import _kernels
-from npstyle._typing import Convolution
+from npstyle._typing import Convolution, Padding
 from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, channels
 from npstyle.fused import method_of
+from npstyle.padding import is_padded
 from npstyle.plans import CHEAP, DELAYED_BLOCKS, STRIP, TILES, TILES_WITHOUT_GRADIENT
 from npstyle.row_layers import portion
 
@@ -40,6 +41,7 @@ class ByRows(NamedTuple):
     kept: float  # of x, on the way up
     kept_dy: float  # on the way down
     workspace: int  # bytes
+    border: int = 0  # of its padding: rows of y that are kept to be cropped
 
 
 def strips_bytes(
@@ -48,6 +50,7 @@ def strips_bytes(
     top: str,
     layers: Iterable[str],
     convolution: Convolution,
+    padding: Padding,
     threads: int,
     backward: bool,
     above: bool,
@@ -59,13 +62,14 @@ def strips_bytes(
     """
     losses = set(layers)
     names = LAYERS[: LAYERS.index(top) + 1]
-    chain = _chain(names, H, W, convolution, threads, TILES_WITHOUT_GRADIENT)
+    how = convolution, padding, threads
+    chain = [_by_rows(name, H, W, *how, TILES_WITHOUT_GRADIENT) for name in names]
     whole = chain[-1].y_row * chain[-1].height if above else 0
     forward = whole + FRAGMENTATION * (_at_work(chain, losses) + _tails(chain, False))
     if not backward:
         return forward
     middle = DELAYED_BLOCKS if not above and block_of(top) > DELAYED_BLOCKS + 1 else 0
-    chain = _chain(names, H, W, convolution, threads, TILES)
+    chain = [_by_rows(name, H, W, *how, TILES) for name in names]
     shallow = [layer for layer in chain if block_of(layer.name) <= middle]
     parts = [part for part in (shallow, chain[len(shallow) :]) if part]
     tails = sum(_tails(part, True) for part in parts) + _tails(shallow, False)
@@ -73,23 +77,21 @@ def strips_bytes(
     return max(forward, whole + waiting + FRAGMENTATION * (_at_work(chain, losses) + tails))
 
 
-def _chain(
-    names: Sequence[str], H: int, W: int, convolution: Convolution, threads: int, tiles: int
-) -> list[ByRows]:
-    return [_by_rows(name, H, W, convolution, threads, tiles) for name in names]
-
-
-def _by_rows(name: str, H: int, W: int, convolution: Convolution, threads: int, tiles: int) -> ByRows:
+def _by_rows(
+    name: str, H: int, W: int, convolution: Convolution, padding: Padding, threads: int, tiles: int
+) -> ByRows:
     h, w, new = (size >> block_of(name) - 1 for size in (H, W, STRIP))
     K = channels(name)
     if name not in CONVOLUTIONS:
         return ByRows(name, 4 * w * K, 4 * (w // 2) * K, h // 2, new // 2, 0, 1, 0)
     method, C = method_of(convolution, name, h, w), CONVOLUTIONS[name][0]
+    border = 2 * is_padded(name, padding, method)
+    h, w = h + border, w + border
     least, kept = _least_and_kept(method, h, w, C, K, tiles)
     least_dx, kept_dy = _least_and_kept(method, h, w, K, C, tiles)
     new = min(max(new, least, least_dx), h)
     workspace = 4 * WORKSPACES[method](new, w, C, K, 4, threads)
-    return ByRows(name, 4 * w * C, 4 * w * K, h, new, min(kept, h), min(kept_dy, h), workspace)
+    return ByRows(name, 4 * w * C, 4 * w * K, h, new, min(kept, h), min(kept_dy, h), workspace, border)
 
 
 def _least_and_kept(method: str, h: int, w: int, C: int, K: int, tiles: int) -> tuple[int, float]:
@@ -117,7 +119,8 @@ def _at_work(chain: Sequence[ByRows], losses: set[str]) -> float:
 
 def _tails(chain: Sequence[ByRows], backward: bool) -> float:
     """What all layers of a pass keep for their next rows, and those of a backward pass, if one follows."""
-    return sum(y.x_row * y.kept + (y.y_row * y.kept_dy if backward else 0) for y in chain)
+    up = sum(y.x_row * y.kept + y.y_row * y.border for y in chain)
+    return up + sum(y.y_row * y.kept_dy for y in chain) if backward else up
 
 
 def _waiting(chain: Sequence[ByRows], losses: set[str]) -> float:

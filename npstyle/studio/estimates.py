@@ -13,13 +13,13 @@ from npstyle.errors import UserError
 from npstyle.presets import preset
 from npstyle.run import Request, paint
 from npstyle.run.memory import (
-    TIME_FACTORS,
     available_memory,
     choose_plan,
     fit_optimizer,
     largest,
     least_memory,
     run_memory,
+    time_factor,
 )
 from npstyle.run.pyramid import level_sizes
 from npstyle.run.time_left import OVERHEAD
@@ -103,9 +103,7 @@ def estimate(
     if free is not None and least_memory(request, threads=threads) > free:
         raise _too_large(request, free, threads)
     settings = request.settings
-    plan = choose_plan(
-        lambda plan: run_memory(request, threads=threads, plan=plan), free, settings.padding, settings.layers
-    )
+    plan = choose_plan(lambda plan: run_memory(request, threads=threads, plan=plan), free, settings.layers)
     levels = level_sizes(request)
     iterations = settings.level_iterations(levels)
     work = sum(n * (w * h + OVERHEAD) for (w, h), n in zip(levels, iterations, strict=True))
@@ -117,7 +115,7 @@ def estimate(
         iterations=sum(iterations),
         memory=run_memory(request, threads=threads, plan=plan),
         free=free,
-        work=work * TIME_FACTORS[plan],
+        work=work * time_factor(plan, settings.padding, levels[-1][1]),
         note=note,
     )
 
