@@ -20,7 +20,7 @@ from npstyle._typing import AnyArray, Array
 from npstyle.architecture import LAYERS, block_of, channels, check_size, deepest, log2_stride
 from npstyle.errors import UserError
 from npstyle.partial import Gradients, LayerGradient
-from npstyle.row_layers import Link, links
+from npstyle.row_layers import Link, links, rows_at_a_time
 from npstyle.rows import RepeatedRows, Rows, Span, Visitor
 from npstyle.strips import (
     BackwardPass,
@@ -39,7 +39,8 @@ PLANS = (0, 1, 2, 3, ALL_BLOCKS)
 # behind. So these two are computed a third time, when the gradient with respect to pool2 is there.
 DELAYED_BLOCKS = 2
 MIDDLE = f"pool{DELAYED_BLOCKS}"
-STRIP = 24  # rows of pixels that are given to the network at a time
+STRIP = 24  # rows of pixels that are given to the network at a time, at most
+LEAST_STRIP = 6  # a row of tiles
 # Winograd's tiles that are computed at a time, at least. The filters' transforms take as long as 10 of them;
 # but gradients wait until so many are there.
 TILES, TILES_WITHOUT_GRADIENT = 20, 100
@@ -59,6 +60,11 @@ def possible_plans(layers: Iterable[str]) -> tuple[int, ...]:
         return (0,)
     blocks = block_of(deepest(names))
     return tuple(plan for plan in PLANS if plan < blocks or plan == ALL_BLOCKS)
+
+
+def strip_rows(W: int) -> int:
+    """Rows of pixels of this width that are given to the network at a time."""
+    return min(STRIP, max(LEAST_STRIP, rows_at_a_time(W, channels(CHEAP))))
 
 
 def divided(plan: int, layers: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -291,7 +297,7 @@ class Strips:
 
     def _next(self, source: Rows, spans: Sequence[Span]) -> bool:
         """Let the next strip of the pixels in, if there is one."""
-        first, last = source.end, min(source.end + STRIP, spans[0][1])
+        first, last = source.end, min(source.end + strip_rows(self._shape[1]), spans[0][1])
         if first < last:
             source.extend(last - first)[...] = self._pixels[first, last]
         return first < last

@@ -22,6 +22,8 @@ from npstyle.padding import Crop, ReplicatePad, WrapPad
 from npstyle.rows import Span
 
 MAX_ROWS = 24  # of a layer at a time
+# And about so many elements: in wide pictures a row of tiles is enough for several threads.
+MAX_ELEMENTS = 1 << 20
 
 
 class RowLayer(Protocol):
@@ -371,7 +373,8 @@ def links(
             K = layer.bias.size
             of_winograd, itemsize = isinstance(layer, WinogradConvReLU), np.dtype(dtype).itemsize
             steps_ = tuple(_step(layer, H, W, *channels, itemsize) for channels in ((C, K), (K, C)))
-            forward, backward = (portion(step, W, tiles if of_winograd else 1) for step in steps_)
+            at_least, wider = tiles if of_winograd else 1, max(C, K)
+            forward, backward = (portion(step, W, at_least, rows_at_a_time(W, wider)) for step in steps_)
             by_rows = Neighbors(layer, relu, H, (steps_[0], steps_[1]))
             C = K
         elif isinstance(layer, (AveragePool, MaxPool)):
@@ -396,11 +399,16 @@ def links(
     return chain
 
 
-def portion(step: int, W: int, tiles: int) -> Portion:
-    """At least so many tiles of a convolution, whose strips begin at multiples of a step."""
+def rows_at_a_time(W: int, C: int) -> int:
+    """At most so many rows (W, C) of a layer are computed at a time."""
+    return min(MAX_ROWS, max(1, MAX_ELEMENTS // max(1, W * C)))
+
+
+def portion(step: int, W: int, tiles: int, rows: int = 1) -> Portion:
+    """At least so many tiles of a convolution, whose strips begin at multiples of a step, or so many rows."""
     in_row = max(1, -(-W // step))  # none: too small a picture, of which only the memory is asked
     least = step * -(-tiles // in_row)
-    return Portion(least, max(least, MAX_ROWS // step * step), step)
+    return Portion(least, max(least, rows // step * step), step)
 
 
 def _step(layer: Layer, H: int, W: int, C: int, K: int, itemsize: int) -> int:

@@ -180,7 +180,8 @@ class Packed:
                 row[...] = values
             else:
                 row[...] = 0
-                row.reshape(-1)[np.unpackbits(bits, count=row.size).nonzero()[0]] = values
+                # Of booleans NumPy finds the places four times as fast as of bytes.
+                row.reshape(-1)[np.unpackbits(bits, count=row.size).view(bool).nonzero()[0]] = values
 
     def take(self, out: AnyArray) -> None:
         """The next rows, as many as `out` has: they are stored no longer."""

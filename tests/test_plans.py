@@ -164,13 +164,17 @@ def test_so_they_have_with_strips_of_any_height(
 
 
 def test_layers_compute_neither_a_few_rows_nor_all_that_wait() -> None:
-    portion = row_layers.portion(6, 60, 20)  # 10 tiles in a row of them
+    portion = row_layers.portion(6, 60, 20, row_layers.MAX_ROWS)  # 10 tiles in a row of them
     assert portion[:3] == (12, row_layers.MAX_ROWS, 6)
     assert portion.of(12, 18, 100) == 12  # later
     assert portion.of(12, 24, 100) == 24
     assert portion.of(12, 90, 100) == 12 + row_layers.MAX_ROWS
     assert portion.of(96, 100, 100) == 100  # the last ones
     assert portion.of(0, row_layers.MAX_ROWS + 1, row_layers.MAX_ROWS + 1) == row_layers.MAX_ROWS + 1
+    # Of wide pictures fewer.
+    assert row_layers.rows_at_a_time(60, 64) == row_layers.MAX_ROWS
+    assert row_layers.portion(6, 2048, 20, row_layers.rows_at_a_time(2048, 64))[:3] == (6, 6, 6)
+    assert row_layers.rows_at_a_time(1 << 20, 64) == 1
 
 
 def test_rows_computed_together_are_those_of_one_copy() -> None:

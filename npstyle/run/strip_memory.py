@@ -13,7 +13,7 @@ from npstyle._typing import Convolution, Padding
 from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, channels
 from npstyle.fused import method_of
 from npstyle.padding import is_padded
-from npstyle.plans import CHEAP, DELAYED_BLOCKS, STRIP, TILES, TILES_WITHOUT_GRADIENT
+from npstyle.plans import CHEAP, DELAYED_BLOCKS, TILES, TILES_WITHOUT_GRADIENT, strip_rows
 from npstyle.row_layers import portion
 
 # By method of convolution: elements of its workspace, of (H, W, C, K, itemsize, threads).
@@ -80,7 +80,7 @@ def strips_bytes(
 def _by_rows(
     name: str, H: int, W: int, convolution: Convolution, padding: Padding, threads: int, tiles: int
 ) -> ByRows:
-    h, w, new = (size >> block_of(name) - 1 for size in (H, W, STRIP))
+    h, w, new = (size >> block_of(name) - 1 for size in (H, W, strip_rows(W)))
     K = channels(name)
     if name not in CONVOLUTIONS:
         return ByRows(name, 4 * w * K, 4 * (w // 2) * K, h // 2, new // 2, 0, 1, 0)
