@@ -56,7 +56,7 @@ MATRICES = {"gram": (1, 2), "gram+moments": (2, 6), "wasserstein": (2, 14)}
 # L-BFGS stores so many pairs where there is too little memory for as many as are asked for.
 FEWER_PAIRS = (5, 3)
 # Of an evaluation with each plan, relative to none (docs/large-pictures.md#time-and-memory).
-TIME_FACTORS = {0: 1.0, 1: 1.1, 2: 1.1, 3: 1.3, ALL_BLOCKS: 1.7}
+TIME_FACTORS = {0: 1.0, 1: 1.5, 2: 1.5, 3: 1.8, ALL_BLOCKS: 2.1}
 BLAS_BUFFER = 64e6  # bytes a thread, rounded up: OpenBLAS takes 32 MiB, and a stack has 8
 
 
@@ -183,7 +183,7 @@ def least_memory(request: Request, convolution: Convolution = "auto", threads: i
 
 
 def plan_in_words(plan: int) -> str:
-    """As "blocks 1 to 2 in strips, about 1.1 times the time"; nothing without a plan."""
+    """As "blocks 1 to 2 in strips, about 1.5 times the time"; nothing without a plan."""
     if not plan:
         return ""
     blocks = {1: "block 1", ALL_BLOCKS: "all blocks"}.get(plan, f"blocks 1 to {plan}")
