@@ -13,12 +13,12 @@ Array = NDArray[Any]
 CHUNK_ELEMENTS = 1 << 18  # of a picture: a megabyte in float32, which stays in a cache
 
 
-def chunks(array: Array, step: int = 1, elements: int = CHUNK_ELEMENTS) -> Iterator[tuple[int, int]]:
-    """The rows of an array in chunks of about so many elements: the first one, and the one after the last.
+def chunks(array: Array, step: int = 1, elements: int | None = None) -> Iterator[tuple[int, int]]:
+    """The rows of an array in chunks of `CHUNK_ELEMENTS`, or so many: the first, and the one after the last.
 
     All but the last chunk have a multiple of `step` rows.
     """
-    rows = max(1, elements // max(1, step * array[:1].size)) * step
+    rows = max(1, (elements or CHUNK_ELEMENTS) // max(1, step * array[:1].size)) * step
     for first in range(0, len(array), rows):
         yield first, min(first + rows, len(array))
 
