@@ -226,7 +226,6 @@ class _Painting:
         from npstyle.jobs.workers import ThisProcess
 
         options, self.done = self.options, finished
-        _folder(options).mkdir(exist_ok=True)
         lengths = [n for shot in self.shots if (n := len(missing_frames(shot, options.overwrite)))]
         if not lengths:
             return 0.0
@@ -234,6 +233,7 @@ class _Painting:
             workers_for(options, self._demand(lengths, found), options.workers) as (workers, share),
             FrameBar(options.quiet, "frames", finished, options.log_every) as self.bar,
         ):
+            _folder(options).mkdir(exist_ok=True)
             _say_if_idle(options, workers, len(lengths))
             if isinstance(workers, ThisProcess):
                 self._here(share.threads, share.memory)
