@@ -188,7 +188,7 @@ def _paint(
     weights = load_weights(options, deepest(layers_needed(options, settings.layers)))
     check_judge(options, request, weights, free)
     if weights.random:
-        request = replace(request, settings=settings_from(options, default_preset="random"))
+        request = replace(request, settings=settings_from(options, random=True))
         request, memory, note = check_run_memory(options, request, free)
         check_save_every(options, output, request)
     if note:  # also with --quiet

@@ -113,7 +113,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     request, memory, note = check_run_memory(options, film.request(_first(found)), free)
     weights = load_weights(options, deepest(settings.layers))
     if weights.random:
-        film = replace(film, settings=settings_from(options, default_preset="random"))
+        film = replace(film, settings=settings_from(options, random=True))
         request, memory, note = check_run_memory(options, film.request(_first(found)), free)
     film = replace(film, settings=request.settings, text=_text(options, film, weights))
     if note:  # also with --quiet
