@@ -554,6 +554,23 @@ def test_too_little_memory_is_refused_before_the_run(folder: Path, monkeypatch: 
     assert cli.main([*command, "--size", "300", "--overwrite"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--style-layers", ","], "style"),
+        (["--style-weight", "0"], "style"),
+        (["--content-layers="], "content"),
+    ],
+)
+def test_missing_loss_is_said(
+    folder: Path, monkeypatch: Any, capsys: Any, words: list[str], name: str
+) -> None:
+    monkeypatch.chdir(folder)
+    command = ["photo.png", "painting.png", "--size", "32", "--iterations", "0", "--weights", "random"]
+    assert cli.main([*command, *words]) == 0
+    assert f"32 x 21 pixels, 0 iterations, without a {name} loss: about " in capsys.readouterr().err
+
+
 def test_memory_is_checked_with_the_recipe_for_random_filters(
     folder: Path, monkeypatch: Any, capsys: Any
 ) -> None:

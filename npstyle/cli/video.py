@@ -28,7 +28,7 @@ from npstyle.cli.arguments import (
     size_in_bytes,
 )
 from npstyle.cli.interrupts import Signals
-from npstyle.cli.paint import check_run_memory, describe_iterations, recipe_text
+from npstyle.cli.paint import check_run_memory, describe_run, recipe_text
 from npstyle.cli.progress import FrameBar
 from npstyle.cli.recipe import add_recipe, settings_from, without_effect
 from npstyle.cli.run_files import same_file
@@ -121,7 +121,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     outputs = [_folder(options) / f"{frame.path.stem}.png" for frame in found.frames]
     shots = plan_shots(found.frames, outputs, film, weights, options.cuts)
     finished = found.number - sum(len(missing_frames(shot, options.overwrite)) for shot in shots)
-    announce(options, _describe(film, shots, describe_iterations(request)), memory, weights)
+    announce(options, _describe(film, shots, describe_run(request)), memory, weights)
     if source.codec is not None and not options.quiet:
         print_err(f"film: {_describe_film(source.info)}")
     try:
