@@ -131,8 +131,8 @@ def normalize_network(
         RGB, 0..255, of any sizes.
     floor : float
         Filters that are hardly ever active would be amplified to noise: a mean activation below this fraction
-        of its layer's median (of those that are not 0) is raised to it. 0 for none; a filter that is never
-        active then keeps its units.
+        of its layer's median (of those that are not 0) is raised to it, 0 to 1: above, those around the
+        median would not get a mean of 1. 0 for none; a filter that is never active then keeps its units.
     pooling : {"average", "max"}
     threads : int, optional
     preprocessing : {"caffe", "torchvision"}, optional
@@ -141,7 +141,7 @@ def normalize_network(
     Raises
     ------
     UserError
-        No picture, or one too small for the deepest layer of the weights.
+        No picture, or one too small for the deepest layer of the weights; a floor that is no fraction.
 
     Examples
     --------
@@ -153,6 +153,8 @@ def normalize_network(
     True
     """
     floor = check_nonnegative("floor", floor)
+    if floor > 1:
+        raise UserError("floor", f"{floor:g}", "a number from 0 to 1", f"give one such as {FLOOR}")
     preprocessing = preprocessing_of(weights, preprocessing)
     means = mean_activations(weights, pictures, pooling, threads, preprocessing)
     layers: dict[str, ConvWeights] = {}

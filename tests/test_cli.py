@@ -539,6 +539,7 @@ def test_too_little_memory_is_refused_before_the_run(folder: Path, monkeypatch: 
     monkeypatch.setattr(memory, "available_memory", lambda *_: enough)
     monkeypatch.chdir(folder)
     command = ["large.png", "painting.png", "-o", "out.png", "--iterations", "0", "--weights", "random"]
+    command += ["--preset", "default"]
     assert cli.main([*command, "--size", "300"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("npstyle: memory: found ")
@@ -551,6 +552,40 @@ def test_too_little_memory_is_refused_before_the_run(folder: Path, monkeypatch: 
     assert cli.main([*command, "--size", "300", "--force", "--overwrite"]) == 0
     monkeypatch.setattr(memory, "available_memory", lambda *_: None)  # not known
     assert cli.main([*command, "--size", "300", "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--style-layers", ","], "style"),
+        (["--style-weight", "0"], "style"),
+        (["--content-layers="], "content"),
+    ],
+)
+def test_missing_loss_is_said(
+    folder: Path, monkeypatch: Any, capsys: Any, words: list[str], name: str
+) -> None:
+    monkeypatch.chdir(folder)
+    command = ["photo.png", "painting.png", "--size", "32", "--iterations", "0", "--weights", "random"]
+    assert cli.main([*command, *words]) == 0
+    assert f"32 x 21 pixels, 0 iterations, without a {name} loss: about " in capsys.readouterr().err
+
+
+def test_memory_is_checked_with_the_recipe_for_random_filters(
+    folder: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    seen = []
+
+    def record(_: Any, request: Request, *more: Any) -> Any:
+        seen.append(request.settings)
+        return check_run_memory(_, request, *more)
+
+    monkeypatch.setattr("npstyle.cli.paint.check_run_memory", record)
+    monkeypatch.chdir(folder)
+    command = ["photo.png", "painting.png", "-o", "out.png", "--size", "32", "--iterations", "0"]
+    assert cli.main([*command, "--weights", "random", "--moments-weight", "2"]) == 0
+    assert set(seen) == {dataclasses.replace(preset("random"), iterations=0, moments_weight=2)}
+    assert "--moments-weight: no effect with --statistics gram," in capsys.readouterr().err
 
 
 def test_too_little_memory_for_ten_pairs_is_enough_for_three(folder: Path) -> None:

@@ -85,6 +85,7 @@ def error(line: str, status: int, capsys: Capture) -> str:
         ("one.jpg two.jpg --content photo.jpg", ["one.jpg", "two.jpg"]),
         ("--content photo.jpg -sone.jpg", ["one.jpg"]),
         ("photo.jpg --resume one.jpg", ["one.jpg"]),
+        ("photo.jpg one.jpg --size 64 --size 32", ["one.jpg"]),
     ],
 )
 def test_pictures_on_both_sides_of_options(
@@ -105,6 +106,11 @@ def test_pictures_on_both_sides_of_options(
         ("photo.jpg one.jpg --color", "argument --color: expected one argument;"),
         ("photo.jpg one.jpg --colour luma two.jpg", "unrecognized arguments: --colour;"),
         ("photo.jpg one.jpg --blend -1 two.jpg", "argument --blend: found '-1';"),
+        (
+            "photo.jpg one.jpg -o a.png --size 64 -ob.png",
+            "argument -o/--output: found a.png and b.png; expected one file; leave one out;",
+        ),
+        ("a.jpg b.jpg --keep-mask a.png --keep-mask=a.png", "argument --keep-mask: found a.png and a.png;"),
     ],
 )
 def test_what_is_missing_or_unknown_is_named_as_before(line: str, words: str, capsys: Capture) -> None:

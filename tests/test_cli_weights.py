@@ -100,6 +100,7 @@ SUMMARY = "conv1_1 ... conv2_1 (3 of 16), torchvision"
         ("normalize a.npz -o b.npz", "the following arguments are required: PICTURE"),
         ("normalize a.npz b.png -o c.npz --floor -1", "--floor: found '-1'; expected a finite number from 0"),
         ("normalize a.npz b.png -o c.npz --floor x", "--floor: found 'x'; expected a finite number from 0"),
+        ("normalize a.npz b.png -o c.npz --floor 2", "--floor: found '2'; expected a number from 0 to 1"),
         ("normalize a.npz b.png -o c.npz --size 8", "--size: found 8; expected an integer from 16"),
         ("normalize a.npz b.png -o c.npz --size x", "--size: found 'x'; expected an integer from 16"),
         ("normalize a.npz b.png -o c.npz --pooling median", "argument --pooling: invalid choice: 'median'"),

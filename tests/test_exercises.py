@@ -84,6 +84,7 @@ def scaled(answer: Callable[..., Any], factor: float) -> Callable[..., Any]:
 convolution, pooling, losses = SOLVED["convolution"], SOLVED["pooling_and_relu"], SOLVED["losses"]
 lbfgs, numerics = SOLVED["lbfgs"], SOLVED["numerics"]
 large_pictures = SOLVED["large_pictures"]
+WOLFE = lbfgs.wolfe
 
 
 def without_flipping_the_kernel(dy: Any, kernel: Any) -> Any:
@@ -108,6 +109,42 @@ def steepest(f: Any, x: Any, iterations: int, maxcor: int = 10) -> Any:
 
 def without_stopping(f: Any, x: Any, iterations: int, maxcor: int = 10) -> Any:
     return lbfgs.minimize(f, x, 10 * iterations, maxcor)
+
+
+def minimizing_with(function: str, answer: Any) -> Any:
+    """The solution of `minimize`, with another answer to an exercise that it uses."""
+
+    def minimize(*arguments: Any) -> Any:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lbfgs, function, answer)
+            return lbfgs.minimize(*arguments)
+
+    return minimize
+
+
+def one_step_more(f: Any, x: Any, iterations: int, maxcor: int = 10) -> Any:
+    return lbfgs.minimize(f, x, iterations + 1, maxcor)
+
+
+def with_all_pairs(f: Any, x: Any, iterations: int, maxcor: int = 10) -> Any:
+    return lbfgs.minimize(f, x, iterations, 10)
+
+
+def into_its_argument(f: Any, x: Any, iterations: int, maxcor: int = 10) -> Any:
+    x[:] = lbfgs.minimize(f, x, iterations, maxcor)
+    return x
+
+
+def in_float64(strips: Any, rows: int) -> Any:
+    F = np.concatenate(strips).astype(np.float64)
+    return F.T @ F
+
+
+def clipped_in_the_end(layers: Any, row: int, H: int) -> tuple[int, int]:
+    first = last = row
+    for layer in reversed(layers):
+        first, last = (2 * first, 2 * last + 1) if layer == "pool" else (first - 1, last + 1)
+    return max(0, first), min(H - 1, last)
 
 
 def newest_pair_only(g: Any, steps: Any, changes: Any) -> Any:
@@ -204,8 +241,20 @@ WRONG: dict[str, list[Callable[..., Any]]] = {
         lambda *arguments: (True, True),
         lambda value, slope, t, value_t, slope_t: (value_t < value, slope_t >= 0.9 * slope),
         lambda value, slope, t, value_t, slope_t: lbfgs.wolfe(value, slope, t, value_t, slope_t, 0.9, 0.9),
+        lambda value, slope, t, value_t, slope_t, *c: lbfgs.wolfe(value, slope, t, value_t, slope_t),
+        lambda value, slope, t, value_t, slope_t, c1=1e-3, c2=0.9: (
+            value_t <= value + c1 * slope,
+            abs(slope_t) <= c2 * abs(slope),
+        ),
     ],
-    "lbfgs.minimize": [steepest, without_stopping],
+    "lbfgs.minimize": [
+        steepest,
+        without_stopping,
+        one_step_more,
+        with_all_pairs,
+        into_its_argument,
+        minimizing_with("wolfe", lambda *arguments: (WOLFE(*arguments)[0], True)),
+    ],
     "numerics.sum_in_blocks": [
         lambda x, block: float(np.cumsum(x, dtype=np.float32)[-1]),
         lambda x, block: float(x.sum(dtype=np.float64)),
@@ -214,21 +263,26 @@ WRONG: dict[str, list[Callable[..., Any]]] = {
     "numerics.sum_with_correction": [
         lambda x: np.cumsum(x, dtype=np.float32)[-1],
         lambda x: float(x.sum(dtype=np.float64)),
+        np.sum,
     ],
     "numerics.central_errors": [
         lambda f, slope, x, steps: [abs((f(x + h) - f(x)) / h - slope) / slope for h in steps],
         lambda f, slope, x, steps: [abs((f(x + h) - f(x - h)) / h - slope) / slope for h in steps],
         lambda f, slope, x, steps: [h * h / slope for h in steps],
+        lambda f, slope, x, steps: [abs((f(x + h) - f(x - h)) / (2 * h) - slope) / slope for h in steps],
     ],
     "numerics.gram_difference": [
         lambda F, F_a: (
             np.cumsum(np.einsum("ma,mb->mab", F, F) - np.einsum("ma,mb->mab", F_a, F_a), axis=0)[-1] * 1.001
         ),
         lambda F, F_a: (F - F_a).T @ (F + F_a),
+        lambda F, F_a: F.T @ F - F_a.T @ F_a,
+        lambda F, F_a: F.astype(np.float64).T @ F - F_a.astype(np.float64).T @ F_a,
     ],
     "large_pictures.pixel_rows": [
         lambda layers, row, H: (max(0, row - len(layers)), min(H - 1, row + len(layers))),
         lambda layers, row, H: large_pictures.pixel_rows(layers, row, H + 9),
+        clipped_in_the_end,
     ],
     "large_pictures.convolve_in_strips": [
         lambda convolve, x, rows: convolve(x),
@@ -239,6 +293,8 @@ WRONG: dict[str, list[Callable[..., Any]]] = {
     "large_pictures.gram_in_strips": [
         lambda strips, rows: sum((strip.T @ strip).astype(np.float64) for strip in strips),
         lambda strips, rows: large_pictures.gram_in_strips(strips, rows).astype(np.float32),
+        lambda strips, rows: large_pictures.gram_in_strips(strips, 80),
+        in_float64,
     ],
 }
 

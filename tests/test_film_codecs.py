@@ -183,6 +183,15 @@ def test_what_is_no_film_is_one_line(tmp_path: Path, backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("backend", BOTH)
+def test_text_that_is_named_as_a_picture_leaves_nothing(tmp_path: Path, backend: Backend) -> None:
+    path, folder = tmp_path / "x.png", tmp_path / "frames"
+    path.write_text("no picture")
+    line = error_line(lambda: extract(path, folder, codec(backend), half), f"film: {path}")
+    assert line.endswith("; check the file")
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("backend", BOTH)
 def test_nothing_is_fetched(tmp_path: Path, backend: Backend) -> None:
     """A playlist is a film to ffmpeg, and may name any address."""
     with socket.create_server(("127.0.0.1", 0)) as server:

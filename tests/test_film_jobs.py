@@ -320,14 +320,32 @@ def test_without_dask_one_shot_at_a_time_which_is_said(
     assert video() == 0
     lines = capsys.readouterr().err.splitlines()
     assert f"npstyle: one shot at a time: 2 workers would need {cluster.HOW_TO_INSTALL}" in lines
-    assert video("--workers", "2", "--overwrite", "--seed", "1") == 1
-    [line] = capsys.readouterr().err.splitlines()[-1:]
-    assert (
-        line == f"npstyle: --workers: found no package distributed; expected Dask; {cluster.HOW_TO_INSTALL}"
-    )
 
 
-def test_flows_are_not_sent(folder: Path, capsys: Captured) -> None:
+@pytest.mark.parametrize("words", [["--workers", "2"], ["--scheduler", "tcp://127.0.0.1:9"]])
+def test_missing_dask_is_said_before_frames_are_read(
+    folder: Path, words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    monkeypatch.setattr(cluster, "is_installed", lambda: False)
+    monkeypatch.setattr("npstyle.film.frames.survey", None)
+    assert video(*words) == 1
+    reason = f"found no package distributed; expected Dask; {cluster.HOW_TO_INSTALL}"
+    assert capsys.readouterr().err == f"npstyle: {words[0]}: {reason}\n"
+
+
+def test_workers_that_can_not_start_leave_no_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Captured
+) -> None:
+    before = sorted(folder.iterdir())
+    monkeypatch.setattr("npstyle.run.memory.available_memory", lambda threads: 1e9)
+    monkeypatch.setattr(cluster, "is_installed", lambda: True)
+    assert video("--workers", "6", "--quiet") == 1
+    assert "--workers: found 6, for which 1.0 GB are too little" in capsys.readouterr().err
+    assert sorted(folder.iterdir()) == before
+
+
+def test_flows_are_not_sent(folder: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "is_installed", lambda: True)
     words = ["--method", "flow", "--flow", "flo", "--scheduler", "tcp://127.0.0.1:9", "--send"]
     assert video(*words) == 1
     assert capsys.readouterr().err.splitlines() == [

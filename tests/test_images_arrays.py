@@ -93,6 +93,8 @@ RAGGED = [[[1, 2, 3]], [[1, 2, 3], [4, 5, 6]]]
         (np.full((2, 2, 3), 3000, np.uint16), "values up to 3000; expected values from 0 to 255"),
         (np.full((2, 2, 3), 10_001.0), "values up to 10001.0; expected values from 0 to 255"),
         (np.full((2, 2, 3), 1.0), "values from 0 to 1; expected values from 0 to 255"),
+        ([[[-1.0, 0, 1]]], "values from -1 to 1; expected values from 0 to 255"),
+        ([[[-2.1, 0, 2.64]]], "values from -2.1 to 2.6; expected values from 0 to 255"),
     ],
 )
 def test_as_picture_errors(picture: Any, found: str) -> None:
@@ -104,6 +106,8 @@ def test_as_picture_returns_the_values_unchanged() -> None:
     assert images.as_picture(PICTURE.tolist(), "content").tolist() == PICTURE.tolist()
     overshooting = PICTURE * 1.1 - 10.0
     assert images.as_picture(overshooting, "content") is overshooting
+    dark = np.array([[[-0.5, 0, 4]]])
+    assert images.as_picture(dark, "content") is dark
 
 
 def test_to_uint8_rounds_and_clips() -> None:

@@ -150,7 +150,7 @@ def floored(mean: Any, floor: float = FLOOR) -> Any:
     return np.maximum(mean, floor * np.median(mean[mean > 0]))
 
 
-@pytest.mark.parametrize("floor", [0.1, 0.5, 2])
+@pytest.mark.parametrize("floor", [0.1, 0.5, 1])
 def test_filters_that_are_hardly_ever_active_are_not_amplified(floor: float) -> None:
     weights = filters("conv1_2")
     means = over(weights)
@@ -225,6 +225,8 @@ def test_invalid_input_is_rejected() -> None:
         )
     with pytest.raises(UserError, match=r"^floor: found -1; expected a finite number from 0"):
         normalize_network(weights, pictures(), -1)
+    with pytest.raises(UserError, match=r"^floor: found 1.5; expected a number from 0 to 1"):
+        normalize_network(weights, pictures(), 1.5)
     with pytest.raises(UserError, match=r"^pooling: found 'median'"):
         normalize_network(weights, pictures(), pooling=MEDIAN)
     with pytest.raises(UserError, match=r"^picture: found 8 x 8 pixels"):

@@ -182,7 +182,7 @@ def refusal(capsys: Captured, *arguments: str) -> str:
 def test_log_is_replaced_only_with_overwrite(folder: Path, capsys: Captured) -> None:
     assert cli.main([*COMMAND, "--log", "run.jsonl"]) == 0
     first = Path("run.jsonl").read_text()
-    line = refusal(capsys, "-o", "b.png", "--log", "run.jsonl")
+    line = helpers.refusal(capsys, *COMMAND[:-1], "b.png", "--log", "run.jsonl")
     assert line == (
         "npstyle: --log: run.jsonl: found a log of that name; expected a new name; choose another, or add "
         "--overwrite to replace it, or --resume to continue its run\n"
@@ -223,7 +223,7 @@ def test_place_of_the_log_is_probed_before_the_run(folder: Path, capsys: Capture
     assert cli.main([*COMMAND, "--log", "run.jsonl"]) == 0
     os.chmod("run.jsonl", 0o444)
     if not os.access("run.jsonl", os.W_OK):  # as root everything can be written to
-        line = refusal(capsys, "-o", "b.png", "--log", "run.jsonl", "--overwrite")
+        line = helpers.refusal(capsys, *COMMAND[:-1], "b.png", "--log", "run.jsonl", "--overwrite")
         assert line.startswith("npstyle: --log: run.jsonl: found Permission denied on opening it")
 
 

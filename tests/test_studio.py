@@ -491,6 +491,7 @@ def test_a_studio_that_can_not_be_is_one_line(
     error = capsys.readouterr().err
     assert error.startswith(f"npstyle: {line}")
     assert error.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,15 @@ def exercise(check: Callable[[Answers], None]) -> Callable[[Answers], None]:
     return check
 
 
-def normal(*shape: int, seed: int = 0) -> Array:
-    """Standard normal numbers, read-only."""
-    x = np.random.default_rng(seed).standard_normal(shape)
+def read_only(x: Array) -> Array:
+    """The same array: an answer that changes what it is given is told so, at its own line."""
     x.flags.writeable = False
     return x
+
+
+def normal(*shape: int, seed: int = 0) -> Array:
+    """Standard normal numbers, read-only."""
+    return read_only(np.random.default_rng(seed).standard_normal(shape))
 
 
 def check_same(answer: Any, expected: Any, tolerance: float = 1e-10) -> None:
@@ -301,7 +305,7 @@ def lbfgs__direction(answers: Answers) -> None:
 
     g = normal(8)
     check_same(answers.direction(g, [], []), -g)
-    s, y = normal(8, seed=1), normal(8, seed=1) + 0.1 * normal(8, seed=2)
+    s, y = normal(8, seed=1), read_only(normal(8, seed=1) + 0.1 * normal(8, seed=2))
     check_same(answers.direction(y, [s], [y]), -s)
     points: list[Array] = [np.linspace(-1, 2, 12)]
     minimize(
@@ -312,7 +316,7 @@ def lbfgs__direction(answers: Answers) -> None:
         callback=lambda x: points.append(x.copy()),
         options={"maxcor": 3, "maxiter": 12},
     )
-    gradients = [rosenbrock(x)[1] for x in points]
+    gradients = [read_only(rosenbrock(x)[1]) for x in points]
     for k in range(len(points) - 1):
         pairs = range(max(0, k - 3), k)
         steps = [points[i + 1] - points[i] for i in pairs]
@@ -329,6 +333,7 @@ def lbfgs__direction(answers: Answers) -> None:
 def lbfgs__wolfe(answers: Answers) -> None:
     """Along f(t) = (t - 1)^2 from t = 0, and along straight lines."""
     for t, expected in (
+        (1e-4, (True, False)),
         (0.01, (True, False)),
         (0.2, (True, True)),
         (1.0, (True, True)),
@@ -341,10 +346,23 @@ def lbfgs__wolfe(answers: Answers) -> None:
         require(
             answer == expected, f"found {answer} for value {value_t}, slope {slope_t}; expected {expected}"
         )
+    answer = tuple(answers.wolfe(1.0, -2.0, 0.2, 0.64, -1.6, 0.95, 0.7))
+    require(
+        answer == (False, False),
+        f"found {answer} for c1 = 0.95 and c2 = 0.7, with which neither holds; expected (False, False)",
+    )
 
 
 @exercise
 def lbfgs__minimize(answers: Answers) -> None:
+    """One step in a bowl, whose minimum is the second one's; and Rosenbrock's valley."""
+    far = read_only(np.array([60.0, 80.0]))
+    one = np.asarray(answers.minimize(lambda x: (float(x @ x) / 2, x.copy()), far, 1))
+    size = float(np.linalg.norm(one))
+    found = f"found |g| = {size:.3g} after one step from (60, 80) in |x|^2 / 2"
+    require(size <= 90, f"{found}, where it is 100; expected at most 90, by (5)")
+    require(size > 10, f"{found}; expected one step only, of a length found by doubling t = 1/|g|")
+    check_same(one / size, far / 100)
     evaluations = 0
 
     def counted(x: Array) -> tuple[float, Array]:
@@ -352,14 +370,13 @@ def lbfgs__minimize(answers: Answers) -> None:
         evaluations += 1
         return rosenbrock(x)
 
-    start = np.linspace(-1, 2, 12)
+    start = read_only(np.linspace(-1, 2, 12))
     x = answers.minimize(counted, start, 200)
     require(rosenbrock(x)[0] < 1e-8, f"found {rosenbrock(x)[0]:.3g} after 200 steps; expected below 1e-8")
     require(evaluations < 1000, f"found {evaluations} evaluations; expected below 1000")
-    few = answers.minimize(rosenbrock, start, 20)
+    same = np.array_equal(answers.minimize(rosenbrock, start, 20, 1), answers.minimize(rosenbrock, start, 20))
     require(
-        rosenbrock(few)[0] > 1e-8,
-        "found the minimum in 20 iterations; expected no more than asked for",
+        not same, "found the same with maxcor = 1 as with 10; expected another direction with fewer pairs"
     )
 
 
@@ -388,6 +405,10 @@ def numerics__sum_with_correction(answers: Answers) -> None:
     kind = type(total).__name__
     require(isinstance(total, np.float32), f"found a number of type {kind}; expected numpy.float32")
     check_same(total, math.fsum(x), 2e-7)
+    lost = np.full((100, 128), 2.0**-24, np.float32)  # each, where it is added to 1
+    lost[:, :8] = 1
+    x = lost.ravel()
+    check_same(answers.sum_with_correction(x), math.fsum(x), 2e-7)
 
 
 @exercise
@@ -398,6 +419,11 @@ def numerics__central_errors(answers: Answers) -> None:
     check_same(answer[:2], [0.01 / 3, 0.0001 / 3], 1e-6)
     require(0 <= answer[2] < 1e-9, f"found {answer[2]:.1g} for a step of 1e-5; expected below 1e-9")
     require(answer[3] > 1e-6, f"found {answer[3]:.1g} for a step of 1e-13; expected above 1e-6")
+    for sign, name in ((1, "2x - x^3"), (-1, "x^3 - 2x")):
+        error = answers.central_errors(lambda x, sign=sign: sign * (2 * x - x**3), 2.0 * sign, 0.0, [0.1])[0]
+        require(
+            abs(error - 0.005) < 1e-9, f"found {error:.3g} for {name} at 0, a step of 0.1; expected 0.005"
+        )
 
 
 @exercise
@@ -406,7 +432,9 @@ def numerics__gram_difference(answers: Answers) -> None:
     F_a = np.maximum(rng.standard_normal((10_000, 8)), 0).astype(np.float32)
     F = (F_a * (1 + 1e-4 * rng.standard_normal(F_a.shape))).astype(np.float32)
     F64, F_a64 = F.astype(np.float64), F_a.astype(np.float64)
-    check_same(answers.gram_difference(F, F_a), F64.T @ F64 - F_a64.T @ F_a64, 1e-4)
+    D = np.asarray(answers.gram_difference(F, F_a))
+    require(D.dtype == np.float32, f"found {D.dtype}; expected float32")
+    check_same(D, F64.T @ F64 - F_a64.T @ F_a64, 1e-4)
 
 
 # --- docs/large-pictures.md ---
@@ -415,7 +443,12 @@ def numerics__gram_difference(answers: Answers) -> None:
 @exercise
 def large_pictures__pixel_rows(answers: Answers) -> None:
     """As a change of a pixel spreads."""
-    for layers_up, H in ((["conv"], 5), (["conv", "pool", "conv"], 11), (["conv", "conv", "pool"] * 2, 40)):
+    for layers_up, H in (
+        (["conv"], 5),
+        (["conv", "pool", "conv"], 11),
+        (["pool", "conv"], 11),
+        (["conv", "conv", "pool"] * 2, 40),
+    ):
         reached: Array = np.eye(H, dtype=bool)  # by row of the output and pixel
         for layer in layers_up:
             if layer == "pool":
@@ -445,7 +478,7 @@ def large_pictures__convolve_in_strips(answers: Answers) -> None:
 
 @exercise
 def large_pictures__gram_in_strips(answers: Answers) -> None:
-    """The same to the last bit whatever the strips, and products in float32: not quite those in float64."""
+    """The same to the last bit whatever the strips, and products in float32: exact ones if of single rows."""
     F = normal(500, 6).astype(np.float32)
     parts = [F[first : first + 80].T @ F[first : first + 80] for first in range(0, 500, 80)]
     expected = sum(part.astype(np.float64) for part in parts)
@@ -455,6 +488,9 @@ def large_pictures__gram_in_strips(answers: Answers) -> None:
     for heights in ([80] * 6 + [20], [30, 10, 200, 260], [499, 1]):
         G = np.asarray(answers.gram_in_strips(np.split(F, np.cumsum(heights)[:-1]), 80))
         require(np.array_equal(G, whole), f"found other bits in strips of {heights} rows; expected the same")
+    of_rows = np.einsum("ma,mb->mab", F, F).astype(np.float64).sum(axis=0)
+    error = np.abs(np.asarray(answers.gram_in_strips([F], 1)) - of_rows).max() / np.abs(of_rows).max()
+    require(error < 1e-12, f"found an error of {error:.1g} for products of 1 row, in float32; expected 1e-12")
 
 
 # --- the program ---

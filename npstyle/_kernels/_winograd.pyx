@@ -316,7 +316,7 @@ cdef Py_ssize_t shared_elements(int threads, int itemsize) noexcept nogil:
 cdef void convolve(
     winograd_shape s, Py_ssize_t first, Py_ssize_t height, Arrays a, floating* workspace, int threads
 ) noexcept nogil:
-    """Rows first ... first + s.H - 1 of a picture of this height; x has one more where the picture goes on.
+    """Rows first ... first + s.H - 1 of a picture of this height; x has one more where the picture continues.
 
     The steps get the strip as a picture of its own. Where there is something above it, one row of tiles is,
     too, which is not computed, and of whose inputs there is only the last row.

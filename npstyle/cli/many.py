@@ -134,7 +134,7 @@ def prepare(planned: Sequence[Planned], judge: bool, checkpoint: Path | None) ->
         options = one.options
         weights, found = filters[_source(options)]
         if weights.random:
-            of_picture = settings_from(options, default_preset="random")
+            of_picture = settings_from(options, random=True)
         jobs.append(
             PictureJob(
                 content=options.content,

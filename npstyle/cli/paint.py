@@ -188,13 +188,13 @@ def _paint(
     weights = load_weights(options, deepest(layers_needed(options, settings.layers)))
     check_judge(options, request, weights, free)
     if weights.random:
-        request = replace(request, settings=settings_from(options, default_preset="random"))
+        request = replace(request, settings=settings_from(options, random=True))
         request, memory, note = check_run_memory(options, request, free)
         check_save_every(options, output, request)
     if note:  # also with --quiet
         print_err(f"npstyle: {note}")
     memory += describe_checkpoint(checkpoint, request)
-    announce(options, f"{W} x {H} pixels{change}, {describe_iterations(request)}", memory, weights)
+    announce(options, f"{W} x {H} pixels{change}, {describe_run(request)}", memory, weights)
     recorded = recorded_options(options, request.settings, weights.random)
     with (
         RunLog(options.log, options.overwrite, bool(options.resume)) as log,
@@ -353,8 +353,15 @@ def check_run_memory(
     return request, memory, note
 
 
-def describe_iterations(request: Request) -> str:
-    """As "16 iterations at each of 7 levels from 64 pixels up"."""
+def describe_run(request: Request) -> str:
+    """As "16 iterations at each of 7 levels from 64 pixels up, without a style loss"."""
+    settings = request.settings
+    losses = {"content": settings.effective_content_weights, "style": settings.effective_style_weights}
+    missing = [f", without a {name} loss" for name, weights in losses.items() if not weights]
+    return _describe_iterations(request) + "".join(missing)
+
+
+def _describe_iterations(request: Request) -> str:
     from npstyle.run.pyramid import level_sizes
 
     sizes = level_sizes(request)

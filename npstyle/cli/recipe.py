@@ -128,8 +128,11 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
             group.add_argument(f"--{option}", type=kind, metavar=metavar, help=text)
 
 
-def settings_from(options: argparse.Namespace, default_preset: str = "default") -> Settings:
+def settings_from(options: argparse.Namespace, random: bool = False) -> Settings:
     """Settings of the preset that --preset names, changed by the options of the recipe.
+
+    Without --preset it is the one for random filters where --weights asks for them, or where they are what
+    was found (`random`).
 
     Raises
     ------
@@ -150,7 +153,8 @@ def settings_from(options: argparse.Namespace, default_preset: str = "default") 
         changes["content_layer_weights"] = (balance, 1 - balance)
     if changes.get("init") not in (None, *STARTS):
         del changes["init"]  # a picture file, which the run is given as such
-    return replace(preset(options.preset or default_preset), **changes)
+    default = "random" if random or options.weights == "random" else "default"
+    return replace(preset(options.preset or default), **changes)
 
 
 def by_option(error: UserError) -> UserError:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import islice
+from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 from npstyle.errors import UserError
@@ -18,8 +19,29 @@ from npstyle.errors import UserError
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
+class _Store(argparse._StoreAction):
+    """argparse's own action, but a second file is an error: the first one would be ignored without a word.
+
+    Of numbers and names the last one counts, as in most programs: so the options of a script are changed.
+    """
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        if option_string and isinstance(values, Path):
+            if self.dest in parser.files:
+                found = f"{parser.files[self.dest]} and {values}"
+                raise argparse.ArgumentError(self, f"found {found}; expected one file; leave one out")
+            parser.files[self.dest] = values
+        super().__call__(parser, namespace, values, option_string)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports wrong usage in one line, with exit status 2."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.files: dict[str, Path] = {}  # by options, so far
+        self.register("action", None, _Store)
+        self.register("action", "store", _Store)
 
     def error(self, message: str) -> NoReturn:
         line = " ".join(message.split())
@@ -38,6 +60,7 @@ class Parser(argparse.ArgumentParser):
         for word in args or ():
             if re.fullmatch("(-[a-z]|--[a-z-]+=)--", word):  # Python before 3.13 makes an empty list of it
                 self.error(f"found {word}; expected a value that is not --")
+        self.files.clear()
         return super().parse_known_args(self._positionals_together(args), namespace)
 
     def _positionals_together(self, words: Sequence[str] | None) -> Sequence[str] | None:

@@ -28,7 +28,7 @@ from npstyle.cli.arguments import (
     size_in_bytes,
 )
 from npstyle.cli.interrupts import Signals
-from npstyle.cli.paint import check_run_memory, describe_iterations, recipe_text
+from npstyle.cli.paint import check_run_memory, describe_run, recipe_text
 from npstyle.cli.progress import FrameBar
 from npstyle.cli.recipe import add_recipe, settings_from, without_effect
 from npstyle.cli.run_files import same_file
@@ -113,7 +113,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     request, memory, note = check_run_memory(options, film.request(_first(found)), free)
     weights = load_weights(options, deepest(settings.layers))
     if weights.random:
-        film = replace(film, settings=settings_from(options, default_preset="random"))
+        film = replace(film, settings=settings_from(options, random=True))
         request, memory, note = check_run_memory(options, film.request(_first(found)), free)
     film = replace(film, settings=request.settings, text=_text(options, film, weights))
     if note:  # also with --quiet
@@ -121,7 +121,7 @@ def _paint(options: argparse.Namespace, settings: Settings, signals: Signals) ->
     outputs = [_folder(options) / f"{frame.path.stem}.png" for frame in found.frames]
     shots = plan_shots(found.frames, outputs, film, weights, options.cuts)
     finished = found.number - sum(len(missing_frames(shot, options.overwrite)) for shot in shots)
-    announce(options, _describe(film, shots, describe_iterations(request)), memory, weights)
+    announce(options, _describe(film, shots, describe_run(request)), memory, weights)
     if source.codec is not None and not options.quiet:
         print_err(f"film: {_describe_film(source.info)}")
     try:
@@ -226,7 +226,6 @@ class _Painting:
         from npstyle.jobs.workers import ThisProcess
 
         options, self.done = self.options, finished
-        _folder(options).mkdir(exist_ok=True)
         lengths = [n for shot in self.shots if (n := len(missing_frames(shot, options.overwrite)))]
         if not lengths:
             return 0.0
@@ -234,6 +233,7 @@ class _Painting:
             workers_for(options, self._demand(lengths, found), options.workers) as (workers, share),
             FrameBar(options.quiet, "frames", finished, options.log_every) as self.bar,
         ):
+            _folder(options).mkdir(exist_ok=True)
             _say_if_idle(options, workers, len(lengths))
             if isinstance(workers, ThisProcess):
                 self._here(share.threads, share.memory)

@@ -19,8 +19,8 @@ from npstyle.cli.arguments import (
     add_quiet,
     add_resources,
     add_size,
+    fraction,
     input_file,
-    nonnegative,
 )
 from npstyle.cli.interrupts import Signals
 from npstyle.cli.progress import shows_bars
@@ -97,7 +97,7 @@ def _add_normalize_options(parser: argparse.ArgumentParser) -> None:
     add("-o", "--output", metavar="OUT", dest="target", type=as_path, required=True, help=".npz or .h5")
     add_overwrite(parser)
     text = "ignore mean activations below this fraction of their layer's median (0.1)"
-    add("--floor", metavar="X", type=nonnegative, help=text)
+    add("--floor", metavar="X", type=fraction, help=text)
     add(
         "--pooling",
         choices=POOLING_METHODS,

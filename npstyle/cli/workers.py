@@ -34,11 +34,15 @@ def add_workers(parser: argparse.ArgumentParser, default: str, what: str = "pict
 
 
 def check_workers(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Wrong usage where the options of workers contradict each other."""
+    """Wrong usage where the options of workers contradict each other; a UserError where they need Dask."""
     if options.workers and options.scheduler:
         parser.error("--workers: found --scheduler, too; expected the one or the other; leave it out")
     if options.send and not options.scheduler:
         parser.error("--send: found no --scheduler; expected one to send to; leave it out")
+    if options.scheduler or (options.workers or 1) > 1:
+        from npstyle.jobs import cluster
+
+        cluster.require_dask("--scheduler" if options.scheduler else "--workers")
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,6 @@ def workers_for(
     from npstyle.jobs.workers import ThisProcess
 
     if options.scheduler:
-        cluster.require_dask("--scheduler")
         with cluster.connected_cluster(options.scheduler) as workers:
             _say_dashboard(options, workers, f"{count_of(workers.number, 'worker')} at {options.scheduler}")
             yield workers, Share(options.threads, options.memory, workers.per_machine)
@@ -118,12 +121,10 @@ def _shares(options: argparse.Namespace, demand: Demand, number: int | None) -> 
     cores = resolve(None)
     fitting = demand.jobs if free is None else max(1, int(free // (needed + WORKER_BYTES)))
     possible = max(1, min(cores, demand.jobs, fitting, demand.most or demand.jobs))
-    if number is not None and number > 1:
-        cluster.require_dask("--workers")
-        if number > fitting and not options.force:
-            found = f"{number}, for which {format_bytes(free or 0)} are too little"
-            raise UserError("--workers", found, f"at most {fitting}", "give fewer, or add --force")
-    elif number is None and possible > 1 and not cluster.is_installed():
+    if number is not None and 1 < number > fitting and not options.force:
+        found = f"{number}, for which {format_bytes(free or 0)} are too little"
+        raise UserError("--workers", found, f"at most {fitting}", "give fewer, or add --force")
+    if number is None and possible > 1 and not cluster.is_installed():
         how = f"{possible} workers would need {cluster.HOW_TO_INSTALL}"
         print_err(f"npstyle: one {demand.noun} at a time: {how}")
         possible = 1

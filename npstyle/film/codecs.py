@@ -206,8 +206,6 @@ def extract(
     if recorded is not None:
         return recorded
     info, times, paths = reader.probe(film), list[Fraction](), list[Path]()
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_record(folder, {})  # whose folder it is, until the frames are all there
     first = (0, 0)
     for frame in reader.decode(film, info, times):
         H, W, _ = frame.shape
@@ -215,6 +213,9 @@ def extract(
         if first != (W, H):
             found, expected = f"{W} x {H} pixels at frame {len(paths) + 1}", f"{first[0]} x {first[1]} in all"
             raise UserError(f"film: {film}", found, expected, "cut it there")
+        if not paths:
+            folder.mkdir(parents=True, exist_ok=True)
+            _write_record(folder, {})  # whose folder it is, until the frames are all there
         paths.append(folder / f"frame_{len(paths) + 1:06d}.png")
         images.write(paths[-1], images.resize(frame, *size_of(W, H)), True)
         progress(len(paths), len(paths))

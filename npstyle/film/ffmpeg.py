@@ -63,10 +63,16 @@ def decode(path: Path, info: FilmInfo, times: list[Fraction]) -> Iterator[Pictur
         # The times of the same frames, as a file that says them exactly.
         command += ["-map", "0:V:0", *_passthrough(), "-enc_time_base", "-1", "-vf", "scale=16:16"]
         command += ["-f", "framecrc", str(stamps)]
-        with _process(command, f"film: {path}", "a film that ffmpeg can read", stdout=True) as process:
-            assert process.stdout is not None
-            while (frame := _read_ppm(process.stdout)) is not None:
-                yield frame
+        frames = 0
+        try:
+            with _process(command, f"film: {path}", "a film that ffmpeg can read", stdout=True) as process:
+                assert process.stdout is not None
+                while (frame := _read_ppm(process.stdout)) is not None:
+                    frames += 1
+                    yield frame
+        except UserError as error:
+            cure = error.cure if frames else "check the file"
+            raise UserError(error.name, error.found, error.expected, cure) from error
         times += _read_times(stamps.read_text())
 
 

@@ -23,6 +23,9 @@ class PictureWarning(UserWarning):
 # Floating-point values up to this one are taken for an overshoot of resampling or of the optimizer, not for
 # another range.
 MAX_OVERSHOOT = 10_000
+# Negative values where none is of a larger magnitude are no overshoot: a picture normalized for a network has
+# values from -1 to 1, or from -2.1 to 2.6 with the mean and standard deviation of ImageNet.
+MAX_NORMALIZED = 3
 
 
 def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
@@ -43,7 +46,8 @@ def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
     Raises
     ------
     UserError
-        Another shape or dtype, NaN or infinity, or values that look like another range: 0 to 1, or 16 bits.
+        Another shape or dtype, NaN or infinity, or values that look like another range: 0 to 1, normalized,
+        or 16 bits.
     """
     try:
         array = np.asarray(picture)
@@ -64,6 +68,10 @@ def as_picture(picture: ArrayLike, name: str) -> NDArray[Any]:
         raise UserError(
             name, f"values up to {array.max()}", "values from 0 to 255", "divide 16-bit values by 257"
         )
+    if array.dtype.kind == "f" and -MAX_NORMALIZED <= array.min() < 0 < array.max() <= MAX_NORMALIZED:
+        found = f"values from {array.min():.2g} to {array.max():.2g}"
+        cure = "undo their normalization, and multiply values from 0 to 1 by 255"
+        raise UserError(name, found, "values from 0 to 255", cure)
     if array.dtype.kind == "f" and 0 < array.max() <= 1:
         raise UserError(name, "values from 0 to 1", "values from 0 to 255", "multiply them by 255")
     return array

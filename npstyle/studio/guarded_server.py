@@ -18,32 +18,29 @@ MAX_PORT = 65535
 
 
 class GuardedServer(uvicorn.Server):
-    """An application on a port, behind the `Guard`; `run` serves until `should_exit`, Ctrl-C or SIGTERM.
+    """An application at an address, behind the `Guard`; `run` serves until `should_exit`, Ctrl-C or SIGTERM.
 
     Parameters
     ----------
     app : ASGI application
     listeners : Listeners
         Those who look at its events.
+    listening : socket
+        As `listen` makes it.
     host : str
-        The address or name to listen at.
-    port : int
-        0 for one that is free.
+        The address or name that it listens at.
 
     Attributes
     ----------
     url : str
         The address to open, with the token.
-
-    Raises
-    ------
-    UserError
-        The port is taken, or the host is not this machine.
     """
 
-    def __init__(self, app: ASGIApp, listeners: Listeners, host: str = "127.0.0.1", port: int = 0) -> None:
+    def __init__(
+        self, app: ASGIApp, listeners: Listeners, listening: socket.socket, host: str = "127.0.0.1"
+    ) -> None:
         self.listeners = listeners
-        self.socket = _bound(host, port)
+        self.socket = listening
         self.port = self.socket.getsockname()[1]
         self.token = secrets.token_urlsafe(24)
         name = f"[{host}]" if ":" in host else host
@@ -79,8 +76,14 @@ class GuardedServer(uvicorn.Server):
             self.socket.close()
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket at an address."""
+def listen(host: str = "127.0.0.1", port: int = 0) -> socket.socket:
+    """A socket that listens at an address; at a port that is free, if it is 0.
+
+    Raises
+    ------
+    UserError
+        The port is taken, or the host is not this machine.
+    """
     if port > MAX_PORT:  # getaddrinfo would take the lower 16 bits
         raise UserError("--port", str(port), f"a port up to {MAX_PORT}", "leave it out")
     try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from npstyle.errors import UserError
 from npstyle.studio.app import Studio
 from npstyle.studio.folder import Folder
-from npstyle.studio.guarded_server import GuardedServer
+from npstyle.studio.guarded_server import GuardedServer, listen
 from npstyle.studio.queue import Queue
 
 
@@ -41,13 +41,14 @@ class Server(GuardedServer):
         threads: int | None = None,
         trial: bool = False,
     ) -> None:
-        self.folder = Folder(folder)
+        listening = listen(host, port)  # first: where it fails, no folder is made
         try:
-            self.queue = Queue(self.folder, weights, threads, trial)
-            super().__init__(Studio(self.queue).application(), self.queue.listeners, host, port)
+            self.folder = Folder(folder)
         except UserError:
-            self.folder.close()
+            listening.close()
             raise
+        self.queue = Queue(self.folder, weights, threads, trial)
+        super().__init__(Studio(self.queue).application(), self.queue.listeners, listening, host)
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         try:

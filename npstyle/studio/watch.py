@@ -24,7 +24,7 @@ from npstyle.run import NextLevel, Progress, Request, StyleResult
 from npstyle.studio.events import Event, Listeners
 from npstyle.studio.folder import DONE, FAILED, PAINTING, clean_name
 from npstyle.studio.follower import PREVIEW_SIDE, Follower, before, level_facts, point_of
-from npstyle.studio.guarded_server import GuardedServer
+from npstyle.studio.guarded_server import GuardedServer, listen
 from npstyle.studio.pages import MissingError, Page, application, event_stream, read_object
 from npstyle.studio.report import completed
 
@@ -143,7 +143,7 @@ class Watch:
         content, *styles = map(clean_name, names)
         job = {"content": content, "styles": styles, "width": width, "height": height, "options": {}}
         self._run = WatchedRun(request, {**job, "command": command})
-        self._server = GuardedServer(self._run.application(), self._run.listeners)
+        self._server = GuardedServer(self._run.application(), self._run.listeners, listen())
         self.url = self._server.url
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._expected = False  # whether a browser was opened

@@ -92,7 +92,7 @@ INLINE void NAME(add)(REAL *sum, const REAL *x, idx count)
 }
 
 /* Rows first ... last - 1 of dx (H, W, C), from dy (H, W, K) where its mask has a bit; w is the transposed
-   matrix, in panels of columns (i, j, c), padded with zeros to a whole number of panels.
+   matrix, in panels of columns (i, j, c), padded with zeros to full panels.
    workspace: masked dy (PIXELS, K), dP (PIXELS, columns), and rows of dx with a pixel more at each end. With
    `replicate` a pixel of the border also gets what belongs to its copies: there is a row more at each end, too. */
 TARGET static void NAME(backward)(const void *dy_, const uint8_t *mask, first_layer_shape s, const void *w,
