@@ -83,7 +83,7 @@ class Band(NamedTuple):
         """Up to a layer; without pixels to see which are needed."""
         first, array = pixels or (0, np.empty((0, *self.shape[1:]), dtype))
         rows = Rows.of(array, network.arena, first, self.shape[0])
-        return Strips(network, rows, top, dtype, self.rows)
+        return Strips(network, rows, top, dtype, band=self.rows)
 
 
 class Pixels(NamedTuple):

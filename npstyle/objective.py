@@ -275,7 +275,6 @@ class Objective:
     ) -> Packed:
         """The gradient with respect to a whole feature map; the terms of its layer are added."""
         arena, of_layer = self.network.arena, self._partial_losses(name, content, style, F.dtype)
-        arena.trim()  # of the larger feature maps below
         for rows in Rows.growing(F, arena):
             of_layer.visit(rows)
         values, gradient = of_layer.finish()
@@ -296,9 +295,8 @@ class Objective:
         network, (lower, upper) = self.network, divided(self.plan, {**content, **style})
         losses = [self._partial_losses(name, content, style, x.dtype) for name in lower]
         top = f"pool{self.plan}" if upper else lower[-1]
-        strips = Strips(network, x, top, x.dtype)
+        strips = Strips(network, x, top, x.dtype, large=bool(upper))
         F = strips.forward({one.name: one for one in losses}, bool(upper))
-        network.arena.trim()  # slabs of other sizes are needed now
         layers: list[LayerGradient] = []
         for one in losses:
             values, layer = one.finish()
@@ -310,11 +308,9 @@ class Objective:
             walk = network.walk_above(top, F, x.shape, upper, tape)
             del F  # it is released by the walk
             above = self._whole(walk, tape, content, style, terms)
-            network.arena.trim()
         gradient = strips.gradient(layers, above)
         if above is not None:
             network.arena.release(above)
-        network.arena.trim()  # the memory is wanted for other things until the next evaluation
         return gradient
 
     def _partial_losses(

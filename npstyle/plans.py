@@ -10,7 +10,7 @@ Results have the same bits whatever the plan: see `npstyle.strips` and docs/larg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,8 +20,8 @@ from npstyle._typing import AnyArray, Array
 from npstyle.architecture import LAYERS, block_of, channels, check_size, deepest, log2_stride
 from npstyle.errors import UserError
 from npstyle.partial import Gradients, LayerGradient
-from npstyle.row_layers import Link, links, rows_at_a_time
-from npstyle.rows import RepeatedRows, Rows, Span, Visitor
+from npstyle.row_layers import Amount, Link, links
+from npstyle.rows import Pieces, RepeatedRows, Rows, Span, Visitor
 from npstyle.strips import (
     BackwardPass,
     ForwardPass,
@@ -39,11 +39,10 @@ PLANS = (0, 1, 2, 3, ALL_BLOCKS)
 # behind. So these two are computed a third time, when the gradient with respect to pool2 is there.
 DELAYED_BLOCKS = 2
 MIDDLE = f"pool{DELAYED_BLOCKS}"
-STRIP = 24  # rows of pixels that are given to the network at a time, at most
-LEAST_STRIP = 6  # a row of tiles
-# Winograd's tiles that are computed at a time, at least. The filters' transforms take as long as 10 of them;
-# but gradients wait until so many are there.
-TILES, TILES_WITHOUT_GRADIENT = 20, 100
+LEAST_STRIP = 6  # rows of pixels that are given to the network at a time: a row of tiles
+# With layers above that are kept whole, there is memory for larger strips, which take less time.
+LARGE = Amount(rows=48, elements=1 << 22, tiles=256)
+SMALL, SMALL_WITHOUT_GRADIENT = (Amount(rows=24, elements=1 << 20, tiles=tiles) for tiles in (20, 100))
 CHEAP = "conv1_1"  # a two-hundredth of the multiplications: rather than let gradients wait, compute it again
 
 
@@ -62,9 +61,9 @@ def possible_plans(layers: Iterable[str]) -> tuple[int, ...]:
     return tuple(plan for plan in PLANS if plan < blocks or plan == ALL_BLOCKS)
 
 
-def strip_rows(W: int) -> int:
+def strip_rows(amount: Amount, W: int) -> int:
     """Rows of pixels of this width that are given to the network at a time."""
-    return min(STRIP, max(LEAST_STRIP, rows_at_a_time(W, channels(CHEAP))))
+    return max(LEAST_STRIP, amount.of_rows(W, channels(CHEAP)))
 
 
 def divided(plan: int, layers: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -74,6 +73,15 @@ def divided(plan: int, layers: Iterable[str]) -> tuple[list[str], list[str]]:
     if plan and above and f"pool{plan}" in names:
         above.insert(0, f"pool{plan}")  # its loss is added to what comes from above
     return [name for name in names if name not in above], above
+
+
+def computed_again(chain: Sequence[Link], losses: Container[str]) -> int:
+    """How many layers the second pass computes again: those up to the topmost feature map with a loss.
+
+    Of the others it needs caches only. And `CHEAP` is computed by itself, from the pixels.
+    """
+    names = [None if link.feature_map == CHEAP else link.feature_map for link in chain]
+    return max((n + 1 for n, name in enumerate(names) if name in losses), default=0)
 
 
 class Recomputed:
@@ -115,6 +123,8 @@ class Strips:
         The topmost layer.
     dtype : dtype
         float32 or float64, which pixels are converted to strip by strip.
+    large : bool
+        There is memory for large strips.
     band : (int, int), optional
         Rows of pixels, of which sums and gradient are wanted: all if omitted. They begin and end at multiples
         of 16, or with the picture. `pixels` has those that they depend on, too: `pixel_rows`.
@@ -126,9 +136,11 @@ class Strips:
         pixels: AnyArray | Rows,
         top: str,
         dtype: np.dtype[Any],
+        large: bool = False,
         band: Span | None = None,
     ) -> None:
         self._network, self._top, self._dtype = network, top, dtype
+        self._amount = LARGE if large else SMALL
         self._arena = network.arena
         self._arena.least_slab = RETURNED_SLAB
         self._repeated = network.padding == "wrap"
@@ -136,17 +148,26 @@ class Strips:
         self._shape = (self._pixels.height, *self._pixels.shape)
         check_size(self._shape, [top], "picture")
         self._band = band or (0, self._shape[0])
+        # By their place in the chain: layers that the second pass need not compute again, and their caches.
+        self._saved: dict[int, Pieces] = {}
 
     def forward(self, visitors: Mapping[str, Visitor], whole: bool = False) -> Array | None:
-        """Show all rows to the visitors of layers; returned is the topmost feature map, if it is wanted."""
-        chain = self._chain(self._top, tiles=TILES_WITHOUT_GRADIENT)
+        """Show all rows to the visitors of layers; returned is the topmost feature map, if it is wanted.
+
+        Then `gradient` follows, and what it needs of layers above the topmost visitor is saved.
+        """
+        chain = self._chain(self._top, None if self._amount is LARGE else SMALL_WITHOUT_GRADIENT)
         output: Array | None = None
         if whole:
             output = self._arena.borrow((chain[-1].layer.height, *chain[-1].row), self._dtype)
         spans = spans_below(chain, self._wanted(chain, set(visitors)))
         source = self._source(spans)
-        forward = ForwardPass(chain, source, self._arena, visitors, output, spans=spans)
+        # Of a band, and of a picture that is repeated, the gradient depends on more rows than these.
+        saves = whole and not self._repeated and self._band == (0, self._shape[0])
+        from_here = computed_again(chain, visitors) if saves else None
+        forward = ForwardPass(chain, source, self._arena, visitors, output, from_here, spans=spans)
         run(forward.step, lambda: self._next(source, spans))
+        self._saved = forward.caches
         return output
 
     def gradient(self, losses: Sequence[LayerGradient], above: Array | None) -> Array:
@@ -169,8 +190,10 @@ class Strips:
             back = spans_above(chain, self._band)
             spans = spans_below(chain, back)
             source = self._source(spans)
-            passes = self._passes(chain, source, losses, bottom, (spans, back), above=above)
-            run(passes[1].step, passes[0].step, lambda: self._next(source, spans))
+            saved, self._saved = self._saved, {}  # they are gone afterwards
+            passes = self._passes(chain, source, losses, bottom, (spans, back), above=above, saved=saved)
+            follow = bool(passes[0].chain)
+            run(passes[1].step, passes[0].step, lambda: follow and self._next(source, spans))
         return dx[self._band[0] - first : self._band[1] - first]
 
     def pixel_rows(self) -> Span:
@@ -199,7 +222,7 @@ class Strips:
             rows = spans_below(chain, spans_above(chain, self._band))[1:]
             return {link.feature_map: span for link, span in zip(chain, rows, strict=True)}
         spans = self._spans_in_two()
-        lower, upper = self._chain(MIDDLE), self._chain(self._top, MIDDLE)
+        lower, upper = self._chain(MIDDLE), self._chain(self._top, below=MIDDLE)
         return {
             link.feature_map: span
             for chain, rows in ((lower, spans.again), (upper, spans.upper))
@@ -210,7 +233,7 @@ class Strips:
         return block_of(self._top) > DELAYED_BLOCKS + 1
 
     def _spans_in_two(self) -> SpansInTwo:
-        lower, upper = self._chain(MIDDLE), self._chain(self._top, MIDDLE)
+        lower, upper = self._chain(MIDDLE), self._chain(self._top, below=MIDDLE)
         lower_back = spans_above(lower, self._band)
         upper_back = spans_above(upper, lower_back[-1])
         of_upper = spans_below(upper, upper_back)
@@ -223,19 +246,24 @@ class Strips:
         shallow = [one for one in losses if LAYERS.index(one.name) < LAYERS.index(MIDDLE)]
         deep = [one for one in losses if one not in shallow]
         source, again = self._source(spans.first), self._source(spans.again)
-        chain, above = self._chain(MIDDLE), self._chain(self._top, MIDDLE)
-        lower = ForwardPass(chain, source, self._arena, {}, continued=True, spans=spans.first)
+        chain, above = self._chain(MIDDLE), self._chain(self._top, below=MIDDLE)
+        saves = computed_again(chain, {one.name for one in shallow})
+        lower = ForwardPass(chain, source, self._arena, {}, None, saves, continued=True, spans=spans.first)
         out, (first, end) = lower.output, spans.upper_back[0]
         between = Rows(out.height, out.shape, self._dtype, self._arena, first=first)
         both = spans.upper, spans.upper_back
         upper, upper_back = self._passes(above, out, deep, between, both, below=MIDDLE)
         both = spans.again, spans.lower_back
-        following, back = self._passes(chain, again, shallow, bottom, both, gradient=between)
+        passes = self._passes(chain, again, shallow, bottom, both, gradient=between, saved=lower.caches)
+        following, back = passes
 
         def follow() -> bool:
             """Let pixels in again, where there is the gradient of what they become."""
-            there = following.output.end < between.end or between.end == end
-            return there and self._next(again, spans.again)
+            rows = following.output.end
+            for link in chain[len(following.chain) :]:
+                rows = link.layer.outputs(rows)
+            there = rows < between.end or between.end == end
+            return bool(following.chain) and there and self._next(again, spans.again)
 
         steps = (back.step, following.step, follow, upper_back.step, upper.step, lower.step)
         run(*steps, lambda: self._next(source, spans.first))
@@ -250,8 +278,12 @@ class Strips:
         below: str | None = None,
         above: Array | None = None,
         gradient: Rows | None = None,
+        saved: Mapping[int, Pieces] | None = None,
     ) -> tuple[ForwardPass, BackwardPass]:
-        """Both passes over a chain; the gradient at its top is an array, or comes in rows, or is a loss's."""
+        """Both passes over a chain; the gradient at its top is an array, or comes in rows, or is a loss's.
+
+        The forward pass is without the uppermost layers, if their caches were saved.
+        """
         names = [below, *(link.feature_map for link in chain)]
         by_name = dict(zip(names, spans[1], strict=True))
         visitors: dict[str, Visitor] = {}
@@ -265,13 +297,18 @@ class Strips:
             # Those of the topmost block do not wait for long.
             gradients = Gradients(one, self._arena, block_of(one.name) < top_block, span[0])
             visitors[one.name], waiting[one.name] = gradients, gradients.waiting
-        forward = ForwardPass(chain, source, self._arena, visitors, saves=True, below=below, spans=spans[0])
+        saved = saved or {}
+        lower = chain[: len(chain) - len(saved)]
+        forward = ForwardPass(
+            lower, source, self._arena, visitors, None, 0, below, spans=spans[0][: len(lower) + 1]
+        )
         out = forward.output
         if above is not None:
             gradient = self._all_rows(above)
         elif gradient is None:
             gradient = Rows(out.height, out.shape, out.dtype, self._arena, first=spans[1][-1][0])
-        return forward, BackwardPass(forward, gradient, bottom, waiting, self._arena, spans[1])
+        back = BackwardPass(chain, forward, saved, gradient, bottom, waiting, self._arena, spans[1])
+        return forward, back
 
     def _wanted(self, chain: Sequence[Link], names: set[str | None]) -> list[Span | None]:
         """The band's rows of the feature maps of these names and of the topmost one, by input and outputs."""
@@ -297,12 +334,12 @@ class Strips:
 
     def _next(self, source: Rows, spans: Sequence[Span]) -> bool:
         """Let the next strip of the pixels in, if there is one."""
-        first, last = source.end, min(source.end + strip_rows(self._shape[1]), spans[0][1])
+        first, last = source.end, min(source.end + strip_rows(self._amount, self._shape[1]), spans[0][1])
         if first < last:
             source.extend(last - first)[...] = self._pixels[first, last]
         return first < last
 
-    def _chain(self, top: str, below: str | None = None, tiles: int | None = None) -> list[Link]:
+    def _chain(self, top: str, amount: Amount | None = None, below: str | None = None) -> list[Link]:
         """The layers from the feature map `below`, or the pixels, to that of `top`."""
         steps = self._network.steps(top, self._shape, self._dtype, below)
         shape = self._shape
@@ -310,4 +347,4 @@ class Strips:
             depth = log2_stride(below)
             shape = (shape[0] >> depth, shape[1] >> depth, channels(below))
         named = [(step.layer, step.feature_map) for step in steps]
-        return links(named, shape, self._dtype, tiles or TILES, self._repeated)
+        return links(named, shape, self._dtype, amount or self._amount, self._repeated)

@@ -21,9 +21,28 @@ from npstyle.layers import AveragePool, Conv2D, Layer, MaxPool, ReLU
 from npstyle.padding import Crop, ReplicatePad, WrapPad
 from npstyle.rows import Span
 
-MAX_ROWS = 24  # of a layer at a time
-# And about so many elements: in wide pictures a row of tiles is enough for several threads.
-MAX_ELEMENTS = 1 << 20
+
+class Amount(NamedTuple):
+    """How much of a layer is computed at a time, as far as its inputs are there.
+
+    Attributes
+    ----------
+    rows : int
+        At most.
+    elements : int
+        About so many at most: in wide pictures a few rows are enough.
+    tiles : int
+        Of a Winograd convolution, at least. Its filters' transforms take as long as 10 of them; but gradients
+        wait until so many are there.
+    """
+
+    rows: int
+    elements: int
+    tiles: int
+
+    def of_rows(self, W: int, C: int) -> int:
+        """At most so many rows (W, C)."""
+        return min(self.rows, max(1, self.elements // max(1, W * C)))
 
 
 class RowLayer(Protocol):
@@ -315,7 +334,7 @@ class Portion(NamedTuple):
     """
 
     least: int = 1
-    most: int = MAX_ROWS
+    most: int = sys.maxsize
     step: int = 1
     height: int = sys.maxsize
 
@@ -351,19 +370,20 @@ class Link(NamedTuple):
 
 
 def links(
-    steps: Sequence[tuple[Layer, str | None]], shape: tuple[int, ...], dtype: Any, tiles: int, repeated: bool
+    steps: Sequence[tuple[Layer, str | None]],
+    shape: tuple[int, ...],
+    dtype: Any,
+    amount: Amount,
+    repeated: bool,
 ) -> list[Link]:
-    """The chain of a network's steps for an input (H, W, C), or for one that is repeated above and below.
-
-    Winograd's convolutions compute at least so many tiles at a time.
-    """
+    """The chain of a network's steps for an input (H, W, C), or for one that is repeated above and below."""
     H, W, C = shape
     chain: list[Link] = []
     remaining = deque(steps)
     while remaining:
         layer, name = remaining.popleft()
         by_rows: RowLayer
-        forward = backward = Portion()
+        forward = backward = Portion(most=amount.rows)
         if isinstance(layer, (Conv2D, WinogradConvReLU, FirstLayerConvReLU)):
             relu: ReLU | None = None
             if isinstance(layer, Conv2D):
@@ -373,13 +393,13 @@ def links(
             K = layer.bias.size
             of_winograd, itemsize = isinstance(layer, WinogradConvReLU), np.dtype(dtype).itemsize
             steps_ = tuple(_step(layer, H, W, *channels, itemsize) for channels in ((C, K), (K, C)))
-            at_least, wider = tiles if of_winograd else 1, max(C, K)
-            forward, backward = (portion(step, W, at_least, rows_at_a_time(W, wider)) for step in steps_)
+            tiles, rows = amount.tiles if of_winograd else 1, amount.of_rows(W, max(C, K))
+            forward, backward = (portion(step, W, tiles, rows) for step in steps_)
             by_rows = Neighbors(layer, relu, H, (steps_[0], steps_[1]))
             C = K
         elif isinstance(layer, (AveragePool, MaxPool)):
             by_rows, W = Halves(layer, H), W // 2
-            backward = Portion(step=2)  # of whole cells
+            backward = Portion(most=max(2, amount.rows // 2 * 2), step=2)  # of whole cells
         elif isinstance(layer, ReplicatePad):
             by_rows, W = Padded(layer, H), W + 2
             forward = backward = Portion(most=H + 2)
@@ -397,11 +417,6 @@ def links(
         H = by_rows.height
         chain.append(Link(by_rows, name, (W, C), forward, backward))
     return chain
-
-
-def rows_at_a_time(W: int, C: int) -> int:
-    """At most so many rows (W, C) of a layer are computed at a time."""
-    return min(MAX_ROWS, max(1, MAX_ELEMENTS // max(1, W * C)))
 
 
 def portion(step: int, W: int, tiles: int, rows: int = 1) -> Portion:

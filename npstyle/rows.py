@@ -195,7 +195,6 @@ class Packed:
         out = arena.borrow(shape, dtype)
         for first, last in chunks(out, elements=GROWTH):
             self.take(out[first:last])
-            arena.trim()  # both would be there otherwise
         return out
 
 

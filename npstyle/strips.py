@@ -43,8 +43,8 @@ class ForwardPass:
         Where all of the output is kept.
     visitors : mapping of str to Visitor
         Of feature maps by their names.
-    saves : bool
-        Whether there is a backward pass.
+    saves : int, optional
+        For a backward pass, the caches of layers from this one on are kept.
     below : str, optional
         The feature map that is the input, if it is one.
     continued : bool
@@ -60,7 +60,7 @@ class ForwardPass:
         arena: Arena,
         visitors: Mapping[str, Visitor],
         whole: AnyArray | None = None,
-        saves: bool = False,
+        saves: int | None = None,
         below: str | None = None,
         continued: bool = False,
         spans: Sequence[Span] | None = None,
@@ -71,9 +71,11 @@ class ForwardPass:
         for link, (first, _) in zip(chain, self.spans[1:], strict=True):
             last = whole if link is chain[-1] else None
             self.rows.append(Rows(link.layer.height, link.row, source.dtype, arena, last, first))
-        self.caches = [Pieces(first) for first, _ in self.spans[1:]] if saves else []
+        kept = self.spans[1:][saves:] if saves is not None else []
+        self.caches = {n: Pieces(first) for n, (first, _) in enumerate(kept, saves or 0)}
         self._visitors, self._continued = visitors, continued
         self._seen = source.first  # rows of the input that its visitor has been shown
+        self._topmost = min(0, len(chain) - 1)  # the layer above which there can't be new inputs
 
     @property
     def output(self) -> Rows:
@@ -84,7 +86,12 @@ class ForwardPass:
         if self.rows[0].end > self._seen:
             self._visit(self.below, self.rows[0])
             self._seen = self.rows[0].end
-        return any(self._compute(n) for n in reversed(range(len(self.chain))))
+        for n in range(self._topmost, -1, -1):
+            if self._compute(n):
+                self._topmost = min(n + 1, len(self.chain) - 1)
+                return True
+        self._topmost = min(0, len(self.chain) - 1)
+        return False
 
     def _compute(self, n: int) -> bool:
         layer, name, _, portion, _ = self.chain[n]
@@ -93,7 +100,7 @@ class ForwardPass:
         if last <= first:
             return False
         cache = layer.forward(x[layer.inputs(first, last)], first, y.extend(last - first))
-        if self.caches and cache is not None:
+        if n in self.caches and cache is not None:
             self.caches[n].push(cache)
         x.drop(layer.inputs(last, last)[0] if last < end else x.end)
         self._visit(name, y)
@@ -156,52 +163,65 @@ class Waiting(Protocol):
 
 
 class BackwardPass:
-    """The gradients of a `ForwardPass`, from its output to its input, as far as both are there.
+    """The gradients of a chain, from its output to its input, as far as the forward pass is.
 
     Parameters
     ----------
+    chain : list of Link
     forward : ForwardPass
-        With `saves`.
+        Of the whole chain, or of its lower layers, which saves all of their caches.
+    saved : mapping of int to Pieces
+        The caches of the other layers, which are there already.
     top, bottom : Rows
         The gradients with respect to the output and the input. Somebody else extends the one, unless it is
         that of a loss, and takes the rows of the other.
     waiting : mapping of str to Waiting
         Gradients of losses with respect to feature maps, as far as the forward pass is.
-    spans : sequence of Span, optional
+    spans : sequence of Span
         The rows that are computed, of the gradients with respect to the input and each output.
     """
 
     def __init__(
         self,
+        chain: Sequence[Link],
         forward: ForwardPass,
+        saved: Mapping[int, Pieces],
         top: Rows,
         bottom: Rows,
         waiting: Mapping[str | None, Waiting],
         arena: Arena,
-        spans: Sequence[Span] | None = None,
+        spans: Sequence[Span],
     ) -> None:
-        self._forward, self._waiting, self._spans = forward, waiting, spans or forward.spans
+        self._chain, self._forward, self._waiting, self._spans = chain, forward, waiting, spans
+        self._caches = {**forward.caches, **saved}
         inner = [
-            Rows(rows.height, rows.shape, rows.dtype, arena, first=first)
-            for rows, (first, _) in zip(forward.rows[1:-1], self._spans[1:-1], strict=True)
+            Rows(link.layer.height, link.row, top.dtype, arena, first=first)
+            for link, (first, _) in zip(chain[:-1], spans[1:-1], strict=True)
         ]
         self.rows = [bottom, *inner, top]
+        # Layers below this one can't have new gradients, unless one above is computed.
+        self._lowest = self._limited = min(len(forward.chain), len(chain) - 1)
 
     def step(self) -> bool:
         """Compute some rows of the lowest gradient that there are those above and caches for, if any."""
-        return any(self._compute(n) for n in range(len(self._forward.chain))) or self._begin()
+        for n in range(self._lowest, len(self._chain)):
+            if self._compute(n):
+                self._lowest = max(n - 1, 0)
+                return True
+        self._lowest = self._limited
+        return self._begin()
 
     def _compute(self, n: int) -> bool:
-        layer, _, _, _, portion = self._forward.chain[n]
-        dx, dy, caches = self.rows[n], self.rows[n + 1], self._forward.caches[n]
+        layer, _, _, _, portion = self._chain[n]
+        dx, dy, caches = self.rows[n], self.rows[n + 1], self._caches[n]
         end = self._spans[n][1]
-        possible = min(layer.gradients(min(dy.end, self._forward.rows[n + 1].end)), end)
+        possible = min(layer.gradients(min(dy.end, self._reached(n + 1))), end)
         first, last = dx.end, portion.of(dx.end, possible, end)
         if last <= first:
             return False
         span = layer.of_gradient(first, last)
         out = dx.extend(last - first)
-        below = self._forward.chain[n - 1].feature_map if n else self._forward.below
+        below = self._chain[n - 1].feature_map if n else self._forward.below
         if below in self._waiting:
             self._waiting[below].take(out)
         cache = caches.rows(span) if caches.end > caches.first else None
@@ -211,14 +231,25 @@ class BackwardPass:
         caches.drop(needed)
         return True
 
+    def _reached(self, n: int) -> int:
+        """As far as the forward pass is, so many rows of the input of layer n could have been computed."""
+        forward = self._forward
+        if not forward.chain:
+            return self._chain[n - 1].layer.height
+        computed = min(n, len(forward.chain))
+        rows = forward.rows[computed].end
+        for link in self._chain[computed:n]:
+            rows = link.layer.outputs(rows)
+        return rows
+
     def _begin(self) -> bool:
         """Fetch rows of the gradient with respect to the output, where that is a loss's."""
-        top, dy = self._forward.chain[-1].feature_map, self.rows[-1]
+        top, dy = self._chain[-1].feature_map, self.rows[-1]
         if top not in self._waiting:
             return False
         # Not further than the forward pass: a gradient that is computed again is there from the beginning.
         there = min(self._waiting[top].end, self._spans[-1][1], self._forward.output.end)
-        new = min(there - dy.end, self._forward.chain[-1].backward.most)
+        new = min(there - dy.end, self._chain[-1].backward.most)
         if new > 0:
             self._waiting[top].take(dy.extend(new))
         return new > 0

@@ -20,6 +20,7 @@ from npstyle._runtime.arena import Arena
 from npstyle._typing import Array, Convolution, Padding, Pooling
 from npstyle.padding import WrapPad
 from npstyle.partial import ContentTerm, Copy, Gradients, LayerGradient, Pack, RunningDistance, RunningSums
+from npstyle.row_layers import Amount
 from npstyle.rows import Packed, RepeatedRows, Rows, has_bits
 from npstyle.run import memory
 from npstyle.run.inputs import Request
@@ -63,8 +64,13 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def low_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that small pictures have several, and layers go on with any tile."""
-    monkeypatch.setattr(plans, "STRIP", 10)
-    monkeypatch.setattr(plans, "TILES", 1)
+    set_amounts(monkeypatch, Amount(10, 1 << 20, 1))
+
+
+def set_amounts(monkeypatch: pytest.MonkeyPatch, amount: Amount) -> None:
+    for name in ("SMALL", "SMALL_WITHOUT_GRADIENT", "LARGE"):
+        monkeypatch.setattr(plans, name, amount)
+    monkeypatch.setattr(plans, "LEAST_STRIP", 1)
 
 
 def result(
@@ -157,24 +163,23 @@ def test_so_they_have_with_other_kernels(name: str, convolution: Convolution, dt
 def test_so_they_have_with_strips_of_any_height(
     name: str, rows: int, tiles: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plans, "STRIP", rows)
-    monkeypatch.setattr(plans, "TILES", tiles)
-    monkeypatch.setattr(row_layers, "MAX_ROWS", 12)
+    set_amounts(monkeypatch, Amount(rows, 1 << 20, tiles))
     assert_same_bits(SETTINGS[name], (53, 35), 2, plans.ALL_BLOCKS)
 
 
 def test_layers_compute_neither_a_few_rows_nor_all_that_wait() -> None:
-    portion = row_layers.portion(6, 60, 20, row_layers.MAX_ROWS)  # 10 tiles in a row of them
-    assert portion[:3] == (12, row_layers.MAX_ROWS, 6)
+    amount = Amount(24, 1 << 20, 20)
+    portion = row_layers.portion(6, 60, amount.tiles, amount.rows)  # 10 tiles in a row of them
+    assert portion[:3] == (12, 24, 6)
     assert portion.of(12, 18, 100) == 12  # later
     assert portion.of(12, 24, 100) == 24
-    assert portion.of(12, 90, 100) == 12 + row_layers.MAX_ROWS
+    assert portion.of(12, 90, 100) == 12 + 24
     assert portion.of(96, 100, 100) == 100  # the last ones
-    assert portion.of(0, row_layers.MAX_ROWS + 1, row_layers.MAX_ROWS + 1) == row_layers.MAX_ROWS + 1
+    assert portion.of(0, 25, 25) == 25
     # Of wide pictures fewer.
-    assert row_layers.rows_at_a_time(60, 64) == row_layers.MAX_ROWS
-    assert row_layers.portion(6, 2048, 20, row_layers.rows_at_a_time(2048, 64))[:3] == (6, 6, 6)
-    assert row_layers.rows_at_a_time(1 << 20, 64) == 1
+    assert amount.of_rows(60, 64) == 24
+    assert row_layers.portion(6, 2048, 20, amount.of_rows(2048, 64))[:3] == (6, 6, 6)
+    assert amount.of_rows(1 << 20, 64) == 1
 
 
 def test_rows_computed_together_are_those_of_one_copy() -> None:

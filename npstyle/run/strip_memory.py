@@ -13,8 +13,8 @@ from npstyle._typing import Convolution, Padding
 from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, channels
 from npstyle.fused import method_of
 from npstyle.padding import is_padded
-from npstyle.plans import CHEAP, DELAYED_BLOCKS, TILES, TILES_WITHOUT_GRADIENT, strip_rows
-from npstyle.row_layers import portion
+from npstyle.plans import CHEAP, DELAYED_BLOCKS, LARGE, SMALL, SMALL_WITHOUT_GRADIENT, strip_rows
+from npstyle.row_layers import Amount, portion
 
 # By method of convolution: elements of its workspace, of (H, W, C, K, itemsize, threads).
 WORKSPACES = {
@@ -63,13 +63,13 @@ def strips_bytes(
     losses = set(layers)
     names = LAYERS[: LAYERS.index(top) + 1]
     how = convolution, padding, threads
-    chain = [_by_rows(name, H, W, *how, TILES_WITHOUT_GRADIENT) for name in names]
+    chain = [_by_rows(name, H, W, *how, LARGE if above else SMALL_WITHOUT_GRADIENT) for name in names]
     whole = chain[-1].y_row * chain[-1].height if above else 0
     forward = whole + FRAGMENTATION * (_at_work(chain, losses) + _tails(chain, False))
     if not backward:
         return forward
     middle = DELAYED_BLOCKS if not above and block_of(top) > DELAYED_BLOCKS + 1 else 0
-    chain = [_by_rows(name, H, W, *how, TILES) for name in names]
+    chain = [_by_rows(name, H, W, *how, LARGE if above else SMALL) for name in names]
     shallow = [layer for layer in chain if block_of(layer.name) <= middle]
     parts = [part for part in (shallow, chain[len(shallow) :]) if part]
     tails = sum(_tails(part, True) for part in parts) + _tails(shallow, False)
@@ -78,17 +78,17 @@ def strips_bytes(
 
 
 def _by_rows(
-    name: str, H: int, W: int, convolution: Convolution, padding: Padding, threads: int, tiles: int
+    name: str, H: int, W: int, convolution: Convolution, padding: Padding, threads: int, amount: Amount
 ) -> ByRows:
-    h, w, new = (size >> block_of(name) - 1 for size in (H, W, strip_rows(W)))
+    h, w, new = (size >> block_of(name) - 1 for size in (H, W, strip_rows(amount, W)))
     K = channels(name)
     if name not in CONVOLUTIONS:
         return ByRows(name, 4 * w * K, 4 * (w // 2) * K, h // 2, new // 2, 0, 1, 0)
     method, C = method_of(convolution, name, h, w), CONVOLUTIONS[name][0]
     border = 2 * is_padded(name, padding, method)
     h, w = h + border, w + border
-    least, kept = _least_and_kept(method, h, w, C, K, tiles)
-    least_dx, kept_dy = _least_and_kept(method, h, w, K, C, tiles)
+    least, kept = _least_and_kept(method, h, w, C, K, amount.tiles)
+    least_dx, kept_dy = _least_and_kept(method, h, w, K, C, amount.tiles)
     new = min(max(new, least, least_dx), h)
     workspace = 4 * WORKSPACES[method](new, w, C, K, 4, threads)
     return ByRows(name, 4 * w * C, 4 * w * K, h, new, min(kept, h), min(kept_dy, h), workspace, border)
