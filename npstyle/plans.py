@@ -10,7 +10,7 @@ Results have the same bits whatever the plan: see `npstyle.strips` and docs/larg
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from npstyle._runtime.arena import RETURNED_SLAB, Arena
 from npstyle._typing import AnyArray, Array
 from npstyle.architecture import LAYERS, block_of, channels, check_size, deepest, log2_stride
 from npstyle.errors import UserError
+from npstyle.fused import with_poolings
 from npstyle.partial import Gradients, LayerGradient
 from npstyle.row_layers import Link, links, rows_at_a_time
 from npstyle.rows import RepeatedRows, Rows, Span, Visitor
@@ -139,7 +140,7 @@ class Strips:
 
     def forward(self, visitors: Mapping[str, Visitor], whole: bool = False) -> Array | None:
         """Show all rows to the visitors of layers; returned is the topmost feature map, if it is wanted."""
-        chain = self._chain(self._top, tiles=TILES_WITHOUT_GRADIENT)
+        chain = self._chain(self._top, shown=visitors, tiles=TILES_WITHOUT_GRADIENT)
         output: Array | None = None
         if whole:
             output = self._arena.borrow((chain[-1].layer.height, *chain[-1].row), self._dtype)
@@ -159,7 +160,7 @@ class Strips:
             The gradient with respect to the topmost feature map of what is above it. Otherwise there is
             nothing above, and the topmost layer has a loss.
         """
-        chain = self._chain(self._top)
+        chain = self._chain(self._top, shown=[one.name for one in losses])
         first, last = spans_above(chain, self._band)[0]
         dx = np.empty((last - first, *self._shape[1:]), self._dtype)
         bottom = Rows(self._shape[0], self._shape[1:], self._dtype, self._arena, dx, first)
@@ -184,7 +185,7 @@ class Strips:
 
     def forward_around(self, visitors: Mapping[str, Visitor]) -> None:
         """Show visitors all rows of feature maps that `gradient` will compare with something."""
-        chain = self._chain(deepest(visitors))
+        chain = self._chain(deepest(visitors), shown=visitors)
         rows = self.rows_around()
         wanted = [None, *(rows[name] if (name := link.feature_map) in visitors else None for link in chain)]
         spans = spans_below(chain, wanted)
@@ -209,8 +210,8 @@ class Strips:
     def _in_two(self) -> bool:
         return block_of(self._top) > DELAYED_BLOCKS + 1
 
-    def _spans_in_two(self) -> SpansInTwo:
-        lower, upper = self._chain(MIDDLE), self._chain(self._top, MIDDLE)
+    def _spans_in_two(self, shown: Collection[str] = LAYERS) -> SpansInTwo:
+        lower, upper = self._chain(MIDDLE, shown=shown), self._chain(self._top, MIDDLE, shown)
         lower_back = spans_above(lower, self._band)
         upper_back = spans_above(upper, lower_back[-1])
         of_upper = spans_below(upper, upper_back)
@@ -219,11 +220,12 @@ class Strips:
 
     def _gradient_in_two(self, losses: Sequence[LayerGradient], bottom: Rows) -> None:
         """`gradient`, where a second computation of the lower blocks follows that of all blocks."""
-        spans = self._spans_in_two()
+        shown = [one.name for one in losses]
+        spans = self._spans_in_two(shown)
         shallow = [one for one in losses if LAYERS.index(one.name) < LAYERS.index(MIDDLE)]
         deep = [one for one in losses if one not in shallow]
         source, again = self._source(spans.first), self._source(spans.again)
-        chain, above = self._chain(MIDDLE), self._chain(self._top, MIDDLE)
+        chain, above = self._chain(MIDDLE, shown=shown), self._chain(self._top, MIDDLE, shown)
         lower = ForwardPass(chain, source, self._arena, {}, continued=True, spans=spans.first)
         out, (first, end) = lower.output, spans.upper_back[0]
         between = Rows(out.height, out.shape, self._dtype, self._arena, first=first)
@@ -302,9 +304,19 @@ class Strips:
             source.extend(last - first)[...] = self._pixels[first, last]
         return first < last
 
-    def _chain(self, top: str, below: str | None = None, tiles: int | None = None) -> list[Link]:
-        """The layers from the feature map `below`, or the pixels, to that of `top`."""
-        steps = self._network.steps(top, self._shape, self._dtype, below)
+    def _chain(
+        self,
+        top: str,
+        below: str | None = None,
+        shown: Collection[str] = LAYERS,
+        tiles: int | None = None,
+    ) -> list[Link]:
+        """The layers from the feature map `below`, or the pixels, to that of `top`.
+
+        Feature maps that are not shown to anybody may be missing, where a pooling is computed with the layer
+        before it. The rows of the others that depend on each other are the same.
+        """
+        steps = with_poolings(self._network.steps(top, self._shape, self._dtype, below), shown)
         shape = self._shape
         if below is not None:
             depth = log2_stride(below)
