@@ -115,22 +115,43 @@ class WinogradConvReLUPool(_ConvReLU):
         Where outputs and workspace are allocated.
     """
 
-    def forward(self, x: Array) -> tuple[Array, tuple[Bytes, Shape]]:
-        """Means y (H // 2, W // 2, K) of rectified outputs; cache: their mask, and the shape of x."""
-        (H, W, _), K = x.shape, self.bias.size
-        y: Array = self.arena.borrow((H // 2, W // 2, K), x.dtype)
-        mask = np.empty(H * W * K // 8, np.uint8)
-        workspace = _winograd_workspace(self, (H, W, K), x)
-        _kernels.winograd(x, self.matrix, self.bias, y, mask, workspace, self.threads, pooled=True)
-        self.arena.release(workspace)
-        return y, (mask, x.shape)
+    def forward(
+        self, x: Array, out: Array | None = None, strip: _kernels.Strip | None = None
+    ) -> tuple[Array, tuple[Bytes, Shape]]:
+        """Means y (H // 2, W // 2, K) of rectified outputs; cache: their mask, and the shape of dx.
 
-    def backward(self, dy: Array, cache: tuple[Bytes, Shape], accumulate_into: Array | None = None) -> Array:
-        """Gradient dx (H, W, C): a quarter of dy in each pixel where the output is positive, convolved."""
+        y is written to `out`, if that is given; it may be those of a strip. That of the last means has an odd
+        last row, too.
+        """
+        (H, W, C), K = x.shape, self.bias.size
+        y: Array = self.arena.borrow((H // 2, W // 2, K), x.dtype) if out is None else out
+        if strip is not None:
+            last = strip.first // 2 + len(y) == strip.height // 2
+            H = strip.height - strip.first if last else 2 * len(y)
+        mask = np.empty(H * W * K // 8, np.uint8)
+        workspace = _winograd_workspace(self, (H, W, K), x, strip)
+        _kernels.winograd(x, self.matrix, self.bias, y, mask, workspace, self.threads, strip, pooled=True)
+        self.arena.release(workspace)
+        return y, (mask, (H, W, C))
+
+    def backward(
+        self,
+        dy: Array,
+        cache: tuple[Bytes, Shape],
+        accumulate_into: Array | None = None,
+        out: Array | None = None,
+        strip: _kernels.Strip | None = None,
+    ) -> Array:
+        """Gradient dx (H, W, C): a quarter of dy in each pixel where the output is positive, convolved.
+
+        In a strip dy and the mask have the neighbors of its rows, too, which for dy are in whole cells.
+        """
         (mask, shape), add = cache, accumulate_into is not None
-        dx: Array = self.arena.borrow(shape, dy.dtype) if accumulate_into is None else accumulate_into
-        workspace = _winograd_workspace(self, shape, dy)
-        _kernels.winograd_backward(dy, mask, self.matrix, dx, add, workspace, self.threads, pooled=True)
+        out = out if accumulate_into is None else accumulate_into
+        dx: Array = self.arena.borrow(shape, dy.dtype) if out is None else out
+        workspace = _winograd_workspace(self, shape, dy, strip)
+        arguments = (dy, mask, self.matrix, dx, add, workspace, self.threads, strip)
+        _kernels.winograd_backward(*arguments, pooled=True)
         self.arena.release(workspace)
         return dx
 

@@ -10,7 +10,7 @@ Results have the same bits whatever the plan: see `npstyle.strips` and docs/larg
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,7 @@ from npstyle._runtime.arena import RETURNED_SLAB, Arena
 from npstyle._typing import AnyArray, Array
 from npstyle.architecture import LAYERS, block_of, channels, check_size, deepest, log2_stride
 from npstyle.errors import UserError
+from npstyle.fused import with_poolings
 from npstyle.partial import Gradients, LayerGradient
 from npstyle.row_layers import Amount, Link, links
 from npstyle.rows import Pieces, RepeatedRows, Rows, Span, Visitor
@@ -75,7 +76,7 @@ def divided(plan: int, layers: Iterable[str]) -> tuple[list[str], list[str]]:
     return [name for name in names if name not in above], above
 
 
-def computed_again(chain: Sequence[Link], losses: Container[str]) -> int:
+def computed_again(chain: Sequence[Link], losses: Collection[str]) -> int:
     """How many layers the second pass computes again: those up to the topmost feature map with a loss.
 
     Of the others it needs caches only. And `CHEAP` is computed by itself, from the pixels.
@@ -156,7 +157,8 @@ class Strips:
 
         Then `gradient` follows, and what it needs of layers above the topmost visitor is saved.
         """
-        chain = self._chain(self._top, None if self._amount is LARGE else SMALL_WITHOUT_GRADIENT)
+        amount = LARGE if self._amount is LARGE else SMALL_WITHOUT_GRADIENT
+        chain = self._chain(self._top, shown=visitors, amount=amount)
         output: Array | None = None
         if whole:
             output = self._arena.borrow((chain[-1].layer.height, *chain[-1].row), self._dtype)
@@ -180,7 +182,7 @@ class Strips:
             The gradient with respect to the topmost feature map of what is above it. Otherwise there is
             nothing above, and the topmost layer has a loss.
         """
-        chain = self._chain(self._top)
+        chain = self._chain(self._top, shown=[one.name for one in losses])
         first, last = spans_above(chain, self._band)[0]
         dx = np.empty((last - first, *self._shape[1:]), self._dtype)
         bottom = Rows(self._shape[0], self._shape[1:], self._dtype, self._arena, dx, first)
@@ -207,7 +209,7 @@ class Strips:
 
     def forward_around(self, visitors: Mapping[str, Visitor]) -> None:
         """Show visitors all rows of feature maps that `gradient` will compare with something."""
-        chain = self._chain(deepest(visitors))
+        chain = self._chain(deepest(visitors), shown=visitors)
         rows = self.rows_around()
         wanted = [None, *(rows[name] if (name := link.feature_map) in visitors else None for link in chain)]
         spans = spans_below(chain, wanted)
@@ -222,7 +224,7 @@ class Strips:
             rows = spans_below(chain, spans_above(chain, self._band))[1:]
             return {link.feature_map: span for link, span in zip(chain, rows, strict=True)}
         spans = self._spans_in_two()
-        lower, upper = self._chain(MIDDLE), self._chain(self._top, below=MIDDLE)
+        lower, upper = self._chain(MIDDLE), self._chain(self._top, MIDDLE)
         return {
             link.feature_map: span
             for chain, rows in ((lower, spans.again), (upper, spans.upper))
@@ -232,8 +234,8 @@ class Strips:
     def _in_two(self) -> bool:
         return block_of(self._top) > DELAYED_BLOCKS + 1
 
-    def _spans_in_two(self) -> SpansInTwo:
-        lower, upper = self._chain(MIDDLE), self._chain(self._top, below=MIDDLE)
+    def _spans_in_two(self, shown: Collection[str] = LAYERS) -> SpansInTwo:
+        lower, upper = self._chain(MIDDLE, shown=shown), self._chain(self._top, MIDDLE, shown)
         lower_back = spans_above(lower, self._band)
         upper_back = spans_above(upper, lower_back[-1])
         of_upper = spans_below(upper, upper_back)
@@ -242,11 +244,12 @@ class Strips:
 
     def _gradient_in_two(self, losses: Sequence[LayerGradient], bottom: Rows) -> None:
         """`gradient`, where a second computation of the lower blocks follows that of all blocks."""
-        spans = self._spans_in_two()
+        shown = [one.name for one in losses]
+        spans = self._spans_in_two(shown)
         shallow = [one for one in losses if LAYERS.index(one.name) < LAYERS.index(MIDDLE)]
         deep = [one for one in losses if one not in shallow]
         source, again = self._source(spans.first), self._source(spans.again)
-        chain, above = self._chain(MIDDLE), self._chain(self._top, below=MIDDLE)
+        chain, above = self._chain(MIDDLE, shown=shown), self._chain(self._top, MIDDLE, shown)
         saves = computed_again(chain, {one.name for one in shallow})
         lower = ForwardPass(chain, source, self._arena, {}, None, saves, continued=True, spans=spans.first)
         out, (first, end) = lower.output, spans.upper_back[0]
@@ -339,9 +342,19 @@ class Strips:
             source.extend(last - first)[...] = self._pixels[first, last]
         return first < last
 
-    def _chain(self, top: str, amount: Amount | None = None, below: str | None = None) -> list[Link]:
-        """The layers from the feature map `below`, or the pixels, to that of `top`."""
-        steps = self._network.steps(top, self._shape, self._dtype, below)
+    def _chain(
+        self,
+        top: str,
+        below: str | None = None,
+        shown: Collection[str] = LAYERS,
+        amount: Amount | None = None,
+    ) -> list[Link]:
+        """The layers from the feature map `below`, or the pixels, to that of `top`.
+
+        Feature maps that are not shown to anybody may be missing, where a pooling is computed with the layer
+        before it. The rows of the others that depend on each other are the same.
+        """
+        steps = with_poolings(self._network.steps(top, self._shape, self._dtype, below), shown)
         shape = self._shape
         if below is not None:
             depth = log2_stride(below)

@@ -16,10 +16,12 @@ import numpy as np
 from npstyle import _kernels
 from npstyle._kernels import Strip
 from npstyle._typing import AnyArray
-from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU
+from npstyle.fused import FirstLayerConvReLU, WinogradConvReLU, WinogradConvReLUPool
 from npstyle.layers import AveragePool, Conv2D, Layer, MaxPool, ReLU
 from npstyle.padding import Crop, ReplicatePad, WrapPad
 from npstyle.rows import Span
+
+OF_WINOGRAD = WinogradConvReLU, WinogradConvReLUPool
 
 
 class Amount(NamedTuple):
@@ -81,13 +83,10 @@ class Neighbors:
         self.forward_step, self.backward_step = steps
 
     def outputs(self, inputs: int) -> int:
-        return self._reached(inputs, self.forward_step)
+        return _convolved(inputs, self.H, self.forward_step)
 
     def gradients(self, rows: int) -> int:
-        return self._reached(rows, self.backward_step)
-
-    def _reached(self, rows: int, step: int) -> int:
-        return self.H if rows == self.H else max(0, rows - 1) // step * step
+        return _convolved(rows, self.H, self.backward_step)
 
     def inputs(self, first: int, last: int) -> Span:
         return max(0, first - 1), min(self.H, last + 1)
@@ -143,6 +142,44 @@ class Halves:
             self.layer.backward(dy, of_layer, dx)
         else:
             self.layer.backward(dy, of_layer, None, dx)
+
+
+class PooledNeighbors:
+    """Convolution, ReLU and average pooling in one pass: `Neighbors` and `Halves`, and nothing between them.
+
+    Rows of y are rows of means. An odd last row of what they are of has none, and its gradient is 0.
+    """
+
+    def __init__(self, layer: WinogradConvReLUPool, H: int, steps: Span) -> None:
+        self.layer, self.H, self.height = layer, H, H // 2
+        self.forward_step, self.backward_step = steps  # in rows of pixels: multiples of two
+
+    def outputs(self, inputs: int) -> int:
+        return _convolved(inputs, self.H, self.forward_step) // 2
+
+    def inputs(self, first: int, last: int) -> Span:
+        return max(0, 2 * first - 1), min(self.H, 2 * last + 1)
+
+    def forward(self, x: AnyArray, first: int, out: AnyArray) -> AnyArray | None:
+        _, (mask, (rows, _, _)) = self.layer.forward(x, out, Strip(2 * first, self.H))
+        # The bits of two rows for each row of means.
+        return mask.reshape(rows, -1)[: 2 * len(out)].reshape(len(out), -1)
+
+    def gradients(self, rows: int) -> int:
+        return _convolved(self.H if rows == self.height else 2 * rows, self.H, self.backward_step)
+
+    def of_gradient(self, first: int, last: int) -> Span:
+        return max(0, first // 2 - 1), min(self.height, last // 2 + 1)
+
+    def backward(self, dy: AnyArray, cache: AnyArray | None, first: int, dx: AnyArray, add: bool) -> None:
+        assert cache is not None
+        start, end = max(0, first - 1), min(self.H, first + len(dx) + 1)
+        by_row: Any = cache.reshape(2 * len(cache), -1)[start % 2 :]
+        if end > self.height * 2:  # the odd last row: any bits
+            by_row = np.concatenate([by_row, by_row[-1:]])
+        mask = by_row[: end - start].reshape(-1)
+        onto, out = (dx, None) if add else (None, dx)
+        self.layer.backward(dy, (mask, dx.shape), onto, out, Strip(first, self.H))
 
 
 class Pointwise:
@@ -320,6 +357,11 @@ class Repeated:
         return start, copy * below + needed(0, row + 1)[1]
 
 
+def _convolved(rows: int, H: int, step: int) -> int:
+    """How many rows of H can be computed from so many, each of which is needed by its neighbors."""
+    return H if rows == H else max(0, rows - 1) // step * step
+
+
 def _put(computed: AnyArray, dx: AnyArray, add: bool) -> None:
     if add:
         np.add(dx, computed, out=dx)
@@ -346,6 +388,10 @@ class Portion(NamedTuple):
             return first
         # No single row is left for another time: of an odd last one, a pooling has no gradient.
         return last if last - first <= self.most + 1 else first + self.most
+
+    def of_means(self) -> Portion:
+        """The same in rows of means, each of two rows."""
+        return self._replace(least=self.least // 2, most=self.most // 2, step=self.step // 2)
 
     def end_of_copy(self, row: int) -> int:
         """The end of the picture that a row belongs to."""
@@ -384,18 +430,22 @@ def links(
         layer, name = remaining.popleft()
         by_rows: RowLayer
         forward = backward = Portion(most=amount.rows)
-        if isinstance(layer, (Conv2D, WinogradConvReLU, FirstLayerConvReLU)):
+        if isinstance(layer, (Conv2D, FirstLayerConvReLU, *OF_WINOGRAD)):
             relu: ReLU | None = None
             if isinstance(layer, Conv2D):
                 following, name = remaining.popleft()
                 assert isinstance(following, ReLU)
                 relu = following
             K = layer.bias.size
-            of_winograd, itemsize = isinstance(layer, WinogradConvReLU), np.dtype(dtype).itemsize
+            of_winograd, itemsize = isinstance(layer, OF_WINOGRAD), np.dtype(dtype).itemsize
             steps_ = tuple(_step(layer, H, W, *channels, itemsize) for channels in ((C, K), (K, C)))
             tiles, rows = amount.tiles if of_winograd else 1, amount.of_rows(W, max(C, K))
             forward, backward = (portion(step, W, tiles, rows) for step in steps_)
-            by_rows = Neighbors(layer, relu, H, (steps_[0], steps_[1]))
+            if isinstance(layer, WinogradConvReLUPool):
+                by_rows, W = PooledNeighbors(layer, H, (steps_[0], steps_[1])), W // 2
+                forward = forward.of_means()
+            else:
+                by_rows = Neighbors(layer, relu, H, (steps_[0], steps_[1]))
             C = K
         elif isinstance(layer, (AveragePool, MaxPool)):
             by_rows, W = Halves(layer, H), W // 2
@@ -428,7 +478,7 @@ def portion(step: int, W: int, tiles: int, rows: int = 1) -> Portion:
 
 def _step(layer: Layer, H: int, W: int, C: int, K: int, itemsize: int) -> int:
     """Rows that a convolution computes together."""
-    if isinstance(layer, WinogradConvReLU):
+    if isinstance(layer, OF_WINOGRAD):
         return _kernels.winograd_rows(H, W, C, K, itemsize)
     rows = _kernels.first_layer_rows if isinstance(layer, FirstLayerConvReLU) else _kernels.conv3x3_rows
     return rows(W)

@@ -67,10 +67,12 @@ def evaluated(objective: Objective, pixels: Array) -> tuple[float, dict[str, flo
     return loss, objective.terms, gradient
 
 
-def assert_same(settings: Settings, count: int, dtype: Any = np.float32, **masks: Any) -> None:
+def assert_same(
+    settings: Settings, count: int, dtype: Any = np.float32, size: tuple[int, int] = SIZE, **masks: Any
+) -> None:
     network = VGG19.for_settings(WEIGHTS, settings, threads=2)
-    arguments = picture(*SIZE, seed=3), [picture(40, 31, seed=1), picture(27, 34, seed=2)], settings
-    pixels = picture(*SIZE, dtype=dtype)
+    arguments = picture(*size, seed=3), [picture(40, 31, seed=1), picture(27, 34, seed=2)], settings
+    pixels = picture(*size, dtype=dtype)
     expected = evaluated(Objective(network, *arguments, **masks), pixels)
     found = evaluated(DividedObjective(network, *arguments, Here(network, count), **masks), pixels)
     assert found[0] == expected[0]
@@ -83,13 +85,19 @@ def test_bands_have_the_bits_of_the_whole_picture(name: str) -> None:
     assert_same(SETTINGS[name], 3)
 
 
+@pytest.mark.parametrize("name", ["paper", "shallow"])
+def test_bands_of_odd_heights(name: str) -> None:
+    """397 rows of pixels, 99 in block 3 and 49 in block 4: the last one has no mean, and is beside a tile."""
+    assert_same(SETTINGS[name], 2, size=(397, 17))
+
+
 def test_any_number_of_bands() -> None:
     for count in 1, 5:
         assert_same(SETTINGS["wasserstein"], count)
 
 
 def test_masks_and_float64() -> None:
-    masks = {
+    masks: dict[str, Any] = {
         "content_masks": [picture(*SIZE, seed=4 + n)[:, :, 0] / 255 for n in range(2)],
         "style_masks": [picture(*shape, seed=6)[:, :, 0] / 255 for shape in ((40, 31), (27, 34))],
     }

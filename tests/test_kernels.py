@@ -339,6 +339,10 @@ def with_neighbors(x: Array, first: int, last: int) -> Array:
     return np.ascontiguousarray(x[max(0, first - 1) : last + 1])
 
 
+def cells_of_neighbors(means: Array, first: int, last: int) -> Array:
+    return np.ascontiguousarray(means[max(0, first // 2 - 1) : last // 2 + 1])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("isa", TESTED_SETS)
 @pytest.mark.parametrize(("H", "W", "C"), [(61, 37, 64), (25, 18, 256), (40, 5, 32)])
@@ -362,6 +366,42 @@ def test_winograd_has_the_same_bits_in_strips(H: int, W: int, C: int, isa: str, 
         np.testing.assert_array_equal(found, dx[first:last])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("isa", TESTED_SETS)
+@pytest.mark.parametrize(
+    ("H", "W", "C"), [(17, 777, 32), (61, 37, 64), (59, 38, 64), (25, 18, 256), (40, 5, 32), (7, 9, 32)]
+)
+def test_pooled_winograd_has_the_same_bits_in_strips(
+    H: int, W: int, C: int, isa: str, dtype: Any, implementation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By blocks and panels, large tiles and small ones; odd last rows have no cell, also by themselves."""
+    _kernels.set_isa(isa)
+    monkeypatch.setattr(import_module("npstyle._kernels.reference.winograd"), "MAX_STRIP", 100)
+    x, w, b, _, mask = convolution_arrays(H, W, C, 64, dtype)
+    means, size = np.empty((H // 2, W // 2, 64), dtype), x.itemsize
+    of_means, dx = normal(*means.shape, seed=3, dtype=dtype), x.copy()
+    pooled: dict[str, Any] = {"pooled": True}
+    _kernels.winograd(x, w, b, means, mask, winograd_workspace(H, W, C, 64, dtype, 2), 2, **pooled)
+    workspace = winograd_workspace(H, W, 64, C, dtype, 2)
+    _kernels.winograd_backward(of_means, mask, w, dx, True, workspace, 2, **pooled)
+    by_row = mask.reshape(H, -1)
+    for n, (first, last, strip) in enumerate(strips(H, _kernels.winograd_rows(H, W, C, 64, size))):
+        threads, rows, bits_found = 1 + 2 * (n % 2), last - first, ~by_row[first:last].reshape(-1)
+        if rows > 1:
+            found = np.full_like(means[first // 2 : last // 2], 77)
+            workspace = nan_workspace(_kernels.winograd_workspace(rows, W, C, 64, size, threads, H), dtype)
+            part = with_neighbors(x, first, last)
+            _kernels.winograd(part, w, b, found, bits_found, workspace, threads, strip, **pooled)
+            np.testing.assert_array_equal(found, means[first // 2 : last // 2])
+            np.testing.assert_array_equal(bits_found, by_row[first:last].reshape(-1))
+        found = x[first:last].copy()
+        workspace = nan_workspace(_kernels.winograd_workspace(rows, W, 64, C, size, threads, H), dtype)
+        given, given_bits = cells_of_neighbors(of_means, first, last), with_neighbors(by_row, first, last)
+        given_bits = given_bits.reshape(-1)
+        _kernels.winograd_backward(given, given_bits, w, found, True, workspace, threads, strip, **pooled)
+        np.testing.assert_array_equal(found, dx[first:last])
+
+
 def at_a_wall(x: Array, behind: bool) -> Array:
     """A copy right after a page that nobody may read, or right before one."""
     pages = -(-x.nbytes // mmap.PAGESIZE) + 1
@@ -377,21 +417,26 @@ def at_a_wall(x: Array, behind: bool) -> Array:
 @pytest.mark.skipif(sys.platform != "linux", reason="mprotect is called as in Linux")
 @pytest.mark.parametrize("behind", [False, True])
 @pytest.mark.parametrize("isa", INSTRUCTION_SETS)
-def test_strips_are_all_that_is_read(isa: str, behind: bool) -> None:
+@pytest.mark.parametrize("H", [25, 30])
+def test_strips_are_all_that_is_read(H: int, isa: str, behind: bool) -> None:
     """Otherwise this process ends here: the sanitizer misses what is far from the array, or in another."""
     _kernels.set_isa(isa)
-    H, W, C = 25, 18, 64
+    W, C = 18, 64
     x, w, b, y, mask = convolution_arrays(H, W, C, C, np.float32)
     for first, last, strip in strips(H, _kernels.winograd_rows(H, W, C, C, 4)):
         out, bits_found = y[first:last].copy(), np.empty((last - first) * W * C // 8, np.uint8)
         part = with_neighbors(x, first, last)
         given_bits = with_neighbors(mask.reshape(H, -1), first, last).reshape(-1)
         workspace = np.empty(_kernels.winograd_workspace(last - first, W, C, C, 4, 1, H), np.float32)
-        of_input, of_bits, out, bits_found, workspace = (
-            at_a_wall(array, behind) for array in (part, given_bits, out, bits_found, workspace)
-        )
+        cells = np.ones((H // 2, W // 2, C), np.float32)
+        arrays = part, given_bits, out, bits_found, workspace, cells_of_neighbors(cells, first, last)
+        of_input, of_bits, out, bits_found, workspace, of_cells = (at_a_wall(one, behind) for one in arrays)
         _kernels.winograd(of_input, w, b, out, bits_found, workspace, 1, strip)
         _kernels.winograd_backward(of_input, of_bits, w, out, False, workspace, 1, strip)
+        _kernels.winograd_backward(of_cells, of_bits, w, out, False, workspace, 1, strip, pooled=True)
+        if last - first > 1:
+            means = at_a_wall(cells[first // 2 : last // 2], behind)
+            _kernels.winograd(of_input, w, b, means, bits_found, workspace, 1, strip, pooled=True)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -18,12 +18,14 @@ from helpers import error_line, normal, only_thoroughly, picture
 from npstyle import VGG19, Objective, Settings, _kernels, load_weights, plans, preset, row_layers, stylize
 from npstyle._runtime.arena import Arena
 from npstyle._typing import Array, Convolution, Padding, Pooling
+from npstyle.fused import WinogradConvReLUPool, with_poolings
 from npstyle.padding import WrapPad
 from npstyle.partial import ContentTerm, Copy, Gradients, LayerGradient, Pack, RunningDistance, RunningSums
-from npstyle.row_layers import Amount
+from npstyle.row_layers import Amount, PooledNeighbors, links
 from npstyle.rows import Packed, RepeatedRows, Rows, has_bits
 from npstyle.run import memory
 from npstyle.run.inputs import Request
+from npstyle.strips import ForwardPass, spans_above, spans_below
 
 WEIGHTS = load_weights("random", seed=0)
 PAPER = preset("paper")
@@ -120,7 +122,7 @@ def test_sums_of_tall_pictures_are_accumulated_by_sections(
     np.testing.assert_allclose(gradient, by_one_section[2], rtol=0, atol=1e-4 * np.abs(gradient).max())
 
 
-@pytest.mark.parametrize("size", [(203, 34), (45, 61), (16, 16)])
+@pytest.mark.parametrize("size", [(203, 34), (45, 61), (16, 16), (61, 17)])
 def test_loss_and_gradient_have_the_same_bits_with_every_plan(size: tuple[int, int]) -> None:
     assert_same_bits(PAPER, size, *PLANS)
 
@@ -214,6 +216,72 @@ def test_wrapped_rows_are_those_of_the_whole(H: int, copy: int) -> None:
         np.testing.assert_array_equal(out, dx[a:b])
 
 
+@pytest.mark.parametrize("H", [6, 11, 13, 14, 24, 25])
+def test_rows_of_means_are_those_of_the_whole(H: int) -> None:
+    """Both passes, by any rows that strips can have: 13 and 25 have an odd last row beside the last tile."""
+    layer = WinogradConvReLUPool(normal(3, 3, 32, 64), normal(64, seed=1), threads=1)
+    x, dz = normal(H, 9, 32, seed=2), normal(H, 9, 32, seed=3)
+    y, cache = layer.forward(x)
+    dy = normal(*y.shape, seed=4)
+    dx, added = layer.backward(dy, cache), layer.backward(dy, cache, dz.copy())
+    step = _kernels.winograd_rows(H, 9, 32, 64, 8)
+    by_rows = PooledNeighbors(layer, H, (step, step))
+    bits = np.empty((len(y), 2 * 9 * 64 // 8), np.uint8)
+    for first, last in combinations([*range(0, H // 2, step // 2), H // 2], 2):
+        a, b = by_rows.inputs(first, last)
+        assert by_rows.outputs(b) >= last > by_rows.outputs(b - 1)
+        out = np.empty_like(y[first:last])
+        found = by_rows.forward(x[a:b], first, out)
+        assert found is not None
+        bits[first:last] = found
+        np.testing.assert_array_equal(out, y[first:last])
+    for first, last in combinations([*range(0, H, step), H], 2):
+        a, b = by_rows.of_gradient(first, last)
+        assert by_rows.gradients(b) >= last > by_rows.gradients(b - 1)
+        out = dz[first:last].copy()
+        by_rows.backward(dy[a:b], bits[a:b], first, out, True)
+        np.testing.assert_array_equal(out, added[first:last])
+        by_rows.backward(dy[a:b], bits[a:b], first, out, False)
+        np.testing.assert_array_equal(out, dx[first:last])
+
+
+@pytest.mark.parametrize("padding", ["zero", "wrap"])
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_poolings_are_joined_to_convolutions_that_nobody_looks_at(
+    pooling: Pooling, padding: Padding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not where a feature map between them has a loss or a visitor, nor where its border is to be cropped."""
+    seen: list[str | None] = []
+
+    class Seen(ForwardPass):
+        def __init__(self, chain: Any, *arguments: Any, **options: Any) -> None:
+            seen.extend(link.feature_map for link in chain if isinstance(link.layer, PooledNeighbors))
+            super().__init__(chain, *arguments, **options)
+
+    monkeypatch.setattr(plans, "ForwardPass", Seen)
+    settings = replace(
+        MANY, content_layers=("conv2_2",), style_layers=("conv2_2", "pool3"), pooling=pooling, padding=padding
+    )
+    result(settings, (32, 32), plans.ALL_BLOCKS)
+    assert set(seen) == ({"pool1", "pool3"} if (pooling, padding) == ("average", "zero") else set())
+
+
+@pytest.mark.parametrize("W", [16, 40])
+def test_joined_poolings_need_the_same_pixels(W: int) -> None:
+    network = VGG19.for_settings(WEIGHTS, PAPER, "winograd")
+    for H in range(16, 150):
+        shape, dtype = (H, W, 3), np.dtype(np.float32)
+        steps = list(network.steps("conv5_1", shape, dtype))
+        chains = [
+            links(one, shape, dtype, plans.SMALL, False) for one in (steps, list(with_poolings(steps, [])))
+        ]
+        assert len(chains[1]) == len(chains[0]) - 4
+        for band in ((0, H), (0, H // 32 * 16), (H // 32 * 16, H), (H // 32 * 16, H // 16 * 16)):
+            if band[0] < band[1]:
+                separate, joined = (spans_below(chain, spans_above(chain, band)) for chain in chains)
+                assert separate[0] == joined[0]
+
+
 def test_rows_are_repeated_above_and_below() -> None:
     rows = RepeatedRows(np.arange(5)[:, None], VGG19(WEIGHTS).arena)
     assert rows[-2, 2].ravel().tolist() == [3, 4, 0, 1]
@@ -285,6 +353,7 @@ def test_packed_rows_leave_the_arena_as_they_are_unpacked(monkeypatch: pytest.Mo
 
     def take(out: Array) -> None:
         Packed.take(packed, out)
+        arena.trim()  # of what is not borrowed any more
         seen.append(arena.nbytes)
 
     monkeypatch.setattr(packed, "take", take)

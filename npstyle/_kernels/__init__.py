@@ -110,7 +110,19 @@ class Strip(NamedTuple):
 def _heights(y: Array, strip: Strip | None) -> tuple[int, int]:
     """Rows of an output, and those of the input that it needs."""
     H = y.shape[0]
-    return H, H if strip is None else H + (strip.first > 0) + (strip.first + H < strip.height)
+    return H, _inputs(H, strip)
+
+
+def _inputs(H: int, strip: Strip | None) -> int:
+    """Rows of the input that H rows of the output need."""
+    return H if strip is None else H + (strip.first > 0) + (strip.first + H < strip.height)
+
+
+def _cells(H: int, strip: Strip | None) -> int:
+    """Rows of 2 x 2 cells that those rows of the input belong to; an odd last row of the picture has none."""
+    if strip is None:
+        return H // 2
+    return min(strip.height // 2, (strip.first + H) // 2 + 1) - max(0, strip.first // 2 - 1)
 
 
 def conv3x3_workspace(H: int, W: int, C: int, K: int, itemsize: int, threads: int | None = None) -> int:
@@ -193,12 +205,16 @@ def winograd(
     strip : Strip, optional
         What y is a part of.
     pooled : bool
-        y is what `average_pool` makes of it, (H // 2, W // 2, K) with the same bits; not of a strip.
+        y is what `average_pool` makes of it, (H // 2, W // 2, K) with the same bits. The mask, which has all
+        rows, then says how many rows a strip has.
     """
     threads = _team_size(threads)  # once: what is available may change, and the workspace is for so many
-    _, W, C = x.shape
-    (H, rows), K = _heights(x if pooled else y, strip), w.shape[1]
-    shape = (H // 2, W // 2, K) if pooled else (H, W, K)
+    (H, W, C), K = x.shape, w.shape[1]
+    if not pooled:
+        H = y.shape[0]
+    elif strip is not None:
+        H = 8 * mask.size // max(1, W * K)
+    rows, shape = _inputs(H, strip), (H // 2, W // 2, K) if pooled else (H, W, K)
     height = H if strip is None else strip.height
     check_channels("winograd", C, K)
     check_arrays(
@@ -242,12 +258,13 @@ def winograd_backward(
     strip : Strip, optional
         What dx is a part of.
     pooled : bool
-        dy is the gradient of the pooled y, (H // 2, W // 2, K).
+        dy is the gradient of the pooled y, (H // 2, W // 2, K). For a strip it has the cells that the strip's
+        rows and the ones above and below belong to, while the mask has these rows.
     """
     threads = _team_size(threads)
     (H, rows), (_, W, C), K = _heights(dx, strip), dx.shape, dy.shape[2]
     height = H if strip is None else strip.height
-    shape = (H // 2, W // 2, K) if pooled else (rows, W, K)
+    shape = (_cells(H, strip), W // 2, K) if pooled else (rows, W, K)
     check_channels("winograd_backward", C, K)
     check_arrays(
         "winograd_backward",

@@ -319,19 +319,26 @@ cdef void convolve(
     """Rows first ... first + s.H - 1 of a picture of this height; x has one more where the picture continues.
 
     The steps get the strip as a picture of its own. Where there is something above it, one row of tiles is,
-    too, which is not computed, and of whose inputs there is only the last row.
+    too, which is not computed, and of whose inputs there is only the last row; or the cell that this is in.
     """
     cdef Plan p = plan(winograd_table[isa][floating is double], s, height)
     cdef Py_ssize_t above = p.steps.tile - 2 if first else 0
     if above:
         p.first = (s.W + above - 1) // above
-        a.x = <const floating*>a.x - (above - 1) * s.W * s.C
-        a.y = <floating*>a.y - above * s.W * s.K
+        if a.x_pooled:
+            a.x = <const floating*>a.x - (above // 2 - 1) * (s.W // 2) * s.C
+        else:
+            a.x = <const floating*>a.x - (above - 1) * s.W * s.C
+        if a.y_pooled:
+            a.y = <floating*>a.y - above // 2 * (s.W // 2) * s.K
+        else:
+            a.y = <floating*>a.y - above * s.W * s.K
         if a.x_mask != NULL:
             a.x_mask -= (above - 1) * s.W * s.C // 8
         if a.y_mask != NULL:
             a.y_mask -= above * s.W * s.K // 8
-    s.H += above + (first + s.H < height)
+    # With the second of the next rows there is a cell of the first; an odd last row of the picture has none.
+    s.H = above + min(height - first, s.H + (2 if a.x_pooled else 1))
     memset(workspace, 0, s.C * sizeof(floating))  # a pixel outside the picture
     if p.by_panels:
         convolve_by_panels[floating](p, s, a, workspace, threads)
@@ -350,7 +357,7 @@ def winograd(
     strip=None,                   # first row and height, if y is a strip, which begins with a row of tiles
     bint pooled=False,
 ):
-    cdef Py_ssize_t H = x.shape[0] if pooled else y.shape[0]
+    cdef Py_ssize_t H = 8 * mask.shape[0] // (x.shape[1] * w.shape[1]) if pooled else y.shape[0]
     cdef winograd_shape s = winograd_shape(H, x.shape[1], x.shape[2], w.shape[1])
     cdef Py_ssize_t first = strip[0] if strip else 0, height = strip[1] if strip else H
     cdef Arrays a = Arrays(
@@ -361,7 +368,7 @@ def winograd(
 
 
 def winograd_backward(
-    const floating[:, :, ::1] dy,  # IN (H, W, K), pooled (H // 2, W // 2, K)
+    const floating[:, :, ::1] dy,  # IN (H, W, K), pooled the cells of these rows
     const uint8_t[::1] mask,       # IN (H W K / 8,)
     const floating[:, ::1] w,      # IN (9C, K)
     floating[:, :, ::1] dx,        # OUT (H, W, C); IN as well with accumulate

@@ -102,8 +102,9 @@ def winograd(
 
     Or, pooled, y is the means of 2 x 2 of that, (H // 2, W // 2, K).
     """
-    kernel = w.reshape(3, 3, x.shape[2], y.shape[2])
-    z = np.empty((*x.shape[:2], y.shape[2]), y.dtype) if pooled else y
+    (_, W, C), K = x.shape, y.shape[2]
+    kernel = w.reshape(3, 3, C, K)
+    z = np.empty((8 * mask.size // (W * K), W, K), y.dtype) if pooled else y
     _convolve(x, kernel, z, strip)
     z += b
     relu(z.reshape(-1), z.reshape(-1), mask, threads)
@@ -127,8 +128,7 @@ def winograd_backward(
     dz is dy where the mask has a bit, else 0. dy (H, W, K), or of the pooled y; w (9C, K), dx (H, W, C).
     """
     if pooled:
-        of_means, dy = dy, np.empty((*dx.shape[:2], dy.shape[2]), dy.dtype)
-        average_pool_backward(of_means, dy, threads)
+        dy = _of_cells(dy, dx.shape[1], mask, int(strip is not None and strip[0] > 0))
     dz = np.empty(dy.shape, dy.dtype)
     relu_backward(dy.reshape(-1), mask, dz.reshape(-1), threads)
     kernel = w.reshape(3, 3, dx.shape[2], dy.shape[2])
@@ -136,6 +136,18 @@ def winograd_backward(
     computed = np.empty(dx.shape, dx.dtype)
     _convolve(dz, flipped, computed, strip)
     dx[...] = computed + (dx if accumulate else 0)
+
+
+def _of_cells(dy: Array, W: int, mask: Bytes, first: int) -> Array:
+    """Gradient (rows, W, K) of the rows that the mask is of, from that of their means, from row `first` on.
+
+    An odd last row has no mean; of the last cell there may be one row only.
+    """
+    cells, _, K = dy.shape
+    last = first + 8 * mask.size // (W * K)
+    dz = np.zeros((max(last, 2 * cells), W, K), dy.dtype)
+    average_pool_backward(dy, dz[: 2 * cells], 1)
+    return dz[first:last]
 
 
 def _convolve(x: Array, kernel: Array, y: Array, strip: Strip) -> None:
