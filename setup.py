@@ -36,6 +36,7 @@ KERNELS = [
     "_first_layer",
     "_relu",
     "_pooling",
+    "_packing",
     "_gram",
     "_lbfgs",
     "_openmp",

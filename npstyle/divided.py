@@ -130,7 +130,7 @@ def content_of_band(
     """The content targets that `sums_of_band` and `gradient_of_band` need; they stay where they are."""
     strips = band.strips(network, pixels, layers.top, dtype)
     around = strips.rows_around()
-    stored = {name: Pack(*around[name]) for name in layers.content}
+    stored = {name: Pack(*around[name], network.threads) for name in layers.content}
     if stored:
         strips.forward_around(stored)
     return {name: pack.target for name, pack in stored.items()}

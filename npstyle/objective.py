@@ -417,7 +417,7 @@ class Objective:
         packs = packs and self.plan > 0
         shapes = {name: feature_shape(name, picture.shape) for name in layers}
         stored = {
-            name: Pack(0, shape[0]) if packs else Copy(np.empty(shape, dtype))
+            name: Pack(0, shape[0], self.network.threads) if packs else Copy(np.empty(shape, dtype))
             for name, shape in shapes.items()
         }
         squares = {name: RunningDistance(shape, section_rows(name)) for name, shape in shapes.items()}

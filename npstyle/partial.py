@@ -19,7 +19,7 @@ from npstyle._runtime.arena import Arena
 from npstyle._typing import AnyArray, Array, Double
 from npstyle.architecture import CONVOLUTIONS, log2_stride
 from npstyle.losses import ELEMENTS_PER_SUM, sum_of_squares
-from npstyle.rows import Packed, Rows, Span, Visitor, has_bits
+from npstyle.rows import Packed, Rows, Span, Visitor
 from npstyle.statistics import (
     OfSums,
     StyleTerm,
@@ -280,7 +280,7 @@ class LayerGradient:
         arena: Arena,
     ) -> None:
         self.name, self._found, self._masks, self._content = name, found, masks, content
-        self._threads, self._arena = threads, arena
+        self.threads, self._arena = threads, arena
 
     def of_rows(self, F: Array, first: int, out: Array) -> None:
         """For rows F of the feature map, the first of which is `first`.
@@ -290,7 +290,7 @@ class LayerGradient:
         for n, (found, mask) in enumerate(zip(self._found, self._masks, strict=True)):
             part = self._arena.borrow(F.shape, F.dtype) if n else out
             T = None if mask is None else mask[first % len(mask) :][: len(F)]
-            gradient_of_part(found, F, T, part, self._threads, self._arena)
+            gradient_of_part(found, F, T, part, self.threads, self._arena)
             if n:
                 out += part
                 self._arena.release(part)
@@ -310,7 +310,7 @@ class Gradients:
     """
 
     def __init__(self, gradient: LayerGradient, arena: Arena, packed: bool, first: int = 0) -> None:
-        self.waiting = Packed(first, arena)
+        self.waiting = Packed(first, arena, gradient.threads)
         self._gradient, self._arena = gradient, arena
         # A convolution's ReLU passes on what comes back where its output is above 0, a pooling everything.
         self._packed = packed and gradient.name in CONVOLUTIONS
@@ -321,7 +321,7 @@ class Gradients:
             F = rows[waiting.end, rows.end]
             out = self._arena.borrow(F.shape, F.dtype)
             self._gradient.of_rows(F, waiting.end, out)
-            waiting.push(out, F > 0 if self._packed else None)
+            waiting.push(out, F if self._packed else None)
             self._arena.release(out)
         return waiting.end
 
@@ -343,14 +343,14 @@ class Copy:
 class Pack:
     """The visitor that stores rows first ... last - 1 of a feature map, packed."""
 
-    def __init__(self, first: int, last: int) -> None:
-        self.target, self._last = Packed(first), last
+    def __init__(self, first: int, last: int, threads: int | None = None) -> None:
+        self.target, self._last = Packed(first, threads=threads), last
 
     def visit(self, rows: Rows) -> int:
         end = min(rows.end, self._last)
         if end > self.target.end:
             new = rows[self.target.end, end]
-            self.target.push(new, has_bits(new))
+            self.target.push(new, new, positive=False)
         return self.target.end if self.target.end < self._last else rows.end
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import sys
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
 
+from npstyle import _kernels
 from npstyle._runtime.arena import Arena
 from npstyle._runtime.chunks import chunks
-from npstyle._typing import AnyArray
+from npstyle._typing import AnyArray, Bytes
 
 Span = tuple[int, int]  # rows first ... last - 1
 
@@ -138,6 +138,36 @@ class Pieces:
             self._pieces.popleft()
 
 
+class PackedRows:
+    """Rows of which the elements are stored whose bit is set: `_kernels.mark` says how."""
+
+    def __init__(self, values: AnyArray, bits: Bytes, starts: AnyArray, threads: int | None) -> None:
+        self.values, self._bits, self._starts, self._threads = values, bits, starts, threads
+        self._parts = (len(starts) - 1) // len(bits)  # of each row
+
+    def __len__(self) -> int:
+        return len(self._bits)
+
+    def copy_to(self, first: int, out: AnyArray) -> None:
+        """Rows from `first` on, as many as `out` has."""
+        last = first + len(out)
+        starts = self._starts[first * self._parts : last * self._parts + 1]
+        _kernels.unpack(self.values, self._bits[first:last], starts, out, self._threads)
+
+
+class WholeRows:
+    """Rows of which all elements are stored."""
+
+    def __init__(self, values: AnyArray) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def copy_to(self, first: int, out: AnyArray) -> None:
+        out[...] = self.values[first : first + len(out)]
+
+
 class Packed:
     """Rows of which only some elements are stored, and a bit for each; the others are read as 0.
 
@@ -145,50 +175,63 @@ class Packed:
     With an arena, elements are stored there, for a while: the heap would not shrink when they are gone.
     """
 
-    def __init__(self, first: int = 0, arena: Arena | None = None) -> None:
+    def __init__(self, first: int = 0, arena: Arena | None = None, threads: int | None = None) -> None:
         self.end = self._taken = first
-        self._rows: deque[tuple[AnyArray, AnyArray | None]] = deque()
+        self._pieces: deque[PackedRows | WholeRows] = deque()  # what was pushed together
+        self._first = first  # of the first piece
         self._empty = np.empty if arena is None else arena.borrow
+        self._threads = threads
 
     @property
     def dtype(self) -> Any:
         """Of the elements; there has to be a row."""
-        return self._rows[0][0].dtype
+        return self._pieces[0].values.dtype
 
-    def push(self, rows: AnyArray, stored: AnyArray | None = None) -> None:
-        """Further rows; without a mask of what is stored, all of them, which takes less time."""
-        if stored is None:
-            values = self._empty(rows.shape, rows.dtype)
-            values[...] = rows
-            self._rows.extend((row, None) for row in values)
-            self.end += len(rows)
-            return
-        values = self._empty((int(np.count_nonzero(stored)),), rows.dtype)
-        first, stored = 0, stored.reshape(len(rows), -1)
-        for row, which, bits in zip(rows, stored, np.packbits(stored, axis=1), strict=True):
-            places = which.nonzero()[0]
-            kept = np.take(row, places, out=values[first : first + len(places)])
-            self._rows.append((kept, bits))
-            first += len(places)
+    def push(self, rows: AnyArray, F: AnyArray | None = None, positive: bool = True) -> None:
+        """Further rows: their elements where F is positive, or, if not `positive`, where it is not +0.
+
+        Without F all of them, which takes less time.
+        """
+        self._pieces.append(self._whole(rows) if F is None else self._packed(rows, F, positive))
         self.end += len(rows)
+
+    def _whole(self, rows: AnyArray) -> WholeRows:
+        values = self._empty(rows.shape, rows.dtype)
+        values[...] = rows
+        return WholeRows(values)
+
+    def _packed(self, rows: AnyArray, F: AnyArray, positive: bool) -> PackedRows:
+        count, N = len(rows), rows[0].size
+        bits = np.empty((count, (N + 7) // 8), np.uint8)
+        starts = np.empty(count * _kernels.packing_parts(N) + 1, np.int64)
+        _kernels.mark(F, bits, starts, positive, self._threads)
+        values = self._empty((int(starts[-1]),), rows.dtype)
+        _kernels.pack(rows, bits, starts, values, self._threads)
+        return PackedRows(values, bits, starts, self._threads)
 
     def copy_to(self, first: int, out: AnyArray) -> None:
         """Rows from `first` on, as many as `out` has; after the last row they begin again."""
-        start = (first - self._taken) % (self.end - self._taken)
-        for row, (values, bits) in zip(out, islice(self._rows, start, start + len(out)), strict=True):
-            if bits is None:
-                row[...] = values
-            else:
-                row[...] = 0
-                # Of booleans NumPy finds the places four times as fast as of bytes.
-                row.reshape(-1)[np.unpackbits(bits, count=row.size).view(bool).nonzero()[0]] = values
+        done = 0
+        while done < len(out):
+            row = self._taken + (first + done - self._taken) % (self.end - self._taken)
+            start = self._first
+            for piece in self._pieces:
+                if row < start + len(piece):
+                    break
+                start += len(piece)
+            count = min(start + len(piece) - row, len(out) - done)
+            piece.copy_to(row - start, out[done : done + count])
+            done += count
 
     def take(self, out: AnyArray) -> None:
-        """The next rows, as many as `out` has: they are stored no longer."""
+        """The next rows, as many as `out` has: they are not there any longer.
+
+        What they were stored in is let go of with the last of the rows that were pushed together.
+        """
         self.copy_to(self._taken, out)
-        for _ in out:
-            self._rows.popleft()
         self._taken += len(out)
+        while self._pieces and self._first + len(self._pieces[0]) <= self._taken:
+            self._first += len(self._pieces.popleft())
 
     def unpacked(self, shape: tuple[int, ...], dtype: Any, arena: Arena) -> AnyArray:
         """All rows in an array of the arena; they are stored no longer."""
@@ -196,11 +239,6 @@ class Packed:
         for first, last in chunks(out, elements=GROWTH):
             self.take(out[first:last])
         return out
-
-
-def has_bits(x: AnyArray) -> AnyArray:
-    """Where x is anything but +0."""
-    return np.asarray(x.view(f"u{x.itemsize}") != 0)
 
 
 class Visitor(Protocol):

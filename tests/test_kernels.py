@@ -131,6 +131,40 @@ def check_relu_backward(N: int, dtype: Any, threads: int = 3) -> None:
         np.testing.assert_array_equal(actual, expected)
 
 
+def packed(x: Array, positive: bool = True, threads: int = 1) -> tuple[Array, Array, Array]:
+    """By the public functions: bits, starts, values."""
+    N = x[0].size
+    of_rows = np.empty((len(x), (N + 7) // 8), np.uint8)
+    starts = np.empty(len(x) * _kernels.packing_parts(N) + 1, np.int64)
+    _kernels.mark(x, of_rows, starts, positive, threads)
+    values = np.full(starts[-1], 77, x.dtype)
+    _kernels.pack(x, of_rows, starts, values, threads)
+    return of_rows, starts, values
+
+
+def check_packing(rows: int, N: int, share: float, dtype: Any, threads: int = 3) -> None:
+    """With so many of the elements stored; then some of the rows unpacked."""
+    chosen = np.random.default_rng(1).random((rows, N))
+    F, dF = np.where(chosen < share, 1 - chosen, -chosen).astype(dtype), normal(rows, N, dtype=dtype)
+    parts = reference.packing_parts(N)
+    marked, starts = np.empty((rows, (N + 7) // 8), np.uint8), np.empty(rows * parts + 1, np.int64)
+    for positive in (False, True):
+        reference.mark(F, marked, starts, positive, 1)
+        found, found_starts = np.full_like(marked, 77), np.full_like(starts, 77)
+        COMPILED.mark(F, found, found_starts, positive, threads)
+        np.testing.assert_array_equal(found, marked)
+        np.testing.assert_array_equal(found_starts, starts)
+    words, values = dF.view(f"u{dF.itemsize}"), np.empty(starts[-1], f"u{dF.itemsize}")
+    for actual, expected in run_both("pack", (words, marked, starts), (values,), threads):
+        np.testing.assert_array_equal(actual, expected)
+        values = actual
+    first = rows // 2
+    inputs = values, marked[first:], starts[first * parts :]
+    for actual, expected in run_both("unpack", inputs, (np.empty_like(words[first:]),), threads):
+        np.testing.assert_array_equal(actual, expected)
+        np.testing.assert_array_equal(actual.view(dtype), np.where(F > 0, dF, 0)[first:])
+
+
 def check_pooling(H: int, W: int, C: int, dtype: Any, threads: int = 2) -> None:
     x = np.rint(2 * normal(H, W, C, dtype=dtype))  # integers, so that there are equals
     y = np.empty((H // 2, W // 2, C), dtype)
@@ -567,6 +601,72 @@ def test_nan_stays_nan() -> None:
         _kernels.max_pool(cell.reshape(2, 2, 1), small, argmax)
         assert np.isnan(small).all()
         assert argmax.item() == position
+
+
+# Rows of less than a byte of bits, of whole bytes and not, of several parts, and work for several threads.
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rows", "N"), [(1, 1), (3, 7), (2, 8), (5, 9), (4, 1000), (1, 8192 * 9), (3, 8192 * 5 + 8), (4, 20003)]
+)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_packing(rows: int, N: int, threads: int, dtype: Any) -> None:
+    for share in (0, 0.01, 0.5, 0.99, 1):
+        check_packing(rows, N, share, dtype, threads)
+
+
+@given(st.integers(1, 5), st.integers(1, 40_000), st.floats(0, 1), any_dtype, any_threads)
+@random_shapes
+def test_packing_of_random_shapes(rows: int, N: int, share: float, dtype: Any, threads: int) -> None:
+    check_packing(rows, N, share, dtype, threads)
+
+
+def test_parts_of_the_reference_are_those_of_packing() -> None:
+    for N in (1, 8191, 8192, 8193, 100_000):
+        assert reference.packing_parts(N) == COMPILED.packing_parts(N)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_of_rows_are_those_of_relu(dtype: Any) -> None:
+    x = normal(3, 5, 32, dtype=dtype)
+    bits_of_rows, _, _ = packed(x)
+    mask = np.empty(x.size // 8, np.uint8)
+    _kernels.relu(x, np.empty_like(x), mask)
+    np.testing.assert_array_equal(bits_of_rows.reshape(-1), mask)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_packing_keeps_all_bits(dtype: Any) -> None:
+    """Also those of a signaling NaN, which arithmetic would make a quiet one."""
+    x = np.array([[0, 1, -1, -0.0, np.nan, -np.nan, np.inf, -np.inf, 5e-324, 1e-45, 0, 2]], dtype)
+    words = x.view(f"u{x.itemsize}")
+    words[0, 5] = words[0, 6] + 1
+    bits_of_rows, starts, values = packed(x, positive=False)
+    kept = words != 0
+    np.testing.assert_array_equal(bits(bits_of_rows, (1, 16))[:, :12], kept)
+    assert values.tobytes() == x[kept].tobytes()
+    y = np.full_like(x, 77)
+    _kernels.unpack(values, bits_of_rows, starts, y)
+    assert y.tobytes() == x.tobytes()
+    _, _, values = packed(x)
+    np.testing.assert_array_equal(values, [one for one in x[0] if one > 0])
+
+
+@pytest.mark.parametrize("share", [0.3, 1])
+def test_packing_writes_and_reads_nothing_beyond(share: float) -> None:
+    """Stored elements lie between others, rows too: as those of another thread do."""
+    x = np.where(np.random.default_rng(0).random((3, 20_001)) < share, 5.0, 0.0)
+    bits_of_rows, starts, _ = packed(x)
+    for functions in (COMPILED, reference):
+        around = np.full(starts[-1] + 20, 77.0)
+        values = around[10:-10]
+        functions.pack(x.view("u8"), bits_of_rows, starts, values.view("u8"), 1)
+        np.testing.assert_array_equal(values, 5)
+        assert (around[:10] == 77).all()
+        assert (around[-10:] == 77).all()
+        y = np.full((5, 20_001), 77.0)
+        functions.unpack(values.view("u8"), bits_of_rows, starts, y[1:-1].view("u8"), 1)
+        np.testing.assert_array_equal(y[1:-1], x)
+        assert (y[[0, -1]] == 77).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

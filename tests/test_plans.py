@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,7 +23,7 @@ from npstyle.fused import WinogradConvReLUPool, with_poolings
 from npstyle.padding import WrapPad
 from npstyle.partial import ContentTerm, Copy, Gradients, LayerGradient, Pack, RunningDistance, RunningSums
 from npstyle.row_layers import Amount, PooledNeighbors, links
-from npstyle.rows import Packed, RepeatedRows, Rows, has_bits
+from npstyle.rows import Packed, RepeatedRows, Rows
 from npstyle.run import memory
 from npstyle.run.inputs import Request
 from npstyle.strips import ForwardPass, spans_above, spans_below
@@ -331,7 +332,7 @@ def test_rows_around_a_picture_are_few(top: str, most: int) -> None:
 def test_packed_rows_are_what_they_were() -> None:
     rows = np.array([[0, 1, -0.0], [np.nan, 0, 2], [0, 0, 0], [3, 4, 5]], np.float32)
     packed, out = Packed(), np.empty((2, 3), np.float32)
-    packed.push(rows[:3], has_bits(rows[:3]))
+    packed.push(rows[:3], rows[:3], positive=False)
     packed.push(rows[3:])
     assert packed.end == 4
     packed.take(out)
@@ -342,12 +343,39 @@ def test_packed_rows_are_what_they_were() -> None:
     assert out.tobytes() == rows[2:].tobytes()
 
 
+def test_packed_rows_begin_again_after_the_last_one() -> None:
+    """In pieces of one to four rows, some without any element stored; also what another process gets."""
+    x = picture(10, 8) - 128
+    x[3:5] = 0
+    packed, expected = Packed(2, Arena(), 2), np.where(x > 0, x, 0)
+    for first, last in ((0, 1), (1, 3), (3, 5), (5, 9)):
+        packed.push(x[first:last], x[first:last])
+    packed.push(expected[9:])
+    assert packed.end == 12
+    packed.take(out := np.empty_like(x[:2]))
+    np.testing.assert_array_equal(out, expected[:2])
+    left = expected[2:]
+    for one in packed, pickle.loads(pickle.dumps(packed)):
+        for first in range(4, 25):
+            out = np.full((11, 8, 3), np.nan)
+            one.copy_to(first, out)
+            np.testing.assert_array_equal(out, left.take(range(first - 4, first + 7), axis=0, mode="wrap"))
+
+
+def test_packed_rows_are_copied_to_arrays_without_gaps() -> None:
+    """A copy of another array would be filled, and lost."""
+    packed = Packed()
+    packed.push(picture(4, 8), picture(4, 8))
+    out = np.empty((4, 16, 3))[:, ::2]
+    assert "numpy.ascontiguousarray" in error_line(lambda: packed.copy_to(0, out), "unpack: y")
+
+
 def test_packed_rows_leave_the_arena_as_they_are_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("npstyle.rows.GROWTH", 4 * 64)
     x, arena, seen = picture(32, 64)[:, :, 0] - 128, Arena(), []
     packed = Packed(0, arena)
     for rows in Rows.growing(x, arena):
-        packed.push(rows[packed.end, rows.end], rows[packed.end, rows.end] > 0)
+        packed.push(rows[packed.end, rows.end], rows[packed.end, rows.end])
     assert packed.end == 32
     assert arena.nbytes < 0.7 * x.nbytes
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -437,6 +438,82 @@ def max_pool_backward(dy: Array, argmax: Bytes, dx: Array, threads: int | None =
     cells = (H // 2, W // 2, C)
     check_arrays("max_pool_backward", dy, dy=(dy, cells), argmax=(argmax, cells), dx=(dx, (H, W, C)))
     _kernels.max_pool_backward(dy, argmax, dx, _team_size(threads))
+
+
+def packing_parts(N: int) -> int:
+    """Parts of a row of N elements that `mark` counts in: threads pack them side by side."""
+    return int(_kernels.packing_parts(N))
+
+
+def mark(x: Array, bits: Bytes, starts: AnyArray, positive: bool = True, threads: int | None = None) -> None:
+    """Which elements of x are going to be packed: those above 0.
+
+    Parameters
+    ----------
+    x : (rows, ...) array
+        N elements in a row. In a feature map N is a multiple of 32, and bits are those of `relu`; where it is
+        no multiple of 8, the bits of each row begin with a new byte.
+    bits : (rows, ceil(N / 8)) array of uint8
+        Output: bit j of byte i in a row is x > 0 of element 8i + j.
+    starts : (rows * packing_parts(N) + 1,) array of int64
+        Output: where the elements of each part begin among all that are packed, and how many these are.
+    positive : bool
+        If not, all elements but those without any bit set, +0.
+    """
+    check_arrays("mark", x, x=(x, x.shape), **_packed_arrays(x, bits, starts))
+    _kernels.mark(_by_rows(x), bits, starts, positive, _team_size(threads))
+
+
+def pack(x: Array, bits: Bytes, starts: AnyArray, values: Array, threads: int | None = None) -> None:
+    """Elements of x whose bit is set, one after the other, as they are.
+
+    Parameters
+    ----------
+    x : (rows, ...) array
+    bits, starts : arrays
+        From `mark`, of another array maybe.
+    values : (starts[-1],) array
+        Output.
+    """
+    arrays = _packed_arrays(x, bits, starts)
+    check_arrays("pack", x, x=(x, x.shape), **arrays, values=(values, (int(starts[-1]),)))
+    _kernels.pack(_by_rows(_words(x)), bits, starts, _words(values), _team_size(threads))
+
+
+def unpack(values: Array, bits: Bytes, starts: AnyArray, y: Array, threads: int | None = None) -> None:
+    """y = what was packed where a bit is set, 0 elsewhere.
+
+    Parameters
+    ----------
+    values : array
+        From `pack`.
+    bits : (rows, ceil(N / 8)) array of uint8
+    starts : (rows * packing_parts(N) + 1,) array of int64
+        Of some of the rows that were packed, or of all.
+    y : (rows, ...) array
+        Output.
+    """
+    arrays = _packed_arrays(y, bits, starts)
+    check_arrays("unpack", y, y=(y, y.shape), **arrays, values=(values, values.shape))
+    if not 0 <= starts[0] <= starts[-1] <= values.size:
+        expected = f"the {starts[-1]} that were packed"
+        raise UserError("unpack: values", f"{values.size} elements", expected, "give those from pack")
+    _kernels.unpack(_words(values), bits, starts, _by_rows(_words(y)), _team_size(threads))
+
+
+def _packed_arrays(x: Array, bits: Bytes, starts: AnyArray) -> dict[str, tuple[AnyArray, tuple[int, ...]]]:
+    """What `check_arrays` needs for rows x."""
+    rows, N = len(x), prod(x.shape[1:])
+    return {"bits": (bits, (rows, (N + 7) // 8)), "starts": (starts, (rows * packing_parts(N) + 1,))}
+
+
+def _by_rows(x: AnyArray) -> AnyArray:
+    return x.reshape(len(x), -1)
+
+
+def _words(x: Array) -> AnyArray:
+    """The same elements as unsigned integers."""
+    return x.view(f"u{x.itemsize}")
 
 
 def gram_workspace(M: int, C: int, itemsize: int, threads: int | None = None) -> int:

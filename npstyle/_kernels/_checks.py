@@ -10,8 +10,8 @@ from npstyle.errors import UserError
 CHANNELS = 32  # several kernels take multiples of as many channels, for the widest vectors there are
 
 # Arguments whose dtype is not that of the input.
-BYTES, DOUBLES = ("mask", "argmax"), ("g", "dg", "total", "row", "products", "weights")
-DTYPES = {**dict.fromkeys(BYTES, np.uint8), **dict.fromkeys(DOUBLES, np.float64)}
+BYTES, DOUBLES = ("mask", "argmax", "bits"), ("g", "dg", "total", "row", "products", "weights")
+DTYPES = {**dict.fromkeys(BYTES, np.uint8), **dict.fromkeys(DOUBLES, np.float64), "starts": np.int64}
 
 
 def check_arrays(kernel: str, x: Array, /, **arrays: tuple[AnyArray, tuple[int, ...]]) -> None:

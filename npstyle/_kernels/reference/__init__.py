@@ -21,6 +21,7 @@ from npstyle._kernels.reference.convolution import (
 )
 from npstyle._kernels.reference.gram import gram, gram_backward, gram_rows_per_sum, gram_workspace
 from npstyle._kernels.reference.lbfgs import dot_products, linear_combination
+from npstyle._kernels.reference.packing import mark, pack, packing_parts, unpack
 from npstyle._kernels.reference.pooling import (
     average_pool,
     average_pool_backward,
@@ -62,12 +63,16 @@ __all__ = [
     "gram_workspace",
     "im2col",
     "linear_combination",
+    "mark",
     "max_pool",
     "max_pool_backward",
+    "pack",
+    "packing_parts",
     "quarters",
     "relu",
     "relu_backward",
     "scatter_quarters",
+    "unpack",
     "winograd",
     "winograd_backward",
     "winograd_convolution",
