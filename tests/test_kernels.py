@@ -652,8 +652,8 @@ def test_packing_keeps_all_bits(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("share", [0.3, 1])
-def test_packing_writes_and_reads_nothing_beyond(share: float) -> None:
-    """Stored elements lie between others, rows too: as those of another thread do."""
+def test_packing_writes_nothing_beyond(share: float) -> None:
+    """Stored elements lie between others here, as those of another thread do, and so do rows."""
     x = np.where(np.random.default_rng(0).random((3, 20_001)) < share, 5.0, 0.0)
     bits_of_rows, starts, _ = packed(x)
     for functions in (COMPILED, reference):
@@ -667,6 +667,23 @@ def test_packing_writes_and_reads_nothing_beyond(share: float) -> None:
         functions.unpack(values.view("u8"), bits_of_rows, starts, y[1:-1].view("u8"), 1)
         np.testing.assert_array_equal(y[1:-1], x)
         assert (y[[0, -1]] == 77).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mprotect is called as in Linux")
+@pytest.mark.parametrize("behind", [False, True])
+@pytest.mark.parametrize("N", [9000, 9003])
+def test_packed_rows_are_all_that_is_read(N: int, behind: bool) -> None:
+    """Otherwise this process ends here, as in `test_strips_are_all_that_is_read`."""
+    x = normal(2, N)
+    x[:, -20:-10] = 0  # after some of what is stored, and before the rest
+    for end in (N, N - 10):
+        x[:, end:] = 0
+        bits_of_rows, starts, values = (at_a_wall(array, behind) for array in packed(x))
+        rows = at_a_wall(x, behind)
+        _kernels.mark(rows, bits_of_rows, starts)
+        _kernels.pack(rows, bits_of_rows, starts, values)
+        _kernels.unpack(values, bits_of_rows, starts, rows)
+        np.testing.assert_array_equal(rows, np.maximum(x, 0))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -6,6 +6,7 @@ elements begin among those stored is known before: threads write side by side.
 from cython cimport floating
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 ctypedef fused number:
     float
@@ -160,7 +161,10 @@ def unpack(
     int threads,
 ):
     cdef Py_ssize_t rows = y.shape[0], N = y.shape[1], parts = parts_of(N), i, row, first
-    cdef const word* stored = &values[0] if values.shape[0] else NULL
+    if starts[0] == starts[rows * parts]:
+        memset(&y[0, 0], 0, rows * N * sizeof(word))
+        return
+    cdef const word* stored = &values[0]
     threads = threads_for(rows * N, rows * parts, threads)
     for i in prange(rows * parts, nogil=True, num_threads=threads, schedule="static"):
         row = i // parts
