@@ -310,10 +310,10 @@ def evaluation_memory(
         return pixels + _memory_above(None, H, W, layers, convolution, threads, backward, network)
     if not backward:
         top = deepest(layers)
-        return pixels + strips_bytes(H, W, top, layers, convolution, network.padding, threads, False, False)
+        return pixels + strips_bytes(H, W, top, layers, convolution, network, threads, False, False)
     _, above = divided(plan, layers)
     top = f"pool{plan}" if above else deepest(layers)
-    how = convolution, network.padding, threads
+    how = convolution, network, threads
     needed = [strips_bytes(H, W, top, layers, *how, True, bool(above))]
     if above:
         needed.append(_memory_above(top, H, W, above, convolution, threads, True, network))

@@ -5,16 +5,17 @@ What `npstyle.strips` keeps is counted in the middle of a tall picture, where al
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from npstyle import _kernels
-from npstyle._typing import Convolution, Padding
+from npstyle._typing import Convolution
 from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, channels
 from npstyle.fused import method_of
 from npstyle.padding import is_padded
 from npstyle.plans import CHEAP, DELAYED_BLOCKS, LARGE, SMALL, SMALL_WITHOUT_GRADIENT, strip_rows
 from npstyle.row_layers import Amount, portion
+from npstyle.vgg import NetworkSettings
 
 # By method of convolution: elements of its workspace, of (H, W, C, K, itemsize, threads).
 WORKSPACES = {
@@ -27,20 +28,21 @@ WORKSPACES = {
 PACKED = 0.5 + 1 / 32
 # Slabs of the arena beside what is borrowed, as far as they are written to.
 FRAGMENTATION = 1.05
-AFTER_CHEAP = LAYERS[LAYERS.index(CHEAP) + 1]
 
 
 class ByRows(NamedTuple):
-    """A layer from x to y: bytes of their rows, and how many are computed and kept at a time."""
+    """A convolution, a pooling or both, from x to y: bytes of rows, and how many are computed and kept."""
 
-    name: str
+    name: str  # of y
     x_row: int
     y_row: int
-    height: int  # of y
+    cell: int  # rows of x for one of y, beside their neighbors
+    height: int  # of y, and all below but `kept` are rows of y
     new: int
     kept: float  # of x, on the way up
     kept_dy: float  # on the way down
     workspace: int  # bytes
+    bits: float  # bytes of a row, for the way down
     border: int = 0  # of its padding: rows of y that are kept to be cropped
 
 
@@ -50,7 +52,7 @@ def strips_bytes(
     top: str,
     layers: Iterable[str],
     convolution: Convolution,
-    padding: Padding,
+    network: NetworkSettings,
     threads: int,
     backward: bool,
     above: bool,
@@ -61,15 +63,14 @@ def strips_bytes(
     respect to it are kept whole.
     """
     losses = set(layers)
-    names = LAYERS[: LAYERS.index(top) + 1]
-    how = convolution, padding, threads
-    chain = [_by_rows(name, H, W, *how, LARGE if above else SMALL_WITHOUT_GRADIENT) for name in names]
+    how = H, W, top, losses, convolution, network, threads
+    chain = list(_chain(*how, LARGE if above else SMALL_WITHOUT_GRADIENT))
     whole = chain[-1].y_row * chain[-1].height if above else 0
     forward = whole + FRAGMENTATION * (_at_work(chain, losses) + _tails(chain, False))
     if not backward:
         return forward
     middle = DELAYED_BLOCKS if not above and block_of(top) > DELAYED_BLOCKS + 1 else 0
-    chain = [_by_rows(name, H, W, *how, LARGE if above else SMALL) for name in names]
+    chain = list(_chain(*how, LARGE if above else SMALL))
     shallow = [layer for layer in chain if block_of(layer.name) <= middle]
     parts = [part for part in (shallow, chain[len(shallow) :]) if part]
     tails = sum(_tails(part, True) for part in parts) + _tails(shallow, False)
@@ -77,21 +78,56 @@ def strips_bytes(
     return max(forward, whole + waiting + FRAGMENTATION * (_at_work(chain, losses) + tails))
 
 
-def _by_rows(
-    name: str, H: int, W: int, convolution: Convolution, padding: Padding, threads: int, amount: Amount
+def _chain(
+    H: int,
+    W: int,
+    top: str,
+    losses: set[str],
+    convolution: Convolution,
+    network: NetworkSettings,
+    threads: int,
+    amount: Amount,
+) -> Iterator[ByRows]:
+    names = list(LAYERS[: LAYERS.index(top) + 1])
+    while names:
+        name = names.pop(0)
+        h, w, new = (size >> block_of(name) - 1 for size in (H, W, strip_rows(amount, W)))
+        if name not in CONVOLUTIONS:
+            yield _pooling(name, h, w, new, network)
+            continue
+        method = method_of(convolution, name, h, w)
+        one = _convolution(
+            name, h, w, new, method, 2 * is_padded(name, network.padding, method), threads, amount.tiles
+        )
+        joined = method == "winograd" and not one.border and network.pooling == "average"
+        if joined and name not in losses and names and names[0] not in CONVOLUTIONS:
+            pooling = _pooling(names.pop(0), h, w, one.new, network)
+            one = pooling._replace(
+                x_row=one.x_row,
+                kept=one.kept,
+                kept_dy=one.kept_dy / 2,
+                workspace=one.workspace,
+                bits=2 * one.bits,
+            )
+        yield one
+
+
+def _pooling(name: str, h: int, w: int, new: int, network: NetworkSettings) -> ByRows:
+    x_row, y_row = (4 * width * channels(name) for width in (w, w // 2))
+    places = y_row / 4 if network.pooling == "max" else 0
+    return ByRows(name, x_row, y_row, 2, h // 2, new // 2, 0, 1, 0, places)
+
+
+def _convolution(
+    name: str, h: int, w: int, new: int, method: str, border: int, threads: int, tiles: int
 ) -> ByRows:
-    h, w, new = (size >> block_of(name) - 1 for size in (H, W, strip_rows(amount, W)))
-    K = channels(name)
-    if name not in CONVOLUTIONS:
-        return ByRows(name, 4 * w * K, 4 * (w // 2) * K, h // 2, new // 2, 0, 1, 0)
-    method, C = method_of(convolution, name, h, w), CONVOLUTIONS[name][0]
-    border = 2 * is_padded(name, padding, method)
+    C, K = CONVOLUTIONS[name]
     h, w = h + border, w + border
-    least, kept = _least_and_kept(method, h, w, C, K, amount.tiles)
-    least_dx, kept_dy = _least_and_kept(method, h, w, K, C, amount.tiles)
+    least, kept = _least_and_kept(method, h, w, C, K, tiles)
+    least_dx, kept_dy = _least_and_kept(method, h, w, K, C, tiles)
     new = min(max(new, least, least_dx), h)
-    workspace = 4 * WORKSPACES[method](new, w, C, K, 4, threads)
-    return ByRows(name, 4 * w * C, 4 * w * K, h, new, min(kept, h), min(kept_dy, h), workspace, border)
+    workspace, kept, kept_dy = 4 * WORKSPACES[method](new, w, C, K, 4, threads), min(kept, h), min(kept_dy, h)
+    return ByRows(name, 4 * w * C, 4 * w * K, 1, h, new, kept, kept_dy, workspace, w * K / 8, border)
 
 
 def _least_and_kept(method: str, h: int, w: int, C: int, K: int, tiles: int) -> tuple[int, float]:
@@ -106,10 +142,10 @@ def _least_and_kept(method: str, h: int, w: int, C: int, K: int, tiles: int) -> 
 
 def _at_work(chain: Sequence[ByRows], losses: set[str]) -> float:
     """New rows of a layer's input and output with its workspace, or of a loss's gradient."""
-    most = 0.0
+    most, below = 0.0, ""
     for y in chain:
-        again = y.x_row if y.name == AFTER_CHEAP and CHEAP in losses else 0
-        most = max(most, y.new * (y.x_row + y.y_row + again) + y.workspace)
+        again = y.x_row if below == CHEAP and CHEAP in losses else 0
+        most, below = max(most, y.new * (y.cell * (y.x_row + again) + y.y_row) + y.workspace), y.name
         if y.name in losses:
             K = channels(y.name)
             gram = 4 * _kernels.gram_workspace(y.new * y.y_row // (4 * K), K, 4, 1)
@@ -130,7 +166,7 @@ def _waiting(chain: Sequence[ByRows], losses: set[str]) -> float:
         rows = min(behind + y.new, y.height)
         packed = PACKED if block_of(y.name) < block_of(chain[-1].name) else 1.0
         loss = y.name in losses and y.name != CHEAP
-        total += rows * y.y_row * ((packed if loss else 0) + 1 / 32)
+        total += rows * (y.y_row * (packed if loss else 0) + y.bits)
         # A convolution waits for its rows on the way up, and on the way down.
-        behind = behind + y.kept + y.kept_dy - 2 if y.name in CONVOLUTIONS else 2 * behind
+        behind = y.cell * (behind + y.kept_dy) + y.kept - 2
     return total
