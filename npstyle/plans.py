@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npstyle._runtime.arena import RETURNED_SLAB, Arena
+from npstyle._runtime.arena import RETURNED_SLAB, SLAB_OF_SMALL, Arena
 from npstyle._typing import AnyArray, Array
 from npstyle.architecture import LAYERS, block_of, channels, check_size, deepest, log2_stride
 from npstyle.errors import UserError
@@ -41,9 +41,10 @@ PLANS = (0, 1, 2, 3, ALL_BLOCKS)
 DELAYED_BLOCKS = 2
 MIDDLE = f"pool{DELAYED_BLOCKS}"
 LEAST_STRIP = 6  # rows of pixels that are given to the network at a time: a row of tiles
-# With layers above that are kept whole, there is memory for larger strips, which take less time.
+# Small strips are for the second pass of all blocks, in which everything waits at once. Otherwise there is
+# memory for large ones, which take less time.
 LARGE = Amount(rows=48, elements=1 << 22, tiles=256)
-SMALL, SMALL_WITHOUT_GRADIENT = (Amount(rows=24, elements=1 << 20, tiles=tiles) for tiles in (20, 100))
+SMALL = Amount(rows=24, elements=1 << 20, tiles=20)
 CHEAP = "conv1_1"  # a two-hundredth of the multiplications: rather than let gradients wait, compute it again
 
 
@@ -76,13 +77,13 @@ def divided(plan: int, layers: Iterable[str]) -> tuple[list[str], list[str]]:
     return [name for name in names if name not in above], above
 
 
-def computed_again(chain: Sequence[Link], losses: Collection[str]) -> int:
-    """How many layers the second pass computes again: those up to the topmost feature map with a loss.
+def computed_again(feature_maps: Sequence[str | None], losses: Collection[str]) -> int:
+    """How many of these layers the second pass computes again: those up to the topmost with a loss.
 
     Of the others it needs caches only. And `CHEAP` is computed by itself, from the pixels.
     """
-    names = [None if link.feature_map == CHEAP else link.feature_map for link in chain]
-    return max((n + 1 for n, name in enumerate(names) if name in losses), default=0)
+    with_loss = (n for n, name in enumerate(feature_maps) if name in losses and name != CHEAP)
+    return 1 + max(with_loss, default=-1)
 
 
 class Recomputed:
@@ -143,7 +144,7 @@ class Strips:
         self._network, self._top, self._dtype = network, top, dtype
         self._amount = LARGE if large else SMALL
         self._arena = network.arena
-        self._arena.least_slab = RETURNED_SLAB
+        self._arena.least_slab = RETURNED_SLAB if large else SLAB_OF_SMALL
         self._repeated = network.padding == "wrap"
         self._pixels = pixels if isinstance(pixels, Rows) else self._all_rows(pixels)
         self._shape = (self._pixels.height, *self._pixels.shape)
@@ -157,8 +158,7 @@ class Strips:
 
         Then `gradient` follows, and what it needs of layers above the topmost visitor is saved.
         """
-        amount = LARGE if self._amount is LARGE else SMALL_WITHOUT_GRADIENT
-        chain = self._chain(self._top, shown=visitors, amount=amount)
+        chain = self._chain(self._top, shown=visitors, amount=LARGE)
         output: Array | None = None
         if whole:
             output = self._arena.borrow((chain[-1].layer.height, *chain[-1].row), self._dtype)
@@ -166,9 +166,9 @@ class Strips:
         source = self._source(spans)
         # Of a band, and of a picture that is repeated, the gradient depends on more rows than these.
         saves = whole and not self._repeated and self._band == (0, self._shape[0])
-        from_here = computed_again(chain, visitors) if saves else None
+        from_here = computed_again([link.feature_map for link in chain], visitors) if saves else None
         forward = ForwardPass(chain, source, self._arena, visitors, output, from_here, spans=spans)
-        run(forward.step, lambda: self._next(source, spans))
+        run(forward.step, lambda: self._next(source, spans, LARGE))
         self._saved = forward.caches
         return output
 
@@ -209,13 +209,13 @@ class Strips:
 
     def forward_around(self, visitors: Mapping[str, Visitor]) -> None:
         """Show visitors all rows of feature maps that `gradient` will compare with something."""
-        chain = self._chain(deepest(visitors), shown=visitors)
+        chain = self._chain(deepest(visitors), shown=visitors, amount=LARGE)
         rows = self.rows_around()
         wanted = [None, *(rows[name] if (name := link.feature_map) in visitors else None for link in chain)]
         spans = spans_below(chain, wanted)
         source = self._source(spans)
         forward = ForwardPass(chain, source, self._arena, visitors, spans=spans)
-        run(forward.step, lambda: self._next(source, spans))
+        run(forward.step, lambda: self._next(source, spans, LARGE))
 
     def rows_around(self) -> dict[str | None, Span]:
         """The rows of feature maps, by name, that are computed on the way to the gradient of the band."""
@@ -250,7 +250,7 @@ class Strips:
         deep = [one for one in losses if one not in shallow]
         source, again = self._source(spans.first), self._source(spans.again)
         chain, above = self._chain(MIDDLE, shown=shown), self._chain(self._top, MIDDLE, shown)
-        saves = computed_again(chain, {one.name for one in shallow})
+        saves = computed_again([link.feature_map for link in chain], [one.name for one in shallow])
         lower = ForwardPass(chain, source, self._arena, {}, None, saves, continued=True, spans=spans.first)
         out, (first, end) = lower.output, spans.upper_back[0]
         between = Rows(out.height, out.shape, self._dtype, self._arena, first=first)
@@ -335,9 +335,10 @@ class Strips:
     def _source(self, spans: Sequence[Span]) -> Rows:
         return Rows(self._shape[0], self._shape[1:], self._dtype, self._arena, first=spans[0][0])
 
-    def _next(self, source: Rows, spans: Sequence[Span]) -> bool:
+    def _next(self, source: Rows, spans: Sequence[Span], amount: Amount | None = None) -> bool:
         """Let the next strip of the pixels in, if there is one."""
-        first, last = source.end, min(source.end + strip_rows(self._amount, self._shape[1]), spans[0][1])
+        count = strip_rows(amount or self._amount, self._shape[1])
+        first, last = source.end, min(source.end + count, spans[0][1])
         if first < last:
             source.extend(last - first)[...] = self._pixels[first, last]
         return first < last

@@ -439,8 +439,7 @@ def links(
             K = layer.bias.size
             of_winograd, itemsize = isinstance(layer, OF_WINOGRAD), np.dtype(dtype).itemsize
             steps_ = tuple(_step(layer, H, W, *channels, itemsize) for channels in ((C, K), (K, C)))
-            tiles, rows = amount.tiles if of_winograd else 1, amount.of_rows(W, max(C, K))
-            forward, backward = (portion(step, W, tiles, rows) for step in steps_)
+            forward, backward = (portion(step, W, max(C, K), amount, of_winograd) for step in steps_)
             if isinstance(layer, WinogradConvReLUPool):
                 by_rows, W = PooledNeighbors(layer, H, (steps_[0], steps_[1])), W // 2
                 forward = forward.of_means()
@@ -469,11 +468,12 @@ def links(
     return chain
 
 
-def portion(step: int, W: int, tiles: int, rows: int = 1) -> Portion:
-    """At least so many tiles of a convolution, whose strips begin at multiples of a step, or so many rows."""
+def portion(step: int, W: int, C: int, amount: Amount, of_tiles: bool) -> Portion:
+    """Rows (W, C) of a convolution, whose strips begin at multiples of a step, which tiles are high."""
     in_row = max(1, -(-W // step))  # none: too small a picture, of which only the memory is asked
-    least = step * -(-tiles // in_row)
-    return Portion(least, max(least, rows // step * step), step)
+    enough = step * -(-amount.tiles // in_row) if of_tiles else step
+    least = min(enough, max(step, amount.rows // step * step))
+    return Portion(least, max(least, amount.of_rows(W, C) // step * step), step)
 
 
 def _step(layer: Layer, H: int, W: int, C: int, K: int, itemsize: int) -> int:

@@ -71,7 +71,7 @@ def low_strips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def set_amounts(monkeypatch: pytest.MonkeyPatch, amount: Amount) -> None:
-    for name in ("SMALL", "SMALL_WITHOUT_GRADIENT", "LARGE"):
+    for name in ("SMALL", "LARGE"):
         monkeypatch.setattr(plans, name, amount)
     monkeypatch.setattr(plans, "LEAST_STRIP", 1)
 
@@ -172,7 +172,7 @@ def test_so_they_have_with_strips_of_any_height(
 
 def test_layers_compute_neither_a_few_rows_nor_all_that_wait() -> None:
     amount = Amount(24, 1 << 20, 20)
-    portion = row_layers.portion(6, 60, amount.tiles, amount.rows)  # 10 tiles in a row of them
+    portion = row_layers.portion(6, 60, 64, amount, True)  # 10 tiles in a row of them
     assert portion[:3] == (12, 24, 6)
     assert portion.of(12, 18, 100) == 12  # later
     assert portion.of(12, 24, 100) == 24
@@ -181,8 +181,11 @@ def test_layers_compute_neither_a_few_rows_nor_all_that_wait() -> None:
     assert portion.of(0, 25, 25) == 25
     # Of wide pictures fewer.
     assert amount.of_rows(60, 64) == 24
-    assert row_layers.portion(6, 2048, 20, amount.of_rows(2048, 64))[:3] == (6, 6, 6)
+    assert row_layers.portion(6, 2048, 64, amount, True)[:3] == (6, 6, 6)
     assert amount.of_rows(1 << 20, 64) == 1
+    # Of narrow ones not more tiles than there are rows for; others than Winograd's have none.
+    assert row_layers.portion(6, 12, 64, amount, True)[:3] == (24, 24, 6)
+    assert row_layers.portion(6, 12, 64, amount, False)[:3] == (6, 24, 6)
 
 
 def test_rows_computed_together_are_those_of_one_copy() -> None:

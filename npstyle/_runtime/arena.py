@@ -20,9 +20,9 @@ from numpy.typing import DTypeLike, NDArray
 Slab = NDArray[np.uint8]
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector; loads across two lines take twice as long
-# glibc takes arrays of more than 32 MB from the system and gives them back when they are freed; smaller ones
-# may leave holes in its heap. What was never written to takes no memory.
-RETURNED_SLAB = (1 << 25) + 4096
+# Where arrays come and go, slabs are so large that the system gets them back: glibc keeps smaller ones in its
+# heap. In one slab for many small arrays free parts meet. What was never written to takes no memory.
+RETURNED_SLAB, SLAB_OF_SMALL = (1 << 25) + 4096, 1 << 28
 
 _lock = threading.Lock()  # of all arenas: it is held for microseconds
 
@@ -60,7 +60,7 @@ class Arena:
     Attributes
     ----------
     least_slab : int
-        Bytes of a slab, at least: `RETURNED_SLAB` where slabs come and go.
+        Bytes of a slab, at least, where there is so much address space.
 
     Examples
     --------
@@ -95,8 +95,7 @@ class Arena:
                     part = free
             if part is None:
                 self._drop_free_slabs()
-                slab = aligned((max(size, self.least_slab),), np.uint8)
-                part = Part(slab, 0, slab.size)
+                part = self._new_slab(size)
             else:
                 self._free.remove(part)
             if part.size > size:
@@ -108,6 +107,16 @@ class Arena:
             self._collect()  # an array collected just now may have had the same id
             self._borrowed[key] = weakref.ref(owner, lambda _: self._collected.append(key)), part
         return owner.view(dtype).reshape(shape)
+
+    def _new_slab(self, size: int) -> Part:
+        """All of a new slab of at least so many bytes."""
+        try:
+            slab = aligned((max(size, self.least_slab),), np.uint8)
+        except MemoryError:
+            if size >= self.least_slab:
+                raise
+            slab = aligned((size,), np.uint8)
+        return Part(slab, 0, slab.size)
 
     def release(self, array: NDArray[Any]) -> None:
         """Take an array back; does nothing for arrays from elsewhere or released before."""

@@ -39,7 +39,7 @@ from npstyle.plans import ALL_BLOCKS, divided, possible_plans
 from npstyle.rows import GROWTH
 from npstyle.run.inputs import Request
 from npstyle.run.pyramid import level_sizes
-from npstyle.run.strip_memory import PACKED, WORKSPACES, strips_bytes
+from npstyle.run.strip_memory import PACKED, WORKSPACES, saved_bytes, strips_bytes
 from npstyle.settings import Settings
 from npstyle.vgg import NetworkSettings
 
@@ -311,13 +311,14 @@ def evaluation_memory(
     if not backward:
         top = deepest(layers)
         return pixels + strips_bytes(H, W, top, layers, convolution, network, threads, False, False)
-    _, above = divided(plan, layers)
+    lower, above = divided(plan, layers)
     top = f"pool{plan}" if above else deepest(layers)
     how = convolution, network, threads
-    needed = [strips_bytes(H, W, top, layers, *how, True, bool(above))]
+    needed = strips_bytes(H, W, top, lower, *how, True, bool(above))
     if above:
-        needed.append(_memory_above(top, H, W, above, convolution, threads, True, network))
-    return pixels + max(needed)
+        saved = saved_bytes(H, W, top, lower, *how)
+        needed = max(needed, saved + _memory_above(top, H, W, above, convolution, threads, True, network))
+    return pixels + needed
 
 
 class _Computed(NamedTuple):

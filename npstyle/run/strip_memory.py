@@ -13,7 +13,14 @@ from npstyle._typing import Convolution
 from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, channels
 from npstyle.fused import method_of
 from npstyle.padding import is_padded
-from npstyle.plans import CHEAP, DELAYED_BLOCKS, LARGE, SMALL, SMALL_WITHOUT_GRADIENT, strip_rows
+from npstyle.plans import (
+    CHEAP,
+    DELAYED_BLOCKS,
+    LARGE,
+    SMALL,
+    computed_again,
+    strip_rows,
+)
 from npstyle.row_layers import Amount, portion
 from npstyle.vgg import NetworkSettings
 
@@ -26,8 +33,9 @@ WORKSPACES = {
 # Of a feature map, packed: its elements above 0, and a bit for each. Half of them with random filters; with
 # trained ones a third in conv3_1, and fewer above.
 PACKED = 0.5 + 1 / 32
-# Slabs of the arena beside what is borrowed, as far as they are written to.
-FRAGMENTATION = 1.05
+# Slabs of the arena beside what is borrowed, as far as they are written to: for large strips, for those and
+# the borders of their rows where the padding wraps, and for small ones, which have one slab.
+FRAGMENTATION, FRAGMENTATION_WITH_BORDERS, FRAGMENTATION_OF_SMALL = 1.3, 1.8, 1.05
 
 
 class ByRows(NamedTuple):
@@ -64,18 +72,52 @@ def strips_bytes(
     """
     losses = set(layers)
     how = H, W, top, losses, convolution, network, threads
-    chain = list(_chain(*how, LARGE if above else SMALL_WITHOUT_GRADIENT))
-    whole = chain[-1].y_row * chain[-1].height if above else 0
-    forward = whole + FRAGMENTATION * (_at_work(chain, losses) + _tails(chain, False))
+    chain = list(_chain(*how, LARGE))
+    whole: float = chain[-1].y_row * chain[-1].height if above else 0
+    if above and backward:
+        whole += saved_bytes(H, W, top, layers, convolution, network, threads)
+    fragmentation = FRAGMENTATION_WITH_BORDERS if network.padding == "wrap" else FRAGMENTATION
+    fragmentation = fragmentation if above else FRAGMENTATION_OF_SMALL
+    forward = whole + fragmentation * (_at_work(chain, losses) + _tails(chain))
     if not backward:
         return forward
-    middle = DELAYED_BLOCKS if not above and block_of(top) > DELAYED_BLOCKS + 1 else 0
     chain = list(_chain(*how, LARGE if above else SMALL))
+    again = _computed_again(chain, losses) if above and network.padding != "wrap" else len(chain)
+    middle = DELAYED_BLOCKS if not above and block_of(top) > DELAYED_BLOCKS + 1 else 0
     shallow = [layer for layer in chain if block_of(layer.name) <= middle]
-    parts = [part for part in (shallow, chain[len(shallow) :]) if part]
-    tails = sum(_tails(part, True) for part in parts) + _tails(shallow, False)
-    waiting = sum(_waiting(part, losses) for part in parts)
-    return max(forward, whole + waiting + FRAGMENTATION * (_at_work(chain, losses) + tails))
+    waiting, behind = _waiting(chain[len(shallow) :], losses, again)
+    tails = _tails(chain[:again]) + sum(y.y_row * y.kept_dy for y in chain)
+    if shallow:
+        again = _computed_again(shallow, losses)
+        waiting += _waiting(shallow, losses, again)[0] + _bits(shallow[again:], behind)
+        tails += _tails(shallow[:again])
+    return max(forward, whole + waiting + fragmentation * (_at_work(chain, losses) + tails))
+
+
+def saved_bytes(
+    H: int,
+    W: int,
+    top: str,
+    layers: Iterable[str],
+    convolution: Convolution,
+    network: NetworkSettings,
+    threads: int,
+) -> float:
+    """Bytes that the first pass over strips saves for the second one, where there are layers above."""
+    if network.padding == "wrap":
+        return 0.0
+    losses = set(layers)
+    chain = list(_chain(H, W, top, losses, convolution, network, threads, LARGE))
+    return _bits(chain[_computed_again(chain, losses) :], H)
+
+
+def _computed_again(chain: Sequence[ByRows], losses: set[str]) -> int:
+    return computed_again([y.name for y in chain], losses)
+
+
+def _bits(chain: Sequence[ByRows], rows: float) -> float:
+    """Bytes that layers' backward passes need of so many rows of the topmost, or of all."""
+    return sum(y.bits * min(y.height, rows * y.height / chain[-1].height) for y in chain)
 
 
 def _chain(
@@ -97,7 +139,7 @@ def _chain(
             continue
         method = method_of(convolution, name, h, w)
         one = _convolution(
-            name, h, w, new, method, 2 * is_padded(name, network.padding, method), threads, amount.tiles
+            name, h, w, new, method, 2 * is_padded(name, network.padding, method), threads, amount
         )
         joined = method == "winograd" and not one.border and network.pooling == "average"
         if joined and name not in losses and names and names[0] not in CONVOLUTIONS:
@@ -119,24 +161,24 @@ def _pooling(name: str, h: int, w: int, new: int, network: NetworkSettings) -> B
 
 
 def _convolution(
-    name: str, h: int, w: int, new: int, method: str, border: int, threads: int, tiles: int
+    name: str, h: int, w: int, new: int, method: str, border: int, threads: int, amount: Amount
 ) -> ByRows:
     C, K = CONVOLUTIONS[name]
     h, w = h + border, w + border
-    least, kept = _least_and_kept(method, h, w, C, K, tiles)
-    least_dx, kept_dy = _least_and_kept(method, h, w, K, C, tiles)
+    least, kept = _least_and_kept(method, h, w, C, K, amount)
+    least_dx, kept_dy = _least_and_kept(method, h, w, K, C, amount)
     new = min(max(new, least, least_dx), h)
     workspace, kept, kept_dy = 4 * WORKSPACES[method](new, w, C, K, 4, threads), min(kept, h), min(kept_dy, h)
     return ByRows(name, 4 * w * C, 4 * w * K, 1, h, new, kept, kept_dy, workspace, w * K / 8, border)
 
 
-def _least_and_kept(method: str, h: int, w: int, C: int, K: int, tiles: int) -> tuple[int, float]:
+def _least_and_kept(method: str, h: int, w: int, C: int, K: int, amount: Amount) -> tuple[int, float]:
     """Rows that a convolution computes at a time, and how many are kept for the next time, in the mean."""
     if method == "winograd":
         step = _kernels.winograd_rows(h, w, C, K, 4)
     else:
-        step, tiles = (_kernels.first_layer_rows if method == "first_layer" else _kernels.conv3x3_rows)(w), 1
-    least = portion(step, w, tiles).least
+        step = (_kernels.first_layer_rows if method == "first_layer" else _kernels.conv3x3_rows)(w)
+    least = portion(step, w, max(C, K), amount, method == "winograd").least
     return least, (least + step) / 2 + 1
 
 
@@ -153,20 +195,23 @@ def _at_work(chain: Sequence[ByRows], losses: set[str]) -> float:
     return most
 
 
-def _tails(chain: Sequence[ByRows], backward: bool) -> float:
-    """What all layers of a pass keep for their next rows, and those of a backward pass, if one follows."""
-    up = sum(y.x_row * y.kept + y.y_row * y.border for y in chain)
-    return up + sum(y.y_row * y.kept_dy for y in chain) if backward else up
+def _tails(chain: Sequence[ByRows]) -> float:
+    """What all layers of a forward pass keep for their next rows."""
+    return sum(y.x_row * y.kept + y.y_row * y.border for y in chain)
 
 
-def _waiting(chain: Sequence[ByRows], losses: set[str]) -> float:
-    """Gradients of losses, and bits, of the rows that the backward pass has not reached."""
+def _waiting(chain: Sequence[ByRows], losses: set[str], again: int) -> tuple[float, float]:
+    """Gradients of losses, and bits, of the rows that the backward pass has not reached.
+
+    So many layers are computed again, of the others all bits are there. Returned is also how many rows of the
+    input those are.
+    """
     behind, total = 0.0, 0.0  # rows of y
-    for y in reversed(chain):
+    for n, y in reversed(list(enumerate(chain))):
         rows = min(behind + y.new, y.height)
         packed = PACKED if block_of(y.name) < block_of(chain[-1].name) else 1.0
         loss = y.name in losses and y.name != CHEAP
-        total += rows * (y.y_row * (packed if loss else 0) + y.bits)
+        total += rows * (y.y_row * (packed if loss else 0) + (y.bits if n < again else 0))
         # A convolution waits for its rows on the way up, and on the way down.
         behind = y.cell * (behind + y.kept_dy) + y.kept - 2
-    return total
+    return total, behind
