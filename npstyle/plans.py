@@ -44,7 +44,7 @@ LEAST_STRIP = 6  # rows of pixels that are given to the network at a time: a row
 # Small strips are for the second pass of all blocks, in which everything waits at once. Otherwise there is
 # memory for large ones, which take less time.
 LARGE = Amount(rows=48, elements=1 << 22, tiles=256)
-SMALL = Amount(rows=24, elements=1 << 20, tiles=20)
+SMALL = Amount(rows=24, elements=3 << 19, tiles=20)  # 12 rows of conv1_1 at 2048 pixels
 CHEAP = "conv1_1"  # a two-hundredth of the multiplications: rather than let gradients wait, compute it again
 
 
@@ -168,7 +168,7 @@ class Strips:
         saves = whole and not self._repeated and self._band == (0, self._shape[0])
         from_here = computed_again([link.feature_map for link in chain], visitors) if saves else None
         forward = ForwardPass(chain, source, self._arena, visitors, output, from_here, spans=spans)
-        run(forward.step, lambda: self._next(source, spans, LARGE))
+        run(forward.step, lambda: self._next(source, spans))
         self._saved = forward.caches
         return output
 
@@ -215,7 +215,7 @@ class Strips:
         spans = spans_below(chain, wanted)
         source = self._source(spans)
         forward = ForwardPass(chain, source, self._arena, visitors, spans=spans)
-        run(forward.step, lambda: self._next(source, spans, LARGE))
+        run(forward.step, lambda: self._next(source, spans))
 
     def rows_around(self) -> dict[str | None, Span]:
         """The rows of feature maps, by name, that are computed on the way to the gradient of the band."""
@@ -335,9 +335,9 @@ class Strips:
     def _source(self, spans: Sequence[Span]) -> Rows:
         return Rows(self._shape[0], self._shape[1:], self._dtype, self._arena, first=spans[0][0])
 
-    def _next(self, source: Rows, spans: Sequence[Span], amount: Amount | None = None) -> bool:
+    def _next(self, source: Rows, spans: Sequence[Span]) -> bool:
         """Let the next strip of the pixels in, if there is one."""
-        count = strip_rows(amount or self._amount, self._shape[1])
+        count = strip_rows(self._amount, self._shape[1])
         first, last = source.end, min(source.end + count, spans[0][1])
         if first < last:
             source.extend(last - first)[...] = self._pixels[first, last]

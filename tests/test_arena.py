@@ -140,3 +140,12 @@ def test_trim_frees_what_is_not_borrowed() -> None:
     arena.trim()
     assert 1000 <= arena.nbytes < 6000
     assert (kept == 7).all()
+
+
+def test_slabs_are_smaller_where_there_is_no_address_space_for_large_ones() -> None:
+    arena = Arena()
+    arena.least_slab = 1 << 62
+    assert arena.borrow((10,), np.float32).shape == (10,)
+    assert arena.nbytes == ALIGNMENT
+    with pytest.raises(MemoryError):
+        arena.borrow((1 << 62,), np.uint8)

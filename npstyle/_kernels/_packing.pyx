@@ -62,9 +62,10 @@ cdef Py_ssize_t mark_part(const number* x, Py_ssize_t n, uint8_t* bits) noexcept
     return count
 
 
-# Both loops below go without branches while at least eight elements are left: signs are too random to predict.
-# Each of the eight is written, or read, whether its bit is set or not, at most seven places on: so the last few
-# elements take loops with branches, and nothing beyond them is touched, where another thread writes.
+# Both loops below go without branches while at least eight elements are left: signs are too random to
+# predict. Each of the eight is written, or read, whether its bit is set or not, at most seven places on: so
+# the last few elements take loops with branches, and nothing beyond them is touched, where another thread
+# writes.
 
 cdef void pack_part(
     const word* x, const uint8_t* bits, Py_ssize_t n, word* values, Py_ssize_t count

@@ -58,7 +58,7 @@ GAPS = 1.1
 # L-BFGS stores so many pairs where there is too little memory for as many as are asked for.
 FEWER_PAIRS = (5, 3)
 # Of an evaluation with each plan, relative to none (docs/large-pictures.md#time-and-memory).
-TIME_FACTORS = {0: 1.0, 1: 1.5, 2: 1.5, 3: 1.8, ALL_BLOCKS: 2.1}
+TIME_FACTORS = {0: 1.0, 1: 1.1, 2: 1.2, 3: 1.3, ALL_BLOCKS: 1.8}
 # Where the padding wraps, rows around the picture are computed, too: what that takes, in rows of it without
 # a plan (docs/large-pictures.md#a-picture-without-a-border).
 ROWS_AROUND = {0: 0, 1: 2, 2: 40, 3: 350, ALL_BLOCKS: 1300}
@@ -191,7 +191,7 @@ def time_factor(plan: int, padding: Padding, H: int) -> float:
 
 
 def plan_in_words(plan: int, padding: Padding, H: int) -> str:
-    """As "blocks 1 to 2 in strips, about 1.5 times the time"; nothing without a plan."""
+    """As "blocks 1 to 2 in strips, about 1.2 times the time"; nothing without a plan."""
     if not plan:
         return ""
     blocks = {1: "block 1", ALL_BLOCKS: "all blocks"}.get(plan, f"blocks 1 to {plan}")

@@ -71,7 +71,8 @@ def strips_bytes(
     respect to it are kept whole.
     """
     losses = set(layers)
-    how = H, W, top, losses, convolution, network, threads
+    strip = strip_rows(LARGE if above else SMALL, W)
+    how = H, W, top, losses, convolution, network, threads, strip
     chain = list(_chain(*how, LARGE))
     whole: float = chain[-1].y_row * chain[-1].height if above else 0
     if above and backward:
@@ -107,7 +108,7 @@ def saved_bytes(
     if network.padding == "wrap":
         return 0.0
     losses = set(layers)
-    chain = list(_chain(H, W, top, losses, convolution, network, threads, LARGE))
+    chain = list(_chain(H, W, top, losses, convolution, network, threads, strip_rows(LARGE, W), LARGE))
     return _bits(chain[_computed_again(chain, losses) :], H)
 
 
@@ -128,12 +129,13 @@ def _chain(
     convolution: Convolution,
     network: NetworkSettings,
     threads: int,
+    strip: int,
     amount: Amount,
 ) -> Iterator[ByRows]:
     names = list(LAYERS[: LAYERS.index(top) + 1])
     while names:
         name = names.pop(0)
-        h, w, new = (size >> block_of(name) - 1 for size in (H, W, strip_rows(amount, W)))
+        h, w, new = (size >> block_of(name) - 1 for size in (H, W, strip))
         if name not in CONVOLUTIONS:
             yield _pooling(name, h, w, new, network)
             continue
