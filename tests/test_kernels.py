@@ -648,7 +648,8 @@ def test_packing_keeps_all_bits(dtype: Any) -> None:
     _kernels.unpack(values, bits_of_rows, starts, y)
     assert y.tobytes() == x.tobytes()
     _, _, values = packed(x)
-    np.testing.assert_array_equal(values, [one for one in x[0] if one > 0])
+    numbers = x[0, [1, 6, 8, 9, 11]]  # older versions of NumPy warn where a signaling NaN is compared
+    np.testing.assert_array_equal(values, numbers[numbers > 0])
 
 
 @pytest.mark.parametrize("share", [0.3, 1])
