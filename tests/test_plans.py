@@ -26,7 +26,7 @@ from npstyle.row_layers import Amount, PooledNeighbors, links
 from npstyle.rows import Packed, RepeatedRows, Rows
 from npstyle.run import memory
 from npstyle.run.inputs import Request
-from npstyle.strips import ForwardPass, spans_above, spans_below
+from npstyle.strips import BackwardPass, ForwardPass, spans_above, spans_below
 
 WEIGHTS = load_weights("random", seed=0)
 PAPER = preset("paper")
@@ -297,6 +297,22 @@ def test_the_second_pass_computes_only_what_losses_need(
     first, *others = tops
     assert first == (f"pool{plan}" if plan < plans.ALL_BLOCKS else "conv5_1")
     assert others == expected
+
+
+def test_gradients_do_not_run_ahead_of_the_forward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of layers that are not computed again everything is there, and all rows could be computed at once."""
+    most = 0
+
+    class Seen(BackwardPass):
+        def step(self) -> bool:
+            nonlocal most
+            stepped = super().step()
+            most = max(most, *(rows.end - rows.first for rows in self.rows[1:-1]))
+            return stepped
+
+    monkeypatch.setattr(plans, "BackwardPass", Seen)
+    result(PAPER, (640, 16), 3)
+    assert 0 < most < 50  # of 160 rows of conv3_2
 
 
 def test_joined_poolings_need_the_same_pixels() -> None:
