@@ -639,7 +639,7 @@ def test_packing_keeps_all_bits(dtype: Any) -> None:
     """Also those of a signaling NaN, which arithmetic would make a quiet one."""
     x = np.array([[0, 1, -1, -0.0, np.nan, -np.nan, np.inf, -np.inf, 5e-324, 1e-45, 0, 2]], dtype)
     words = x.view(f"u{x.itemsize}")
-    words[0, 5] = words[0, 6] + 1
+    words[0, 5] = words[0, 6] | words.dtype.type(1)
     bits_of_rows, starts, values = packed(x, positive=False)
     kept = words != 0
     np.testing.assert_array_equal(bits(bits_of_rows, (1, 16))[:, :12], kept)
