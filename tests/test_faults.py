@@ -537,7 +537,7 @@ def test_a_limit_of_memory_is_found_before_the_run(folder: Path) -> None:
     Image.fromarray(np.zeros((300, 400, 3), np.uint8)).save("large.png")
     command = ["large.png", "painting.png", "--weights", "random", "--threads", "1", "--size", "2048"]
     command += ["--preset", "default"]
-    done = program(*command, limit=("RLIMIT_AS", 600_000_000), OPENBLAS_NUM_THREADS="1")
+    done = program(*command, limit=("RLIMIT_AS", 530_000_000), OPENBLAS_NUM_THREADS="1")
     assert done.returncode == 1
     assert done.stderr.startswith("npstyle: memory: found ")
     assert done.stderr.count("\n") == 1
