@@ -196,6 +196,7 @@ class Strips:
             passes = self._passes(chain, source, losses, bottom, (spans, back), above=above, saved=saved)
             follow = bool(passes[0].chain)
             run(passes[1].step, passes[0].step, lambda: follow and self._next(source, spans))
+        assert bottom.end == last, (bottom.end, last)
         return dx[self._band[0] - first : self._band[1] - first]
 
     def pixel_rows(self) -> Span:

@@ -16,6 +16,7 @@ docs/large-pictures.md has a drawing.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -234,8 +235,8 @@ class BackwardPass:
     def _reached(self, n: int) -> int:
         """As far as the forward pass is, so many rows of the input of layer n could have been computed."""
         forward = self._forward
-        if not forward.chain:
-            return self._chain[n - 1].layer.height
+        if not forward.chain:  # nothing is computed again
+            return sys.maxsize
         computed = min(n, len(forward.chain))
         rows = forward.rows[computed].end
         for link in self._chain[computed:n]:

@@ -60,6 +60,7 @@ SETTINGS = {
     "wrap, moments": replace(WRAPPED, statistics="gram+moments"),
     "wrap, wasserstein": replace(WRAPPED, statistics="wasserstein", pooling="max"),
     "wrap, conv1_1": replace(WRAPPED, content_layers=("conv1_1",), style_layers=("conv1_1",)),
+    "wrap, nothing below": replace(WRAPPED, content_layers=("conv4_2",), style_layers=("pool2", "conv5_1")),
     "wrap, up to pool3": replace(WRAPPED, content_layers=("pool3",), style_layers=("conv1_2", "pool2")),
 }
 
