@@ -39,7 +39,7 @@ from npstyle.plans import ALL_BLOCKS, divided, possible_plans
 from npstyle.rows import GROWTH
 from npstyle.run.inputs import Request
 from npstyle.run.pyramid import level_sizes
-from npstyle.run.strip_memory import PACKED, WORKSPACES, saved_bytes, strips_bytes
+from npstyle.run.strip_memory import PACKED, WORKSPACES, joins_pooling, strips_memory
 from npstyle.settings import Settings
 from npstyle.vgg import NetworkSettings
 
@@ -310,13 +310,11 @@ def evaluation_memory(
         return pixels + _memory_above(None, H, W, layers, convolution, threads, backward, network)
     if not backward:
         top = deepest(layers)
-        return pixels + strips_bytes(H, W, top, layers, convolution, network, threads, False, False)
+        return pixels + strips_memory(H, W, top, layers, convolution, network, threads, False, False).peak
     lower, above = divided(plan, layers)
     top = f"pool{plan}" if above else deepest(layers)
-    how = convolution, network, threads
-    needed = strips_bytes(H, W, top, lower, *how, True, bool(above))
+    needed, saved = strips_memory(H, W, top, lower, convolution, network, threads, True, bool(above))
     if above:
-        saved = saved_bytes(H, W, top, lower, *how)
         needed = max(needed, saved + _memory_above(top, H, W, above, convolution, threads, True, network))
     return pixels + needed
 
@@ -352,11 +350,10 @@ def _computed(
             yield _Computed(name, means, means / 4 if network.pooling == "max" else 0, 0)
             continue
         method, C = method_of(convolution, name, h, w), CONVOLUTIONS[name][0]
-        border = 2 * is_padded(name, network.padding, method)
-        workspace = 4 * WORKSPACES[method](h + border, w + border, C, K, 4, threads)
-        around = [4 * (h + 2) * (w + 2) * depth for depth in (C, K)] if border else [0, 0]
-        joined = method == "winograd" and not border and network.pooling == "average"
-        if joined and name not in losses and names and names[0] not in CONVOLUTIONS:
+        padded = is_padded(name, network.padding, method)
+        workspace = 4 * WORKSPACES[method](h + 2 * padded, w + 2 * padded, C, K, 4, threads)
+        around = [4 * (h + 2) * (w + 2) * depth for depth in (C, K)] if padded else [0, 0]
+        if name not in losses and joins_pooling(names, method, padded, network):
             yield _Computed(names.pop(0), means, y / 32, workspace)
         else:
             yield _Computed(name, y, max(y, around[1]) / 32, workspace, *around)

@@ -13,14 +13,7 @@ from npstyle._typing import Convolution
 from npstyle.architecture import CONVOLUTIONS, LAYERS, block_of, channels
 from npstyle.fused import method_of
 from npstyle.padding import is_padded
-from npstyle.plans import (
-    CHEAP,
-    DELAYED_BLOCKS,
-    LARGE,
-    SMALL,
-    computed_again,
-    strip_rows,
-)
+from npstyle.plans import CHEAP, DELAYED_BLOCKS, LARGE, SMALL, computed_again, strip_rows
 from npstyle.row_layers import Amount, portion
 from npstyle.vgg import NetworkSettings
 
@@ -36,6 +29,13 @@ PACKED = 0.5 + 1 / 32
 # Slabs of the arena beside what is borrowed, as far as they are written to: for large strips, for those and
 # the borders of their rows where the padding wraps, and for small ones, which have one slab.
 FRAGMENTATION, FRAGMENTATION_WITH_BORDERS, FRAGMENTATION_OF_SMALL = 1.3, 1.8, 1.05
+
+
+class StripsMemory(NamedTuple):
+    """Bytes at the peak, and those of them that the first pass saves for the second one."""
+
+    peak: float
+    saved: float
 
 
 class ByRows(NamedTuple):
@@ -54,7 +54,7 @@ class ByRows(NamedTuple):
     border: int = 0  # of its padding: rows of y that are kept to be cropped
 
 
-def strips_bytes(
+def strips_memory(
     H: int,
     W: int,
     top: str,
@@ -64,26 +64,26 @@ def strips_bytes(
     threads: int,
     backward: bool,
     above: bool,
-) -> float:
-    """Bytes of all layers up to `top` in strips, of a picture (H, W).
+) -> StripsMemory:
+    """Memory of all layers up to `top` in strips, of a picture (H, W).
 
     `above` says whether there are layers above, for which the topmost feature map and the gradient with
     respect to it are kept whole.
     """
-    losses = set(layers)
+    losses, wraps = set(layers), network.padding == "wrap"
     strip = strip_rows(LARGE if above else SMALL, W)
     how = H, W, top, losses, convolution, network, threads, strip
     chain = list(_chain(*how, LARGE))
-    whole: float = chain[-1].y_row * chain[-1].height if above else 0
-    if above and backward:
-        whole += saved_bytes(H, W, top, layers, convolution, network, threads)
-    fragmentation = FRAGMENTATION_WITH_BORDERS if network.padding == "wrap" else FRAGMENTATION
+    # Where the padding wraps, and with nothing above, the second pass computes all layers again.
+    again = _computed_again(chain, losses) if above and not wraps else len(chain)
+    saved = _bits(chain[again:], H) if backward else 0.0
+    whole = saved + (chain[-1].y_row * chain[-1].height if above else 0)
+    fragmentation = FRAGMENTATION_WITH_BORDERS if wraps else FRAGMENTATION
     fragmentation = fragmentation if above else FRAGMENTATION_OF_SMALL
     forward = whole + fragmentation * (_at_work(chain, losses) + _tails(chain))
     if not backward:
-        return forward
+        return StripsMemory(forward, saved)
     chain = list(_chain(*how, LARGE if above else SMALL))
-    again = _computed_again(chain, losses) if above and network.padding != "wrap" else len(chain)
     middle = DELAYED_BLOCKS if not above and block_of(top) > DELAYED_BLOCKS + 1 else 0
     shallow = [layer for layer in chain if block_of(layer.name) <= middle]
     waiting, behind = _waiting(chain[len(shallow) :], losses, again)
@@ -92,24 +92,8 @@ def strips_bytes(
         again = _computed_again(shallow, losses)
         waiting += _waiting(shallow, losses, again)[0] + _bits(shallow[again:], behind)
         tails += _tails(shallow[:again])
-    return max(forward, whole + waiting + fragmentation * (_at_work(chain, losses) + tails))
-
-
-def saved_bytes(
-    H: int,
-    W: int,
-    top: str,
-    layers: Iterable[str],
-    convolution: Convolution,
-    network: NetworkSettings,
-    threads: int,
-) -> float:
-    """Bytes that the first pass over strips saves for the second one, where there are layers above."""
-    if network.padding == "wrap":
-        return 0.0
-    losses = set(layers)
-    chain = list(_chain(H, W, top, losses, convolution, network, threads, strip_rows(LARGE, W), LARGE))
-    return _bits(chain[_computed_again(chain, losses) :], H)
+    both = whole + waiting + fragmentation * (_at_work(chain, losses) + tails)
+    return StripsMemory(max(forward, both), saved)
 
 
 def _computed_again(chain: Sequence[ByRows], losses: set[str]) -> int:
@@ -140,11 +124,9 @@ def _chain(
             yield _pooling(name, h, w, new, network)
             continue
         method = method_of(convolution, name, h, w)
-        one = _convolution(
-            name, h, w, new, method, 2 * is_padded(name, network.padding, method), threads, amount
-        )
-        joined = method == "winograd" and not one.border and network.pooling == "average"
-        if joined and name not in losses and names and names[0] not in CONVOLUTIONS:
+        padded = is_padded(name, network.padding, method)
+        one = _convolution(name, h, w, new, method, 2 * padded, threads, amount)
+        if name not in losses and joins_pooling(names, method, padded, network):
             pooling = _pooling(names.pop(0), h, w, one.new, network)
             one = pooling._replace(
                 x_row=one.x_row,
@@ -154,6 +136,15 @@ def _chain(
                 bits=2 * one.bits,
             )
         yield one
+
+
+def joins_pooling(following: Sequence[str], method: str, padded: bool, network: NetworkSettings) -> bool:
+    """Whether `npstyle.fused.with_poolings` joins a pooling, the first of these layers, to a convolution.
+
+    Unless the feature map between them is asked for.
+    """
+    possible = method == "winograd" and not padded and network.pooling == "average"
+    return possible and bool(following) and following[0] not in CONVOLUTIONS
 
 
 def _pooling(name: str, h: int, w: int, new: int, network: NetworkSettings) -> ByRows:
